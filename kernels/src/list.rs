@@ -1,0 +1,142 @@
+//! The list of kernels, and the functions that enter them.
+
+use crate::simd::{Fused, MulAdd, Separate, Vector};
+use crate::{Arithmetic, AveragePool, DepthwiseArgs, DwConv, DwConv3x3, Isa, Pointwise, PointwiseArgs, PoolArgs};
+
+/// An algorithm, written once over [`Vector`].
+pub trait Kernel {
+    /// What it computes on.
+    type Args;
+
+    /// Runs it. Implementations are `#[inline(always)]`, as is all that they reach: the caller has the instructions enabled.
+    ///
+    /// # Safety
+    /// Each kernel says what its arguments must be.
+    unsafe fn run<S: Vector, A: MulAdd>(simd: S, args: &Self::Args);
+}
+
+/// Each line is a kernel: the field of [`Kernels`], the variant of [`KernelKind`], the type, its arguments and its name.
+macro_rules! kernels {
+    ($($field:ident $kind:ident: $kernel:ty, $args:ty, $name:literal;)*) => {
+        /// A kernel of the list.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum KernelKind {
+            $(#[doc = concat!("`", $name, "`")] $kind,)*
+        }
+
+        impl KernelKind {
+            /// The whole list.
+            pub const ALL: &'static [KernelKind] = &[$(KernelKind::$kind,)*];
+
+            /// The name that plans, benches and failures of tests print.
+            pub const fn name(self) -> &'static str {
+                match self { $(KernelKind::$kind => $name,)* }
+            }
+        }
+
+        /// The kernels, compiled for one instruction set and one way of rounding.
+        #[derive(Clone, Copy, Debug)]
+        pub struct Kernels {
+            isa: Isa,
+            arithmetic: Arithmetic,
+            $(#[doc = concat!("Enters `", $name, "`. Unsafe as that kernel's `run` is.")] pub $field: unsafe fn(&$args),)*
+        }
+
+        impl Kernels {
+            const fn of<L: Level>() -> Kernels {
+                Kernels {
+                    isa: <L::Token as Vector>::ISA,
+                    arithmetic: <L::Step as MulAdd>::ARITHMETIC,
+                    $($field: L::enter::<$kernel>,)*
+                }
+            }
+        }
+    };
+}
+
+kernels! {
+    pointwise Pointwise: Pointwise, PointwiseArgs, "f32_pointwise";
+    dwconv3x3s1 DwConv3x3S1: DwConv3x3<1>, DepthwiseArgs, "f32_dwconv3x3s1";
+    dwconv3x3s2 DwConv3x3S2: DwConv3x3<2>, DepthwiseArgs, "f32_dwconv3x3s2";
+    dwconv DwConv: DwConv, DepthwiseArgs, "f32_dwconv";
+    average_pool AveragePool: AveragePool, PoolArgs, "f32_avgpool";
+}
+
+impl Kernels {
+    /// The kernels of an instruction set, or `None` where this CPU lacks it.
+    ///
+    /// [`Arithmetic::Separate`] is compiled only for instruction sets whose own way it is: one with a fused multiply-add
+    /// has no use for it, so `None` comes there too.
+    pub fn get(isa: Isa, arithmetic: Arithmetic) -> Option<&'static Kernels> {
+        if !isa.is_available() {
+            return None;
+        }
+        TABLES.iter().copied().find(|k| k.isa == isa && k.arithmetic == arithmetic)
+    }
+
+    /// Every table that this CPU can run.
+    pub fn available() -> impl Iterator<Item = &'static Kernels> {
+        TABLES.iter().copied().filter(|k| k.isa.is_available())
+    }
+
+    /// The instruction set.
+    pub const fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// How a step of a sum is rounded.
+    pub const fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
+    }
+}
+
+/// An instruction set with a way of rounding, and the one function in which its features are enabled.
+trait Level {
+    type Token: Vector;
+    type Step: MulAdd;
+
+    /// # Safety
+    /// The CPU has the instruction set; the arguments are as `K::run` asks.
+    unsafe fn enter<K: Kernel>(args: &K::Args);
+}
+
+/// Each line is a level: its type, its table, pulp's token, how to make it, the arithmetic, and the features to enable.
+macro_rules! levels {
+    ($($(#[$cfg:meta])? $level:ident $table:ident: $token:ty, $new:expr, $step:ty $(, $features:literal)?;)*) => {
+        $(
+            $(#[$cfg])?
+            enum $level {}
+
+            $(#[$cfg])?
+            impl Level for $level {
+                type Token = $token;
+                type Step = $step;
+
+                $(#[target_feature(enable = $features)])?
+                unsafe fn enter<K: Kernel>(args: &K::Args) {
+                    // SAFETY: the caller's promise on CPU and arguments.
+                    #[allow(unused_unsafe, reason = "some tokens are safe to make")]
+                    unsafe { K::run::<$token, $step>($new, args) }
+                }
+            }
+
+            $(#[$cfg])?
+            static $table: Kernels = Kernels::of::<$level>();
+        )*
+
+        static TABLES: &[&Kernels] = &[$($(#[$cfg])? &$table,)*];
+    };
+}
+
+levels! {
+    #[cfg(target_arch = "x86_64")]
+    Avx2 AVX2: pulp::x86::V3, pulp::x86::V3::new_unchecked(), Fused, "avx,avx2,fma,bmi1,bmi2,lzcnt,popcnt";
+    #[cfg(target_arch = "x86_64")]
+    Sse42 SSE42: pulp::x86::V2, pulp::x86::V2::new_unchecked(), Separate, "sse3,ssse3,sse4.1,sse4.2,popcnt";
+    #[cfg(target_arch = "x86_64")]
+    Sse42Common SSE42_COMMON: pulp::x86::V2, pulp::x86::V2::new_unchecked(), Fused, "sse3,ssse3,sse4.1,sse4.2,popcnt";
+    #[cfg(target_arch = "aarch64")]
+    Neon NEON: pulp::aarch64::Neon, pulp::aarch64::Neon::new_unchecked(), Fused, "neon";
+    Scalar SCALAR: pulp::Scalar, pulp::Scalar::new(), Separate;
+    ScalarCommon SCALAR_COMMON: pulp::Scalar, pulp::Scalar::new(), Fused;
+}

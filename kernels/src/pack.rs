@@ -1,0 +1,120 @@
+//! Layouts of weights and activations.
+//!
+//! ```text
+//!   pointwise     [panel of 16 outputs][bias 16 | k × 16]
+//!   depthwise     [block of 16 channels][bias 16 | taps × 16]
+//!   activations   row by row, each [C/16 blocks][pixels, padding included][16]
+//! ```
+//!
+//! Channels beyond the last are zero in weights. In activations they hold what the kernels left there: nothing reads them
+//! but lanes that nobody stores.
+
+use crate::BLOCK;
+
+/// Values that the packed weights of a pointwise convolution take, or `None` where that overflows.
+pub const fn pointwise_len(k: usize, n: usize) -> Option<usize> {
+    match k.checked_add(1) {
+        Some(rows) => match rows.checked_mul(BLOCK) {
+            Some(panel) => panel.checked_mul(n.div_ceil(BLOCK)),
+            None => None,
+        },
+        None => None,
+    }
+}
+
+/// Values that the packed weights of a depthwise convolution take: the same layout, with taps for `k`.
+pub const fn depthwise_len(taps: usize, channels: usize) -> Option<usize> {
+    pointwise_len(taps, channels)
+}
+
+/// Packs `k` rows of weights for `n` outputs, or `k` taps for `n` channels: both layouts are one.
+///
+/// `value(o, row)` gives what stands for output `o` in a row of its panel: row 0 is the bias, row `1 + k` the weight of `k`.
+///
+/// # Panics
+/// Where `out` is not of the length that [`pointwise_len`] gives.
+pub fn pack(k: usize, n: usize, out: &mut [f32], mut value: impl FnMut(usize, usize) -> f32) {
+    assert_eq!(Some(out.len()), pointwise_len(k, n), "length of packed weights");
+    let panel_len = (k + 1) * BLOCK;
+    for (p, panel) in out.chunks_exact_mut(panel_len).enumerate() {
+        for (row, lanes) in panel.chunks_exact_mut(BLOCK).enumerate() {
+            for (lane, out) in lanes.iter_mut().enumerate() {
+                let o = p * BLOCK + lane;
+                *out = if o < n { value(o, row) } else { 0.0 };
+            }
+        }
+    }
+}
+
+/// Where the values of a row lie, counted from its first: channel `c` of pixel `x` is at
+/// `(c / 16) × block + x × pixel + c % 16`. NHWC has `block` 16, channel blocks have `pixel` 16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowLayout {
+    /// From one block of 16 channels to the next.
+    pub block: usize,
+    /// From one pixel to the next.
+    pub pixel: usize,
+}
+
+/// Copies channels of a row of `width` pixels into channel blocks: output channel `c` is input channel `c / multiplier`.
+/// `channels.start` is a multiple of 16.
+///
+/// # Safety
+/// `x` is readable in every input channel that `channels` names, of `width` pixels; `out` is writable in whole blocks for
+/// `channels`; they do not overlap.
+pub unsafe fn block_row(
+    x: *const f32,
+    layout: RowLayout,
+    out: *mut f32,
+    out_block: usize,
+    width: usize,
+    channels: core::ops::Range<usize>,
+    multiplier: usize,
+) {
+    let first = channels.start / BLOCK;
+    // SAFETY: the caller's, for channels of the range and pixels below `width`.
+    unsafe {
+        for block in first..channels.end.div_ceil(BLOCK) {
+            let n = BLOCK.min(channels.end - block * BLOCK);
+            let out = out.add((block - first) * out_block);
+            if multiplier == 1 && n == BLOCK {
+                let x = x.add(block * layout.block);
+                for p in 0..width {
+                    // 64 bytes of known length: a few vector moves
+                    core::ptr::copy_nonoverlapping(x.add(p * layout.pixel), out.add(p * BLOCK), BLOCK);
+                }
+                continue;
+            }
+            for p in 0..width {
+                let out = out.add(p * BLOCK);
+                for lane in 0..n {
+                    let c = (block * BLOCK + lane) / multiplier;
+                    *out.add(lane) = *x.add(c / BLOCK * layout.block + p * layout.pixel + c % BLOCK);
+                }
+                for lane in n..BLOCK {
+                    *out.add(lane) = 0.0;
+                }
+            }
+        }
+    }
+}
+
+/// Copies a row of `width` pixels to where the channels of a pixel lie together, pixels `channels` apart.
+///
+/// # Safety
+/// `x` is readable in `channels` channels of `width` pixels, `out` is writable for `width × channels` values; they do not
+/// overlap.
+pub unsafe fn dense_row(x: *const f32, layout: RowLayout, out: *mut f32, width: usize, channels: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        if layout.block == BLOCK && layout.pixel == channels {
+            core::ptr::copy_nonoverlapping(x, out, width * channels);
+            return;
+        }
+        for p in 0..width {
+            for c in 0..channels {
+                *out.add(p * channels + c) = *x.add(c / BLOCK * layout.block + p * layout.pixel + c % BLOCK);
+            }
+        }
+    }
+}

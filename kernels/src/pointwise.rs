@@ -1,0 +1,392 @@
+//! The pointwise microkernel: pixels × channels in times channels in × channels out, on packed weights.
+//!
+//! ```text
+//!            panel: 16 output channels                 one tile: mr pixels × nv vectors of sums in registers
+//!          ┌───────────────────────────┐
+//!   bias   │ b0  b1  …             b15 │                acc[pixel][vector] = bias
+//!   k = 0  │ w   w   …             w   │                for k ascending:
+//!   k = 1  │                           │                    acc = acc + x[pixel][k] × w[k][vector]
+//!    …     │                           │                out = clamp(acc [+ residual])
+//!          └───────────────────────────┘
+//! ```
+//!
+//! The sums of a tile start from the bias, or from partial sums that an earlier slab of `k` left in memory, and stay in
+//! registers until the end of `k`. A value of `x` is broadcast and meets all vectors of the panel.
+//!
+//! Pixels are found by a table of offsets that the caller computes once for a group of rows, so that a tile may run over
+//! the ends of rows, and `k` goes in segments that lie `x_segment` apart. That is all that the kernel knows of layouts, and
+//! it serves four of them: NHWC (one segment), channel blocks (segments of 16), standard convolution (one segment for each
+//! kernel row, or tap where there is dilation), and slabs of any.
+//!
+//! Registers on AVX2 (16): 6 × 2 sums, 2 weights, 1 broadcast. A last panel of at most 8 channels takes 12 × 1. NEON (32):
+//! 6 × 4 sums, 4 weights, 1 broadcast. SSE4.2 (16, and a product needs one): 5 × 2 sums, half a panel at a time.
+//! One pixel alone (a dense layer) has too few sums to hide the latency, so it takes four panels at once.
+//!
+//! Pixels are split evenly over tiles: 49 are 4 × 6 + 5 × 5, never 8 × 6 + 1.
+//!
+//! What lost: 4 pixels × 3 vectors on AVX2 spills (36–40 % of the peak); a division for each pixel of a tile in place of
+//! the table of offsets cost a quarter at k = 16.
+
+use crate::simd::{MulAdd, Vector, load, load_lanes, store, store_lanes};
+use crate::{BLOCK, Kernel};
+
+/// What [`Pointwise`] computes on. Offsets and distances are counted in values.
+#[derive(Clone, Copy, Debug)]
+pub struct PointwiseArgs {
+    /// Pixels.
+    pub m: usize,
+    /// Input channels, all taps of a standard convolution counted.
+    pub k: usize,
+    /// Output channels, from the first of `w`.
+    pub n: usize,
+    /// The input.
+    pub x: *const f32,
+    /// Where each of the `m` pixels begins, from `x`.
+    pub x_pixels: *const usize,
+    /// Values of `k` that lie together; the last segment may be shorter.
+    pub segment: usize,
+    /// From one segment to the next.
+    pub x_segment: usize,
+    /// The first weight of the first panel: 16 values for each of `k`.
+    pub w: *const f32,
+    /// From one panel to the next, in `w` and in `bias`.
+    pub w_panel: usize,
+    /// The bias of the first panel.
+    pub bias: *const f32,
+    /// Partial sums that the tile starts from in place of the bias, or null. Pixel `i` lies at `16 × i`.
+    pub partial: *const f32,
+    /// From one panel of partial sums to the next.
+    pub partial_panel: usize,
+    /// What is added to the sum before the clamp, or null.
+    pub residual: *const f32,
+    /// Where each of the `m` pixels begins, from `residual`.
+    pub residual_pixels: *const usize,
+    /// From one panel of `residual` to the next.
+    pub residual_panel: usize,
+    /// The output.
+    pub out: *mut f32,
+    /// Where each of the `m` pixels begins, from `out`.
+    pub out_pixels: *const usize,
+    /// From one panel of `out` to the next.
+    pub out_panel: usize,
+    /// Whether the last panel of `out` has room for 16 channels whatever `n` is.
+    pub whole_blocks: bool,
+    /// The same of `residual`.
+    pub residual_whole: bool,
+    /// Lower and upper bound of the clamp.
+    pub clamp: [f32; 2],
+}
+
+/// `f32_pointwise`.
+pub enum Pointwise {}
+
+/// Bytes of weights that may stay in L1 beside the pixels of a tile.
+const RESIDENT_WEIGHTS: usize = 20 << 10;
+
+impl Kernel for Pointwise {
+    type Args = PointwiseArgs;
+
+    /// # Safety
+    /// For each of `m` pixels and `k` channels, `x` is readable where offsets and segments say, and `out` writable in
+    /// `n` channels (all 16 of a panel with `whole_blocks`), as `residual` is readable. `w` and `bias` hold whole panels
+    /// for `n` and `k`; `partial`, if any, `m` × 16 values a panel. `out` overlaps none of the others, but it may be
+    /// `partial` or `residual` at the same offsets.
+    #[inline(always)]
+    unsafe fn run<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs) {
+        let panels = a.n.div_ceil(BLOCK);
+        let half = (1..=BLOCK / 2).contains(&(a.n % BLOCK));
+        let wide = panels - usize::from(half);
+        // SAFETY: the caller's promise, for every pixel and panel.
+        unsafe {
+            if a.m <= 2 {
+                for i in 0..a.m {
+                    few_pixels::<S, A>(simd, a, i, panels);
+                }
+                return;
+            }
+            if a.k * a.n * size_of::<f32>() <= RESIDENT_WEIGHTS {
+                for (i, mr) in split(a.m, max_mr::<S>(false)) {
+                    for panel in 0..wide {
+                        panel_tile::<S, A>(simd, a, mr, i, panel, false);
+                    }
+                }
+            } else {
+                for panel in 0..wide {
+                    for (i, mr) in split(a.m, max_mr::<S>(false)) {
+                        panel_tile::<S, A>(simd, a, mr, i, panel, false);
+                    }
+                }
+            }
+            if half {
+                for (i, mr) in split(a.m, max_mr::<S>(true)) {
+                    panel_tile::<S, A>(simd, a, mr, i, wide, true);
+                }
+            }
+        }
+    }
+}
+
+/// The most pixels of a tile, for whole and for half panels.
+#[inline(always)]
+const fn max_mr<S: Vector>(half: bool) -> usize {
+    match (S::F32_LANES, S::REGISTER_COUNT, half) {
+        (8, _, false) => 6,
+        (8, _, true) => 12,
+        (4, 32, false) => 6,
+        (4, 32, true) => 12,
+        (4, _, _) => 5,
+        _ => 3,
+    }
+}
+
+/// Splits `m` pixels into the fewest tiles of at most `max`, evenly: first pixel and count of each.
+#[inline(always)]
+fn split(m: usize, max: usize) -> impl Iterator<Item = (usize, usize)> {
+    let tiles = m.div_ceil(max);
+    let (each, longer) = (m / tiles, m % tiles);
+    (0..tiles).map(
+        #[inline(always)]
+        move |t| (t * each + t.min(longer), each + usize::from(t < longer)),
+    )
+}
+
+/// One tile of the first 16 channels of a panel, or of the first 8 with `half`, by as many vectors at a time as the
+/// registers hold.
+///
+/// # Safety
+/// As [`Pointwise::run`], for pixels `i..i + mr`.
+#[inline(always)]
+unsafe fn panel_tile<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs, mr: usize, i: usize, panel: usize, half: bool) {
+    macro_rules! tiles {
+        ($channels:expr, $nv:literal: $($mr:literal)*) => {
+            match mr {
+                $($mr => for part in 0..$channels / (S::F32_LANES * $nv) {
+                    tile::<S, A, $mr, $nv>(simd, a, i, panel, part * S::F32_LANES * $nv);
+                },)*
+                _ => unreachable!(),
+            }
+        };
+    }
+    // SAFETY: the caller's.
+    unsafe {
+        match (S::F32_LANES, S::REGISTER_COUNT, half) {
+            (8, _, false) => tiles!(BLOCK, 2: 1 2 3 4 5 6),
+            (8, _, true) => tiles!(BLOCK / 2, 1: 1 2 3 4 5 6 7 8 9 10 11 12),
+            (4, 32, false) => tiles!(BLOCK, 4: 1 2 3 4 5 6),
+            (4, 32, true) => tiles!(BLOCK / 2, 2: 1 2 3 4 5 6 7 8 9 10 11 12),
+            (4, _, false) => tiles!(BLOCK, 2: 1 2 3 4 5),
+            (4, _, true) => tiles!(BLOCK / 2, 2: 1 2 3 4 5),
+            (_, _, false) => tiles!(BLOCK, 4: 1 2 3),
+            (_, _, true) => tiles!(BLOCK / 2, 4: 1 2 3),
+        }
+    }
+}
+
+/// `MR` pixels from `i` on, times `NV` vectors of a panel from channel `lane` on.
+///
+/// # Safety
+/// As [`Pointwise::run`].
+#[inline(always)]
+unsafe fn tile<S: Vector, A: MulAdd, const MR: usize, const NV: usize>(
+    simd: S,
+    a: &PointwiseArgs,
+    i: usize,
+    panel: usize,
+    lane: usize,
+) {
+    let lanes = S::F32_LANES;
+    let mut acc = [[simd.splat_f32s(0.0); NV]; MR];
+    // SAFETY: every address below is one that the caller promised: a pixel of `i..i + MR`, a channel of the panel.
+    unsafe {
+        let mut x = [a.x; MR];
+        for p in 0..MR {
+            x[p] = a.x.add(*a.x_pixels.add(i + p));
+        }
+        if a.partial.is_null() {
+            let bias = a.bias.add(panel * a.w_panel + lane);
+            for v in 0..NV {
+                let b = load(simd, bias.add(v * lanes));
+                for p in 0..MR {
+                    acc[p][v] = b;
+                }
+            }
+        } else {
+            let partial = a.partial.add(panel * a.partial_panel + i * BLOCK + lane);
+            for p in 0..MR {
+                for v in 0..NV {
+                    acc[p][v] = load(simd, partial.add(p * BLOCK + v * lanes));
+                }
+            }
+        }
+
+        let mut w = a.w.add(panel * a.w_panel + lane);
+        let mut left = a.k;
+        loop {
+            let segment = left.min(a.segment);
+            let mut k = 0;
+            while k < segment {
+                let mut weights = [simd.splat_f32s(0.0); NV];
+                for v in 0..NV {
+                    weights[v] = load(simd, w.add(v * lanes));
+                }
+                for p in 0..MR {
+                    let value = simd.splat_f32s(*x[p].add(k));
+                    for v in 0..NV {
+                        acc[p][v] = A::mul_add(simd, value, weights[v], acc[p][v]);
+                    }
+                }
+                w = w.add(BLOCK);
+                k += 1;
+            }
+            left -= segment;
+            if left == 0 {
+                break;
+            }
+            for p in 0..MR {
+                x[p] = x[p].add(a.x_segment);
+            }
+        }
+
+        let channel = panel * BLOCK + lane;
+        // a sub-panel past the last channel has nothing to store
+        if channel >= a.n && !a.whole_blocks {
+            return;
+        }
+        let channels = a.n.saturating_sub(channel);
+        if !a.residual.is_null() {
+            let residual = a.residual.add(panel * a.residual_panel + lane);
+            for p in 0..MR {
+                let r = residual.add(*a.residual_pixels.add(i + p));
+                for v in 0..NV {
+                    let r = r.wrapping_add(v * lanes);
+                    let r = if a.residual_whole || (v + 1) * lanes <= channels {
+                        load(simd, r)
+                    } else {
+                        load_lanes(simd, r, channels.saturating_sub(v * lanes))
+                    };
+                    acc[p][v] = simd.add_f32s(acc[p][v], r);
+                }
+            }
+        }
+        let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
+        for p in 0..MR {
+            for v in 0..NV {
+                acc[p][v] = simd.clamp(acc[p][v], lo, hi);
+            }
+        }
+        let out = a.out.add(panel * a.out_panel + lane);
+        if a.whole_blocks || NV * lanes <= channels {
+            for p in 0..MR {
+                let out = out.add(*a.out_pixels.add(i + p));
+                for v in 0..NV {
+                    store(simd, out.add(v * lanes), acc[p][v]);
+                }
+            }
+        } else {
+            for p in 0..MR {
+                let out = out.add(*a.out_pixels.add(i + p));
+                for v in 0..NV {
+                    let n = channels.saturating_sub(v * lanes).min(lanes);
+                    store_lanes(simd, out.wrapping_add(v * lanes), acc[p][v], n);
+                }
+            }
+        }
+    }
+}
+
+/// One pixel times all panels, as many at a time as give enough sums to hide the latency.
+///
+/// # Safety
+/// As [`Pointwise::run`], for pixel `i`.
+#[inline(always)]
+unsafe fn few_pixels<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs, i: usize, panels: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        match S::F32_LANES {
+            8 => pixel::<S, A, 4, 2>(simd, a, i, panels),
+            4 => pixel::<S, A, 2, 4>(simd, a, i, panels),
+            _ => pixel::<S, A, 1, 16>(simd, a, i, panels),
+        }
+    }
+}
+
+/// Pixel `i` times all panels, `NP` of `NV` vectors at a time.
+///
+/// # Safety
+/// As [`Pointwise::run`], for pixel `i`.
+#[inline(always)]
+unsafe fn pixel<S: Vector, A: MulAdd, const NP: usize, const NV: usize>(
+    simd: S,
+    a: &PointwiseArgs,
+    i: usize,
+    panels: usize,
+) {
+    let lanes = S::F32_LANES;
+    let mut first = 0;
+    while first < panels {
+        // the last group goes back over panels that were done where it would be short; the result is the same
+        let mut panel = [0; NP];
+        for q in 0..NP {
+            panel[q] = (first + q).min(panels - 1);
+        }
+        // SAFETY: the caller's promise, for pixel `i` and panels below `panels`.
+        unsafe {
+            let mut acc = [[simd.splat_f32s(0.0); NV]; NP];
+            let mut w = [a.w; NP];
+            for q in 0..NP {
+                w[q] = a.w.add(panel[q] * a.w_panel);
+                let start = if a.partial.is_null() {
+                    a.bias.add(panel[q] * a.w_panel)
+                } else {
+                    a.partial.add(panel[q] * a.partial_panel + i * BLOCK)
+                };
+                for v in 0..NV {
+                    acc[q][v] = load(simd, start.add(v * lanes));
+                }
+            }
+            let mut x = a.x.add(*a.x_pixels.add(i));
+            let mut left = a.k;
+            loop {
+                let segment = left.min(a.segment);
+                for k in 0..segment {
+                    let value = simd.splat_f32s(*x.add(k));
+                    for q in 0..NP {
+                        for v in 0..NV {
+                            let weight = load(simd, w[q].add(k * BLOCK + v * lanes));
+                            acc[q][v] = A::mul_add(simd, value, weight, acc[q][v]);
+                        }
+                    }
+                }
+                left -= segment;
+                if left == 0 {
+                    break;
+                }
+                x = x.add(a.x_segment);
+                for q in 0..NP {
+                    w[q] = w[q].add(segment * BLOCK);
+                }
+            }
+            let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
+            for q in 0..NP.min(panels - first) {
+                let channels = a.n - panel[q] * BLOCK;
+                let out = a.out.add(panel[q] * a.out_panel + *a.out_pixels.add(i));
+                for v in 0..NV {
+                    let n = channels.saturating_sub(v * lanes).min(lanes);
+                    let mut sum = acc[q][v];
+                    if !a.residual.is_null() {
+                        let r = a.residual.add(panel[q] * a.residual_panel + *a.residual_pixels.add(i));
+                        let n = if a.residual_whole { lanes } else { n };
+                        sum = simd.add_f32s(sum, load_lanes(simd, r.wrapping_add(v * lanes), n));
+                    }
+                    sum = simd.clamp(sum, lo, hi);
+                    if a.whole_blocks || n == lanes {
+                        store(simd, out.add(v * lanes), sum);
+                    } else {
+                        store_lanes(simd, out.wrapping_add(v * lanes), sum, n);
+                    }
+                }
+            }
+        }
+        first += NP;
+    }
+}

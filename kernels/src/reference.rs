@@ -1,0 +1,334 @@
+//! The naive reference: the operators as plain loops, which define every bit of the results.
+//!
+//! ```text
+//!   acc = bias
+//!   for each tap, rows, columns and input channels ascending:   acc = acc + x × w     (padding takes part, as x = 0)
+//!   out = clamp(acc [+ residual])
+//! ```
+//!
+//! The loops are one source for f32 and f64. In f32, [`Arithmetic`] says how a step is rounded, and kernels are held to equal
+//! bits; in f64 the same loops tell how far f32 is from the truth. An output pixel is its own accumulator, so that nothing is
+//! allocated and a compiler may take several output channels at once, which changes no order of any sum.
+//!
+//! Nothing here is shared with the kernels, and nothing is fast: sizes are trusted, and a slice that is too short panics.
+
+use core::ops::{Add, Div, Mul};
+
+use crate::Arithmetic;
+
+/// What the reference computes in: f32 or f64.
+pub trait Number:
+    sealed::Sealed + Copy + PartialOrd + Add<Output = Self> + Mul<Output = Self> + Div<Output = Self>
+{
+    /// `0.0`, which padding reads as.
+    const ZERO: Self;
+
+    /// `self × w + acc`, rounded once.
+    fn fused(self, w: Self, acc: Self) -> Self;
+
+    /// A count of pixels, rounded as it must be.
+    fn from_count(count: usize) -> Self;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+macro_rules! number {
+    ($($t:ident $fma:path;)*) => {$(
+        impl Number for $t {
+            const ZERO: $t = 0.0;
+
+            #[inline(always)]
+            fn fused(self, w: $t, acc: $t) -> $t {
+                // std's is one instruction where the features of the caller have it, which tests of whole networks need
+                #[cfg(feature = "std")]
+                return self.mul_add(w, acc);
+                #[cfg(not(feature = "std"))]
+                return $fma(self, w, acc);
+            }
+
+            #[inline(always)]
+            fn from_count(count: usize) -> $t {
+                count as $t
+            }
+        }
+    )*};
+}
+
+number! {
+    f32 libm::fmaf;
+    f64 libm::fma;
+}
+
+/// An NHWC tensor to read. Value `(n, y, x, c)` is at `((n × h + y) × w + x) × pixel_stride + c`.
+#[derive(Clone, Copy, Debug)]
+pub struct Tensor<'a, T> {
+    /// The values, from the first of the first pixel.
+    pub data: &'a [T],
+    /// Batch, rows, columns and channels.
+    pub shape: [usize; 4],
+    /// Values from one pixel to the next.
+    pub pixel_stride: usize,
+}
+
+/// An NHWC tensor to write, laid out as in [`Tensor`]. Values between pixels are left as they are.
+#[derive(Debug)]
+pub struct TensorMut<'a, T> {
+    /// The values, from the first of the first pixel.
+    pub data: &'a mut [T],
+    /// Batch, rows, columns and channels.
+    pub shape: [usize; 4],
+    /// Values from one pixel to the next.
+    pub pixel_stride: usize,
+}
+
+impl<'a, T> Tensor<'a, T> {
+    #[inline(always)]
+    fn pixel(&self, n: usize, y: usize, x: usize) -> &'a [T] {
+        let [_, h, w, c] = self.shape;
+        &self.data[((n * h + y) * w + x) * self.pixel_stride..][..c]
+    }
+}
+
+impl<T> TensorMut<'_, T> {
+    #[inline(always)]
+    fn pixel(&mut self, n: usize, y: usize, x: usize) -> &mut [T] {
+        let [_, h, w, c] = self.shape;
+        &mut self.data[((n * h + y) * w + x) * self.pixel_stride..][..c]
+    }
+}
+
+/// A window that slides over a plane; every pair is `[rows, columns]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Taps.
+    pub kernel: [usize; 2],
+    /// Pixels that it moves at each step.
+    pub stride: [usize; 2],
+    /// Pixels from one tap to the next.
+    pub dilation: [usize; 2],
+    /// Pixels of padding above and to the left. Those below and to the right follow from the size of the output.
+    pub before: [usize; 2],
+}
+
+impl Window {
+    /// The window of a 1×1 convolution.
+    pub const POINT: Window = Window { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], before: [0, 0] };
+
+    /// The input pixel that tap `(ky, kx)` of output pixel `(oy, ox)` reads, or `None` in padding.
+    #[inline(always)]
+    fn tap<'a, T>(
+        &self,
+        input: &Tensor<'a, T>,
+        n: usize,
+        [oy, ox]: [usize; 2],
+        [ky, kx]: [usize; 2],
+    ) -> Option<&'a [T]> {
+        let [_, h, w, _] = input.shape;
+        let y = (oy * self.stride[0] + ky * self.dilation[0]).checked_sub(self.before[0])?;
+        let x = (ox * self.stride[1] + kx * self.dilation[1]).checked_sub(self.before[1])?;
+        if y < h && x < w { Some(input.pixel(n, y, x)) } else { None }
+    }
+}
+
+/// A convolution: what it multiplies by, and what it does to the sum.
+#[derive(Clone, Copy, Debug)]
+pub struct Conv<'a, T> {
+    /// The window.
+    pub window: Window,
+    /// `[rows, columns, inputs, outputs]`; of a depthwise convolution `[rows, columns, channels, multiplier]`.
+    pub filter: &'a [T],
+    /// One value for each output channel.
+    pub bias: &'a [T],
+    /// Lower and upper bound of the clamp; infinities for none.
+    pub clamp: [T; 2],
+}
+
+/// `min(max(lo, v), hi)`, where a comparison with NaN is false: NaN passes, and so does a −0 that meets a bound of 0.
+#[inline(always)]
+pub fn clamp<T: PartialOrd>(v: T, [lo, hi]: [T; 2]) -> T {
+    let v = if lo > v { lo } else { v };
+    if hi < v { hi } else { v }
+}
+
+/// A standard convolution, with an optional tensor of the output's shape that is added before the clamp.
+pub fn conv<T: Number>(
+    conv: &Conv<'_, T>,
+    input: Tensor<'_, T>,
+    residual: Option<Tensor<'_, T>>,
+    output: TensorMut<'_, T>,
+    arithmetic: Arithmetic,
+) {
+    enter(Standard { conv, input, residual, output }, arithmetic);
+}
+
+/// A depthwise convolution: output channel `c × multiplier + m` comes from input channel `c`.
+pub fn depthwise<T: Number>(
+    conv: &Conv<'_, T>,
+    input: Tensor<'_, T>,
+    output: TensorMut<'_, T>,
+    arithmetic: Arithmetic,
+) {
+    enter(Depthwise { conv, input, output }, arithmetic);
+}
+
+/// The mean of each channel over the whole plane: a sum by rows and columns, then one division by the number of pixels.
+pub fn average_pool<T: Number>(input: Tensor<'_, T>, mut output: TensorMut<'_, T>) {
+    let [batch, h, w, channels] = input.shape;
+    for n in 0..batch {
+        let sum = output.pixel(n, 0, 0);
+        sum.fill(T::ZERO);
+        for y in 0..h {
+            for x in 0..w {
+                let pixel = input.pixel(n, y, x);
+                for c in 0..channels {
+                    sum[c] = sum[c] + pixel[c];
+                }
+            }
+        }
+        for c in 0..channels {
+            sum[c] = sum[c] / T::from_count(h * w);
+        }
+    }
+}
+
+struct Standard<'a, T> {
+    conv: &'a Conv<'a, T>,
+    input: Tensor<'a, T>,
+    residual: Option<Tensor<'a, T>>,
+    output: TensorMut<'a, T>,
+}
+
+impl<T: Number> Loops for Standard<'_, T> {
+    #[inline(always)]
+    fn run<S: Step>(mut self) {
+        let Conv { window, filter, bias, clamp: bounds } = *self.conv;
+        let [kh, kw] = window.kernel;
+        let [batch, out_h, out_w, outputs] = self.output.shape;
+        let inputs = self.input.shape[3];
+        for n in 0..batch {
+            for oy in 0..out_h {
+                for ox in 0..out_w {
+                    let acc = self.output.pixel(n, oy, ox);
+                    acc.copy_from_slice(bias);
+                    for ky in 0..kh {
+                        for kx in 0..kw {
+                            let pixel = window.tap(&self.input, n, [oy, ox], [ky, kx]);
+                            for ic in 0..inputs {
+                                let x = pixel.map_or(T::ZERO, |pixel| pixel[ic]);
+                                let weights = &filter[((ky * kw + kx) * inputs + ic) * outputs..][..outputs];
+                                for oc in 0..outputs {
+                                    acc[oc] = S::step(acc[oc], x, weights[oc]);
+                                }
+                            }
+                        }
+                    }
+                    if let Some(residual) = &self.residual {
+                        let residual = residual.pixel(n, oy, ox);
+                        for oc in 0..outputs {
+                            acc[oc] = acc[oc] + residual[oc];
+                        }
+                    }
+                    for oc in 0..outputs {
+                        acc[oc] = clamp(acc[oc], bounds);
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Depthwise<'a, T> {
+    conv: &'a Conv<'a, T>,
+    input: Tensor<'a, T>,
+    output: TensorMut<'a, T>,
+}
+
+impl<T: Number> Loops for Depthwise<'_, T> {
+    #[inline(always)]
+    fn run<S: Step>(mut self) {
+        let Conv { window, filter, bias, clamp: bounds } = *self.conv;
+        let [kh, kw] = window.kernel;
+        let [batch, out_h, out_w, outputs] = self.output.shape;
+        let inputs = self.input.shape[3];
+        let multiplier = outputs / inputs;
+        for n in 0..batch {
+            for oy in 0..out_h {
+                for ox in 0..out_w {
+                    let acc = self.output.pixel(n, oy, ox);
+                    acc.copy_from_slice(bias);
+                    for ky in 0..kh {
+                        for kx in 0..kw {
+                            let pixel = window.tap(&self.input, n, [oy, ox], [ky, kx]);
+                            let weights = &filter[(ky * kw + kx) * outputs..][..outputs];
+                            for c in 0..inputs {
+                                let x = pixel.map_or(T::ZERO, |pixel| pixel[c]);
+                                for oc in c * multiplier..(c + 1) * multiplier {
+                                    acc[oc] = S::step(acc[oc], x, weights[oc]);
+                                }
+                            }
+                        }
+                    }
+                    for oc in 0..outputs {
+                        acc[oc] = clamp(acc[oc], bounds);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One step of a sum: the only place where the two kinds of [`Arithmetic`] differ.
+trait Step {
+    fn step<T: Number>(acc: T, x: T, w: T) -> T;
+}
+
+enum RoundedOnce {}
+
+impl Step for RoundedOnce {
+    #[inline(always)]
+    fn step<T: Number>(acc: T, x: T, w: T) -> T {
+        x.fused(w, acc)
+    }
+}
+
+enum RoundedTwice {}
+
+impl Step for RoundedTwice {
+    #[inline(always)]
+    fn step<T: Number>(acc: T, x: T, w: T) -> T {
+        acc + x * w
+    }
+}
+
+/// Loops over outputs and taps, for either step.
+trait Loops {
+    fn run<S: Step>(self);
+}
+
+fn enter(loops: impl Loops, arithmetic: Arithmetic) {
+    match arithmetic {
+        Arithmetic::Separate => loops.run::<RoundedTwice>(),
+        Arithmetic::Fused => {
+            #[cfg(target_arch = "x86_64")]
+            if crate::Isa::Avx2.is_available() {
+                // SAFETY: the CPU has AVX2 and FMA.
+                return unsafe { with_fma(loops) };
+            }
+            loops.run::<RoundedOnce>();
+        }
+    }
+}
+
+/// The same loops where a fused multiply-add is an instruction and not a call: its bits are the same, its time is not.
+///
+/// # Safety
+/// The CPU has AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn with_fma<L: Loops>(loops: L) {
+    loops.run::<RoundedOnce>();
+}

@@ -1,0 +1,151 @@
+//! What a kernel asks of an instruction set, over [`pulp::Simd`].
+//!
+//! pulp gives the vectors and their arithmetic. Two things are added, because the contract on bits needs them: a clamp that
+//! lets NaN and −0 through in the same way everywhere, and a step of a sum that is rounded as its [`Arithmetic`] says.
+//!
+//! Everything here and everything that a kernel reaches is `#[inline(always)]`: the instructions are only enabled in the
+//! function that [`crate::Kernels`] enters a kernel by.
+
+use pulp::Simd;
+
+use crate::{Arithmetic, BLOCK, Isa};
+
+/// An instruction set as kernels see it.
+pub trait Vector: Simd {
+    /// Which one it is.
+    const ISA: Isa;
+
+    /// `min(max(lo, v), hi)` of each lane, where a comparison with NaN is false: NaN comes out as it went in, and so does a
+    /// −0 that meets a bound of +0.
+    fn clamp(self, v: Self::f32s, lo: Self::f32s, hi: Self::f32s) -> Self::f32s;
+}
+
+/// The clamp of an instruction set whose own minimum and maximum treat NaN or −0 in another way.
+macro_rules! clamp_by_selection {
+    () => {
+        #[inline(always)]
+        fn clamp(self, v: Self::f32s, lo: Self::f32s, hi: Self::f32s) -> Self::f32s {
+            let v = self.select_f32s(self.greater_than_f32s(lo, v), lo, v);
+            self.select_f32s(self.less_than_f32s(hi, v), hi, v)
+        }
+    };
+}
+
+/// x86's `minps` and `maxps` return their second operand when either is NaN or both are zeros: the value goes second.
+#[cfg(target_arch = "x86_64")]
+macro_rules! clamp_by_operand_order {
+    () => {
+        #[inline(always)]
+        fn clamp(self, v: Self::f32s, lo: Self::f32s, hi: Self::f32s) -> Self::f32s {
+            self.min_f32s(hi, self.max_f32s(lo, v))
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Vector for pulp::x86::V3 {
+    const ISA: Isa = Isa::Avx2;
+    clamp_by_operand_order!();
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Vector for pulp::x86::V2 {
+    const ISA: Isa = Isa::Sse42;
+    clamp_by_operand_order!();
+}
+
+#[cfg(target_arch = "aarch64")]
+impl Vector for pulp::aarch64::Neon {
+    const ISA: Isa = Isa::Neon;
+    clamp_by_selection!();
+}
+
+impl Vector for pulp::Scalar {
+    const ISA: Isa = Isa::Scalar;
+    clamp_by_selection!();
+}
+
+/// How a step of a sum is rounded: the type-level twin of [`Arithmetic`].
+pub trait MulAdd: 'static {
+    /// Which one it is.
+    const ARITHMETIC: Arithmetic;
+
+    /// `acc + x × w` of each lane.
+    fn mul_add<S: Vector>(simd: S, x: S::f32s, w: S::f32s, acc: S::f32s) -> S::f32s;
+}
+
+/// [`Arithmetic::Fused`].
+pub enum Fused {}
+
+/// [`Arithmetic::Separate`].
+pub enum Separate {}
+
+impl MulAdd for Fused {
+    const ARITHMETIC: Arithmetic = Arithmetic::Fused;
+
+    #[inline(always)]
+    fn mul_add<S: Vector>(simd: S, x: S::f32s, w: S::f32s, acc: S::f32s) -> S::f32s {
+        simd.mul_add_f32s(x, w, acc)
+    }
+}
+
+impl MulAdd for Separate {
+    const ARITHMETIC: Arithmetic = Arithmetic::Separate;
+
+    #[inline(always)]
+    fn mul_add<S: Vector>(simd: S, x: S::f32s, w: S::f32s, acc: S::f32s) -> S::f32s {
+        simd.add_f32s(acc, simd.mul_f32s(x, w))
+    }
+}
+
+/// Reads a vector.
+///
+/// # Safety
+/// `p` is valid for reads of `S::F32_LANES` values.
+#[inline(always)]
+pub unsafe fn load<S: Vector>(_: S, p: *const f32) -> S::f32s {
+    // SAFETY: the caller's; a vector is plain floats, and no alignment is assumed.
+    unsafe { p.cast::<S::f32s>().read_unaligned() }
+}
+
+/// Writes a vector.
+///
+/// # Safety
+/// `p` is valid for writes of `S::F32_LANES` values.
+#[inline(always)]
+pub unsafe fn store<S: Vector>(_: S, p: *mut f32, v: S::f32s) {
+    // SAFETY: the caller's; a vector is plain floats, and no alignment is assumed.
+    unsafe { p.cast::<S::f32s>().write_unaligned(v) }
+}
+
+/// Reads the first `n` lanes of a vector; the others are zero. For the last channels at the door: slow, and rare.
+///
+/// # Safety
+/// `p` is valid for reads of `n` values, and `n` is at most `S::F32_LANES`.
+#[inline(always)]
+pub unsafe fn load_lanes<S: Vector>(simd: S, p: *const f32, n: usize) -> S::f32s {
+    let mut lanes = [0.0; BLOCK];
+    // SAFETY: `n` values are readable by the caller's promise, and fit the array, which holds more than a vector.
+    unsafe {
+        for i in 0..n {
+            lanes[i] = p.add(i).read();
+        }
+        load(simd, lanes.as_ptr())
+    }
+}
+
+/// Writes the first `n` lanes of a vector.
+///
+/// # Safety
+/// `p` is valid for writes of `n` values, and `n` is at most `S::F32_LANES`.
+#[inline(always)]
+pub unsafe fn store_lanes<S: Vector>(simd: S, p: *mut f32, v: S::f32s, n: usize) {
+    let mut lanes = [0.0; BLOCK];
+    // SAFETY: the array holds more than a vector; `n` values are writable by the caller's promise.
+    unsafe {
+        store(simd, lanes.as_mut_ptr(), v);
+        for i in 0..n {
+            p.add(i).write(lanes[i]);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Which instruction sets a test ran on, and the demand that one of them did. Shared by the tests of both crates.
+
+use sepconv_kernels::Isa;
+
+/// Fails where `SEPCONV_REQUIRE_ISA` names an instruction set that is none of `ran`. Several names are parted by commas.
+///
+/// Every test that goes over instruction sets ends here, so that none passes because its instruction set was not there.
+pub fn assert_required_isa_ran(ran: &[Isa]) {
+    assert!(!ran.is_empty(), "no instruction set was exercised");
+    let Ok(required) = std::env::var("SEPCONV_REQUIRE_ISA") else { return };
+    for name in required.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let isa: Isa = name.parse().unwrap_or_else(|e| panic!("SEPCONV_REQUIRE_ISA={required}: {e}"));
+        assert!(ran.contains(&isa), "SEPCONV_REQUIRE_ISA={required}: {isa} did not run, only {ran:?}");
+    }
+}

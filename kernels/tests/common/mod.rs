@@ -1,0 +1,120 @@
+//! What the tests of kernels share: numbers, memory with canaries, and equality of bits.
+#![allow(dead_code, unreachable_pub, reason = "each test crate takes what it needs, and none exports anything")]
+
+pub mod isa;
+
+/// SplitMix64: numbers that a failure can be repeated from.
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    pub fn chance(&mut self, one_in: usize) -> bool {
+        self.below(one_in) == 0
+    }
+
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+
+    /// Uniform in −1…1, all 24 bits of the mantissa in use.
+    pub fn float(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    pub fn values(&mut self, len: usize, kind: Values) -> Vec<f32> {
+        (0..len).map(|_| self.value(kind)).collect()
+    }
+
+    fn value(&mut self, kind: Values) -> f32 {
+        match kind {
+            Values::Plain => self.float(),
+            Values::Tiny => self.float() * 1e-20,
+            Values::Special if self.chance(48) => self.pick(&SPECIAL),
+            Values::Special => self.float(),
+        }
+    }
+}
+
+/// What the values of a case are like.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Values {
+    /// In −1…1.
+    Plain,
+    /// So small that products are denormal.
+    Tiny,
+    /// In −1…1, but one in 48 of [`SPECIAL`].
+    Special,
+}
+
+pub const SPECIAL: [f32; 9] =
+    [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0, f32::MAX, f32::MIN_POSITIVE, 1e-45, -3e-39];
+
+/// What memory holds that nobody may write, and what nobody may take into a sum.
+pub const CANARY: f32 = f32::from_bits(0x7fc0_cafe);
+
+/// Memory of an exact length between two zones of canaries.
+pub struct Guarded {
+    memory: Vec<f32>,
+    len: usize,
+}
+
+/// Odd, so that the memory is aligned to one float and no more.
+const ZONE: usize = 67;
+
+impl Guarded {
+    pub fn new(len: usize) -> Guarded {
+        Guarded { memory: vec![CANARY; len + 2 * ZONE], len }
+    }
+
+    pub fn from(values: &[f32]) -> Guarded {
+        let mut guarded = Guarded::new(values.len());
+        guarded.slice_mut().copy_from_slice(values);
+        guarded
+    }
+
+    pub fn slice(&self) -> &[f32] {
+        &self.memory[ZONE..ZONE + self.len]
+    }
+
+    pub fn slice_mut(&mut self) -> &mut [f32] {
+        &mut self.memory[ZONE..ZONE + self.len]
+    }
+
+    /// A pointer that may reach the whole memory, so that a stray write is found by its canary.
+    pub fn as_ptr(&self) -> *const f32 {
+        self.memory.as_ptr().wrapping_add(ZONE)
+    }
+
+    pub fn as_mut_ptr(&mut self) -> *mut f32 {
+        self.memory.as_mut_ptr().wrapping_add(ZONE)
+    }
+
+    pub fn assert_zones_untouched(&self, what: &str) {
+        let zones = self.memory[..ZONE].iter().chain(&self.memory[ZONE + self.len..]);
+        for v in zones {
+            assert_eq!(v.to_bits(), CANARY.to_bits(), "{what}: written outside");
+        }
+    }
+}
+
+/// Equal bits; one NaN is as good as another, since sign and payload differ between instruction sets.
+pub fn same_bits(a: f32, b: f32) -> bool {
+    a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
+}
+
+/// Whether memory still holds its canary, which no computation gives.
+pub fn is_canary(v: f32) -> bool {
+    v.to_bits() == CANARY.to_bits()
+}

@@ -1,0 +1,625 @@
+//! Every kernel of the list, in every table that this CPU can run, called directly against the reference.
+//!
+//! The list drives this: a kernel that is added to it does not compile here until its arm is written. Buffers have exactly
+//! the length that a kernel's contract asks for, with canaries on both sides; what the contract leaves undefined is NaN, so
+//! that a sum that takes it shows.
+
+mod common;
+
+use common::isa::assert_required_isa_ran;
+use common::{CANARY, Guarded, Rng, Values, is_canary, same_bits};
+use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
+use sepconv_kernels::{BLOCK, DepthwiseArgs, Isa, KernelKind, Kernels, PointwiseArgs, PoolArgs, pack};
+
+const CLAMPS: [[f32; 2]; 5] =
+    [[f32::NEG_INFINITY, f32::INFINITY], [0.0, f32::INFINITY], [0.0, 6.0], [-0.25, 0.5], [f32::NEG_INFINITY, -0.0]];
+
+const VALUES: [Values; 5] = [Values::Plain, Values::Plain, Values::Plain, Values::Tiny, Values::Special];
+
+#[test]
+fn every_kernel_equals_the_reference_in_every_table() {
+    let mut ran = Vec::new();
+    for table in Kernels::available() {
+        for &kind in KernelKind::ALL {
+            match kind {
+                KernelKind::Pointwise => pointwise(table),
+                KernelKind::DwConv3x3S1 => dwconv3x3(table, 1),
+                KernelKind::DwConv3x3S2 => dwconv3x3(table, 2),
+                KernelKind::DwConv => dwconv(table),
+                KernelKind::AveragePool => average_pool(table),
+            }
+        }
+        ran.push(table.isa());
+    }
+    for isa in Isa::ALL {
+        assert_eq!(isa.is_available(), ran.contains(&isa), "{isa}: available, yet without a table, or the reverse");
+    }
+    assert_required_isa_ran(&ran);
+}
+
+#[test]
+fn names_of_kernels_differ() {
+    for (i, a) in KernelKind::ALL.iter().enumerate() {
+        for b in &KernelKind::ALL[..i] {
+            assert_ne!(a.name(), b.name());
+        }
+    }
+}
+
+/// The name of a case, for failures.
+fn describe(table: &Kernels, kind: KernelKind, case: &dyn core::fmt::Debug) -> String {
+    format!("{} on {} ({:?}): {case:?}", kind.name(), table.isa(), table.arithmetic())
+}
+
+/// How the pixels of a tensor lie in memory of the length that they need and no more.
+#[derive(Clone, Debug)]
+struct Layout {
+    /// Where each pixel begins.
+    pixels: Vec<usize>,
+    /// From one block of channels to the next.
+    block: usize,
+    /// Whether the last block is whole.
+    whole: bool,
+    channels: usize,
+    len: usize,
+}
+
+impl Layout {
+    /// Pixels in any order with gaps between them.
+    fn nhwc(rng: &mut Rng, pixels: usize, channels: usize) -> Layout {
+        let stride = channels + rng.pick(&[0, 0, 1, 5]);
+        let mut order: Vec<usize> = (0..pixels).collect();
+        if rng.chance(3) {
+            for i in (1..pixels).rev() {
+                order.swap(i, rng.below(i + 1));
+            }
+        }
+        Layout {
+            pixels: order.into_iter().map(|i| i * stride).collect(),
+            block: BLOCK,
+            whole: false,
+            channels,
+            len: (pixels - 1) * stride + channels,
+        }
+    }
+
+    /// NHWC of whole blocks: what a caller with room behind each pixel may promise.
+    fn whole_nhwc(pixels: usize, channels: usize) -> Layout {
+        let stride = channels.next_multiple_of(BLOCK);
+        Layout {
+            pixels: (0..pixels).map(|i| i * stride).collect(),
+            block: BLOCK,
+            whole: true,
+            channels,
+            len: pixels * stride,
+        }
+    }
+
+    /// Channel blocks, each of all pixels.
+    fn blocks(rng: &mut Rng, pixels: usize, channels: usize) -> Layout {
+        let block = (pixels + rng.below(3)) * BLOCK;
+        Layout {
+            pixels: (0..pixels).map(|i| i * BLOCK).collect(),
+            block,
+            whole: true,
+            channels,
+            len: (channels.div_ceil(BLOCK) - 1) * block + pixels * BLOCK,
+        }
+    }
+
+    fn any(rng: &mut Rng, pixels: usize, channels: usize) -> Layout {
+        match rng.below(3) {
+            0 => Layout::nhwc(rng, pixels, channels),
+            1 => Layout::whole_nhwc(pixels, channels),
+            _ => Layout::blocks(rng, pixels, channels),
+        }
+    }
+
+    fn at(&self, pixel: usize, channel: usize) -> usize {
+        self.pixels[pixel] + channel / BLOCK * self.block + channel % BLOCK
+    }
+
+    /// A dense tensor laid out so; whatever lies between is NaN.
+    fn lay_out(&self, dense: &[f32]) -> Guarded {
+        let mut memory = Guarded::new(self.len);
+        for p in 0..self.pixels.len() {
+            for c in 0..self.channels {
+                memory.slice_mut()[self.at(p, c)] = dense[p * self.channels + c];
+            }
+        }
+        memory
+    }
+
+    /// Every value equals the dense tensor's, and nothing else was written: neither around the memory nor in its gaps,
+    /// but for the lanes of a whole last block.
+    fn assert_holds(&self, memory: &Guarded, expected: &[f32], what: &dyn Fn() -> String) {
+        let mut free = vec![false; self.len];
+        for p in 0..self.pixels.len() {
+            for c in 0..self.channels {
+                let (got, expected) = (memory.slice()[self.at(p, c)], expected[p * self.channels + c]);
+                assert!(
+                    same_bits(got, expected),
+                    "{}: pixel {p}, channel {c}: expected {expected:e}, got {got:e}",
+                    what()
+                );
+                free[self.at(p, c)] = true;
+            }
+            if self.whole {
+                for c in self.channels..self.channels.next_multiple_of(BLOCK) {
+                    free[self.at(p, c)] = true;
+                }
+            }
+        }
+        for (i, v) in memory.slice().iter().enumerate() {
+            assert!(free[i] || is_canary(*v), "{}: wrote between pixels, at {i}", what());
+        }
+        memory.assert_zones_untouched(&what());
+    }
+}
+
+/// Weights as a kernel takes them; the reference takes `filter` and `bias`.
+struct Weights {
+    filter: Vec<f32>,
+    bias: Vec<f32>,
+    packed: Guarded,
+}
+
+impl Weights {
+    /// `k` rows of `n` outputs, or `k` taps of `n` channels.
+    fn new(rng: &mut Rng, k: usize, n: usize, values: Values) -> Weights {
+        let filter = rng.values(k * n, values);
+        let bias = rng.values(n, values);
+        let mut packed = Guarded::new(pack::pointwise_len(k, n).unwrap());
+        pack::pack(k, n, packed.slice_mut(), |o, row| if row == 0 { bias[o] } else { filter[(row - 1) * n + o] });
+        Weights { filter, bias, packed }
+    }
+}
+
+fn dense(data: &[f32], shape: [usize; 4]) -> Tensor<'_, f32> {
+    Tensor { data, shape, pixel_stride: shape[3] }
+}
+
+fn dense_mut(data: &mut [f32], shape: [usize; 4]) -> TensorMut<'_, f32> {
+    TensorMut { data, shape, pixel_stride: shape[3] }
+}
+
+/// Where the values of `k` lie.
+#[derive(Clone, Copy, Debug)]
+enum Segments {
+    /// Together, pixels anywhere.
+    Together,
+    /// In channel blocks.
+    Blocks,
+    /// In pieces of so many, with a gap of so many: the rows of a standard convolution's window.
+    Pieces(usize, usize),
+}
+
+/// What becomes of the sum before and after this call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Sums {
+    Whole,
+    /// In two slabs of `k`, the partial sums being written over in place or read from elsewhere.
+    Slabs {
+        in_place: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Residual {
+    None,
+    Apart,
+    /// The output is added to in place.
+    InPlace,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PointwiseCase {
+    m: usize,
+    k: usize,
+    n: usize,
+    segments: Segments,
+    sums: Sums,
+    residual: Residual,
+    clamp: [f32; 2],
+    values: Values,
+    seed: u64,
+}
+
+fn pointwise(table: &Kernels) {
+    let mut rng = Rng(0x5eed);
+    let mut case = |m: usize, k: usize, n: usize| {
+        let piece = 1 + rng.below(k);
+        let case = PointwiseCase {
+            m,
+            k,
+            n,
+            segments: match rng.below(3) {
+                0 => Segments::Together,
+                1 => Segments::Blocks,
+                _ => Segments::Pieces(piece, rng.below(4)),
+            },
+            sums: match rng.below(4) {
+                0 if k > 1 => Sums::Slabs { in_place: rng.chance(2) },
+                _ => Sums::Whole,
+            },
+            residual: rng.pick(&[Residual::None, Residual::None, Residual::Apart, Residual::InPlace]),
+            clamp: rng.pick(&CLAMPS),
+            values: rng.pick(&VALUES),
+            seed: rng.next(),
+        };
+        pointwise_case(table, case);
+    };
+    for m in 1..=40 {
+        for n in 1..=40 {
+            for k in [1 + (m * 7 + n) % 5, 15 + (m + n) % 3, 31 + (m * 3 + n) % 20] {
+                case(m, k, n);
+            }
+        }
+    }
+    // more panels than one group of them, for a dense layer's one pixel and two
+    for m in 1..=3 {
+        for n in 41..=150 {
+            case(m, 1 + (n * 5 + m) % 37, n);
+        }
+    }
+    // more weights than may stay in L1: panels outside, pixels inside
+    for m in 1..=25 {
+        for n in [33, 40, 41, 48, 56, 57, 100] {
+            case(m, 160 + m, n);
+        }
+    }
+}
+
+fn pointwise_case(table: &Kernels, case: PointwiseCase) {
+    let PointwiseCase { m, k, n, clamp, values, .. } = case;
+    let what = || describe(table, KernelKind::Pointwise, &case);
+    let rng = &mut Rng(case.seed);
+    let weights = Weights::new(rng, k, n, values);
+    let x = rng.values(m * k, values);
+    let residual = rng.values(m * n, values);
+
+    let mut expected = vec![0.0; m * n];
+    reference::conv(
+        &Conv { window: Window::POINT, filter: &weights.filter, bias: &weights.bias, clamp },
+        dense(&x, [1, 1, m, k]),
+        (case.residual != Residual::None).then(|| dense(&residual, [1, 1, m, n])),
+        dense_mut(&mut expected, [1, 1, m, n]),
+        table.arithmetic(),
+    );
+
+    let (x_pixels, segment, x_segment, x_memory) = match case.segments {
+        Segments::Together => {
+            let layout = Layout::nhwc(rng, m, k);
+            let memory = layout.lay_out(&x);
+            (layout.pixels, k, 0, memory)
+        }
+        Segments::Blocks => {
+            let layout = Layout::blocks(rng, m, k);
+            let memory = layout.lay_out(&x);
+            (layout.pixels, BLOCK, layout.block, memory)
+        }
+        Segments::Pieces(piece, gap) => {
+            // windows that overlap need no test of their own: an offset is an offset
+            let pieces = k.div_ceil(piece);
+            let pixel = pieces * (piece + gap);
+            let last = (pieces - 1) * (piece + gap) + k - (pieces - 1) * piece;
+            let mut memory = Guarded::new((m - 1) * pixel + last);
+            for p in 0..m {
+                for i in 0..k {
+                    memory.slice_mut()[p * pixel + i / piece * (piece + gap) + i % piece] = x[p * k + i];
+                }
+            }
+            ((0..m).map(|p| p * pixel).collect(), piece, piece + gap, memory)
+        }
+    };
+
+    let in_place = case.sums == Sums::Slabs { in_place: true };
+    let layout = if in_place { Layout::blocks(rng, m, n) } else { Layout::any(rng, m, n) };
+    let residual_layout =
+        if case.residual == Residual::InPlace && !in_place { layout.clone() } else { Layout::any(rng, m, n) };
+    let residual_memory = residual_layout.lay_out(&residual);
+    let shared = case.residual == Residual::InPlace && !in_place;
+    let mut out = if shared { residual_layout.lay_out(&residual) } else { Guarded::new(layout.len) };
+    let out_ptr = out.as_mut_ptr();
+
+    let panel_len = (k + 1) * BLOCK;
+    let w = weights.packed.as_ptr();
+    let args = PointwiseArgs {
+        m,
+        k,
+        n,
+        x: x_memory.as_ptr(),
+        x_pixels: x_pixels.as_ptr(),
+        segment,
+        x_segment,
+        w: w.wrapping_add(BLOCK),
+        w_panel: panel_len,
+        bias: w,
+        partial: core::ptr::null(),
+        partial_panel: 0,
+        residual: match case.residual {
+            Residual::None => core::ptr::null(),
+            _ if shared => out_ptr.cast_const(),
+            _ => residual_memory.as_ptr(),
+        },
+        residual_pixels: residual_layout.pixels.as_ptr(),
+        residual_panel: residual_layout.block,
+        out: out_ptr,
+        out_pixels: layout.pixels.as_ptr(),
+        out_panel: layout.block,
+        whole_blocks: layout.whole,
+        residual_whole: residual_layout.whole,
+        clamp,
+    };
+    match case.sums {
+        // SAFETY: the layouts and the packed weights are those of `m`, `k` and `n`; only a residual may be the output.
+        Sums::Whole => unsafe { (table.pointwise)(&args) },
+        Sums::Slabs { in_place } => {
+            // a slab ends where a segment does
+            let segments = k.div_ceil(segment);
+            let split = if segments > 1 { (1 + rng.below(segments - 1)) * segment } else { 1 + rng.below(k - 1) };
+            let skipped = if segments > 1 { split / segment * x_segment } else { split };
+            let panels = n.div_ceil(BLOCK);
+            let mut partial = Guarded::new(if in_place { 0 } else { panels * m * BLOCK });
+            let partial_pixels: Vec<usize> = (0..m).map(|i| i * BLOCK).collect();
+            let (sums, sums_panel) = if in_place { (out_ptr, layout.block) } else { (partial.as_mut_ptr(), m * BLOCK) };
+            // SAFETY: as above; partial sums are `m` × 16 values a panel, apart from the output or at its offsets.
+            unsafe {
+                (table.pointwise)(&PointwiseArgs {
+                    k: split,
+                    residual: core::ptr::null(),
+                    out: sums,
+                    out_pixels: partial_pixels.as_ptr(),
+                    out_panel: sums_panel,
+                    whole_blocks: true,
+                    clamp: CLAMPS[0],
+                    ..args
+                });
+                (table.pointwise)(&PointwiseArgs {
+                    k: k - split,
+                    x: args.x.add(skipped),
+                    w: args.w.add(split * BLOCK),
+                    // a bias that is read where there are partial sums would be NaN here
+                    bias: Guarded::new(panels * panel_len).as_ptr(),
+                    partial: sums.cast_const(),
+                    partial_panel: sums_panel,
+                    ..args
+                });
+            }
+            partial.assert_zones_untouched(&what());
+        }
+    }
+    layout.assert_holds(&out, &expected, &what);
+}
+
+#[derive(Clone, Copy, Debug)]
+struct DepthwiseCase {
+    channels: usize,
+    width: usize,
+    rows_out: usize,
+    kernel: [usize; 2],
+    stride: usize,
+    dilation: usize,
+    clamp: [f32; 2],
+    values: Values,
+    seed: u64,
+}
+
+/// Channels around the ends of vectors and blocks.
+const CHANNELS: [usize; 18] = [1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 15, 16, 17, 24, 31, 32, 33, 40];
+
+fn dwconv3x3(table: &Kernels, stride: usize) {
+    let mut rng = Rng(stride as u64);
+    for width in 1..=20 {
+        for channels in CHANNELS {
+            for rows_out in 1..=2 {
+                for clamp in CLAMPS {
+                    let case = DepthwiseCase {
+                        channels,
+                        width,
+                        rows_out,
+                        kernel: [3, 3],
+                        stride,
+                        dilation: 1,
+                        clamp,
+                        values: rng.pick(&VALUES),
+                        seed: rng.next(),
+                    };
+                    let (kind, enter) = match stride {
+                        1 => (KernelKind::DwConv3x3S1, table.dwconv3x3s1),
+                        _ => (KernelKind::DwConv3x3S2, table.dwconv3x3s2),
+                    };
+                    depthwise_case(table, kind, enter, case);
+                }
+            }
+        }
+    }
+}
+
+fn dwconv(table: &Kernels) {
+    let mut rng = Rng(3);
+    let mut case = |width, channels, kernel, stride, dilation| {
+        let case = DepthwiseCase {
+            channels,
+            width,
+            rows_out: 1,
+            kernel,
+            stride,
+            dilation,
+            clamp: rng.pick(&CLAMPS),
+            values: rng.pick(&VALUES),
+            seed: rng.next(),
+        };
+        depthwise_case(table, KernelKind::DwConv, table.dwconv, case);
+    };
+    for width in 1..=20 {
+        for channels in CHANNELS {
+            for stride in 1..=3 {
+                case(width, channels, [1 + (width + channels) % 7, 1 + (channels + stride) % 7], stride, 1);
+                case(width, channels, [3, 3], stride, 1 + (width + channels) % 3);
+            }
+        }
+    }
+    for kh in 1..=7 {
+        for kw in 1..=7 {
+            for dilation in 1..=3 {
+                case(1 + (kh * 3 + kw) % 13, 1 + (kh + 5 * kw) % 20, [kh, kw], 1 + (kh + kw) % 3, dilation);
+            }
+        }
+    }
+}
+
+fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&DepthwiseArgs), case: DepthwiseCase) {
+    let DepthwiseCase { channels, width, rows_out, kernel, stride, dilation, clamp, values, .. } = case;
+    let what = || describe(table, kind, &case);
+    let rng = &mut Rng(case.seed);
+    let taps = kernel[0] * kernel[1];
+    let weights = Weights::new(rng, taps, channels, values);
+    // the rows that the taps meet: [`DwConv`] is given no others, so that its dilation of rows is its caller's
+    let rows = (rows_out - 1) * stride + kernel[0];
+    let columns = (width - 1) * stride + (kernel[1] - 1) * dilation + 1;
+    let mut x = rng.values(rows * columns * channels, values);
+    let zero_row = rng.below(rows + 1);
+    if zero_row < rows {
+        x[zero_row * columns * channels..][..columns * channels].fill(0.0);
+    }
+
+    let shape = [1, rows_out, width, channels];
+    let mut expected = vec![0.0; rows_out * width * channels];
+    let window = Window { kernel, stride: [stride, stride], dilation: [1, dilation], before: [0, 0] };
+    reference::depthwise(
+        &Conv { window, filter: &weights.filter, bias: &weights.bias, clamp },
+        dense(&x, [1, rows, columns, channels]),
+        dense_mut(&mut expected, shape),
+        table.arithmetic(),
+    );
+
+    // every row in memory of its own, as in a ring
+    let layout = Layout::blocks(rng, columns, channels);
+    let memory: Vec<Guarded> = x.chunks_exact(columns * channels).map(|row| layout.lay_out(row)).collect();
+    let pointers: Vec<*const f32> = memory.iter().map(Guarded::as_ptr).collect();
+
+    let whole_blocks = rng.chance(2);
+    let (out_block, out_pixel) = if whole_blocks && rng.chance(2) {
+        ((width + rng.below(3)) * BLOCK, BLOCK)
+    } else if whole_blocks {
+        (BLOCK, channels.next_multiple_of(BLOCK))
+    } else {
+        (BLOCK, channels + rng.below(4))
+    };
+    let room = if whole_blocks { channels.next_multiple_of(BLOCK) } else { channels };
+    let out_layout = Layout {
+        pixels: (0..width).map(|p| p * out_pixel).collect(),
+        block: out_block,
+        whole: whole_blocks,
+        channels,
+        len: (room - 1) / BLOCK * out_block + (width - 1) * out_pixel + (room - 1) % BLOCK + 1,
+    };
+    let mut out: Vec<Guarded> = (0..rows_out).map(|_| Guarded::new(out_layout.len)).collect();
+    let first = out[0].as_mut_ptr();
+    let second = out.get_mut(1).map_or(core::ptr::null_mut(), Guarded::as_mut_ptr);
+    // SAFETY: rows hold whole blocks of `columns` pixels, the output rows what their layout says.
+    unsafe {
+        enter(&DepthwiseArgs {
+            channels,
+            width,
+            rows_out,
+            rows: pointers.as_ptr(),
+            x_block: layout.block,
+            w: weights.packed.as_ptr(),
+            out: [first, second],
+            out_block,
+            out_pixel,
+            whole_blocks,
+            kernel,
+            stride,
+            dilation,
+            clamp,
+        });
+    }
+    for (row, expected) in out.iter().zip(expected.chunks_exact(width * channels)) {
+        out_layout.assert_holds(row, expected, &what);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PoolCase {
+    channels: usize,
+    plane: [usize; 2],
+    blocks: bool,
+    values: Values,
+    seed: u64,
+}
+
+fn average_pool(table: &Kernels) {
+    let mut rng = Rng(4);
+    for channels in 1..=50 {
+        for plane in [[1, 1], [1, 7], [2, 2], [3, 5], [7, 7], [8, 1]] {
+            let case = PoolCase { channels, plane, blocks: rng.chance(2), values: rng.pick(&VALUES), seed: rng.next() };
+            pool_case(table, case);
+        }
+    }
+}
+
+fn pool_case(table: &Kernels, case: PoolCase) {
+    let PoolCase { channels, plane: [h, w], blocks, values, .. } = case;
+    let what = || describe(table, KernelKind::AveragePool, &case);
+    let rng = &mut Rng(case.seed);
+    let x = rng.values(h * w * channels, values);
+    let mut expected = vec![0.0; channels];
+    reference::average_pool(dense(&x, [1, h, w, channels]), dense_mut(&mut expected, [1, 1, 1, channels]));
+
+    let (x_row, x_block, x_pixel, row_room) = if blocks {
+        let block = (w + rng.below(3)) * BLOCK;
+        let row = channels.div_ceil(BLOCK) * block;
+        (row, block, BLOCK, row)
+    } else {
+        let pixel = channels + rng.below(4);
+        let row = w * pixel + rng.below(9);
+        (row, BLOCK, pixel, row)
+    };
+    let at = |y: usize, x: usize, c: usize| y * x_row + c / BLOCK * x_block + x * x_pixel + c % BLOCK;
+    let mut memory = Guarded::new(at(h - 1, w - 1, channels - 1).max(at(h - 1, w - 1, 0)) + 1);
+    // the last block of a blocked row is not the one whose last pixel ends last, unless it is whole
+    if blocks {
+        memory = Guarded::new((h - 1) * x_row + row_room);
+    }
+    for y in 0..h {
+        for p in 0..w {
+            for c in 0..channels {
+                memory.slice_mut()[at(y, p, c)] = x[(y * w + p) * channels + c];
+            }
+        }
+    }
+    let out_block = BLOCK + rng.below(3);
+    let layout = Layout {
+        pixels: vec![0],
+        block: out_block,
+        whole: false,
+        channels,
+        len: (channels - 1) / BLOCK * out_block + (channels - 1) % BLOCK + 1,
+    };
+    let mut out = Guarded::new(layout.len);
+    // SAFETY: the memory holds `channels` of every pixel, the output one pixel of them.
+    unsafe {
+        (table.average_pool)(&PoolArgs {
+            channels,
+            plane: [h, w],
+            x: memory.as_ptr(),
+            x_row,
+            x_block,
+            x_pixel,
+            out: out.as_mut_ptr(),
+            out_block,
+            divisor: (h * w) as f32,
+        });
+    }
+    layout.assert_holds(&out, &expected, &what);
+}
+
+#[test]
+fn the_canary_is_a_nan_that_no_sum_gives() {
+    assert!(CANARY.is_nan());
+    assert!(!is_canary(f32::NAN));
+    assert!(!is_canary(core::hint::black_box(f32::INFINITY) - f32::INFINITY));
+}

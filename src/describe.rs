@@ -1,0 +1,357 @@
+//! How a convolution is described: filter, bias or batch norm, window and activation.
+
+use crate::shape::Window;
+use crate::{Error, Padding, Result};
+
+/// The order in which a filter's values lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Hwio,
+    Oihw,
+    Ohwi,
+    DepthwiseHwc,
+    DepthwiseC1hw,
+}
+
+/// The values of a filter, with the order in which they lie. A constructor exists for each order, so nobody has to guess.
+///
+/// Lengths are checked where the operator is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Filter<'a> {
+    data: &'a [f32],
+    order: Order,
+    kernel: [usize; 2],
+    inputs: usize,
+    /// Output channels; of a depthwise filter the multiplier.
+    outputs: usize,
+}
+
+impl<'a> Filter<'a> {
+    /// `[rows, columns, inputs, outputs]`: TensorFlow's convolution.
+    pub const fn hwio(data: &'a [f32], [h, w, i, o]: [usize; 4]) -> Self {
+        Filter { data, order: Order::Hwio, kernel: [h, w], inputs: i, outputs: o }
+    }
+
+    /// `[outputs, inputs, rows, columns]`: PyTorch's and ONNX's convolution.
+    pub const fn oihw(data: &'a [f32], [o, i, h, w]: [usize; 4]) -> Self {
+        Filter { data, order: Order::Oihw, kernel: [h, w], inputs: i, outputs: o }
+    }
+
+    /// `[outputs, rows, columns, inputs]`: TensorFlow Lite's convolution.
+    pub const fn ohwi(data: &'a [f32], [o, h, w, i]: [usize; 4]) -> Self {
+        Filter { data, order: Order::Ohwi, kernel: [h, w], inputs: i, outputs: o }
+    }
+
+    /// `[inputs, outputs]` of a 1×1 convolution or a dense layer: TensorFlow's order.
+    pub const fn io(data: &'a [f32], [i, o]: [usize; 2]) -> Self {
+        Self::hwio(data, [1, 1, i, o])
+    }
+
+    /// `[outputs, inputs]` of a 1×1 convolution or a dense layer: PyTorch's order.
+    pub const fn oi(data: &'a [f32], [o, i]: [usize; 2]) -> Self {
+        Self::oihw(data, [o, i, 1, 1])
+    }
+
+    /// `[rows, columns, channels]` of a depthwise convolution with multiplier 1; TensorFlow Lite's `1HWC` is the same.
+    pub const fn depthwise_hwc(data: &'a [f32], [h, w, c]: [usize; 3]) -> Self {
+        Self::depthwise_hwcm(data, [h, w, c, 1])
+    }
+
+    /// `[rows, columns, channels, multiplier]`: TensorFlow's depthwise convolution. Output channel `c × multiplier + m`
+    /// comes from input channel `c`.
+    pub const fn depthwise_hwcm(data: &'a [f32], [h, w, c, m]: [usize; 4]) -> Self {
+        Filter { data, order: Order::DepthwiseHwc, kernel: [h, w], inputs: c, outputs: m }
+    }
+
+    /// `[channels × multiplier, 1, rows, columns]`: PyTorch's convolution with `groups = channels`.
+    pub const fn depthwise_c1hw(data: &'a [f32], [c, h, w]: [usize; 3], multiplier: usize) -> Self {
+        Filter { data, order: Order::DepthwiseC1hw, kernel: [h, w], inputs: c, outputs: multiplier }
+    }
+
+    /// Rows and columns of the kernel.
+    pub const fn kernel(&self) -> [usize; 2] {
+        self.kernel
+    }
+
+    /// Channels that it reads.
+    pub const fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Channels that it writes.
+    pub fn outputs(&self) -> usize {
+        if self.is_depthwise() { self.inputs.saturating_mul(self.outputs) } else { self.outputs }
+    }
+
+    pub(crate) fn is_depthwise(&self) -> bool {
+        matches!(self.order, Order::DepthwiseHwc | Order::DepthwiseC1hw)
+    }
+
+    pub(crate) fn order_name(&self) -> &'static str {
+        match self.order {
+            Order::Hwio => "HWIO",
+            Order::Oihw => "OIHW",
+            Order::Ohwi => "OHWI",
+            Order::DepthwiseHwc => "depthwise HWCM",
+            Order::DepthwiseC1hw => "depthwise C1HW",
+        }
+    }
+
+    /// An error where a size is zero, does not fit, or is not that of the data.
+    pub(crate) fn check(&self, what: &str) -> Result<()> {
+        let [h, w] = self.kernel;
+        if h == 0 || w == 0 {
+            return Err(Error::ZeroWindow { what: "kernel" });
+        }
+        if self.inputs == 0 || self.outputs == 0 {
+            return Err(Error::ZeroWindow { what: "channels of a filter" });
+        }
+        let sizes = format!("{what} filter {h}×{w}×{}×{} ({})", self.inputs, self.outputs, self.order_name());
+        let expected = h
+            .checked_mul(w)
+            .and_then(|v| v.checked_mul(self.inputs))
+            .and_then(|v| v.checked_mul(self.outputs))
+            .unwrap_or(usize::MAX);
+        if self.data.len() != expected {
+            return Err(Error::Length { what: sizes, expected, got: self.data.len() });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn data(&self) -> &'a [f32] {
+        self.data
+    }
+
+    /// Of a 1×1 filter: from one input to the next, and from one output to the next.
+    pub(crate) fn strides_io(&self) -> [usize; 2] {
+        match self.order {
+            Order::Hwio | Order::DepthwiseHwc => [self.outputs, 1],
+            Order::Oihw | Order::Ohwi | Order::DepthwiseC1hw => [1, self.inputs],
+        }
+    }
+
+    /// The weight of tap `(y, x)` from input `i` to output `o`; of a depthwise filter `i` is the channel and `o` the multiple.
+    pub(crate) fn at(&self, y: usize, x: usize, i: usize, o: usize) -> f32 {
+        let [h, w] = self.kernel;
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        self.data[match self.order {
+            Order::Hwio | Order::DepthwiseHwc => ((y * w + x) * inputs + i) * outputs + o,
+            Order::Oihw => ((o * inputs + i) * h + y) * w + x,
+            Order::Ohwi => ((o * h + y) * w + x) * inputs + i,
+            Order::DepthwiseC1hw => ((i * outputs + o) * h + y) * w + x,
+        }]
+    }
+}
+
+/// What is applied to a sum before it is stored. NaN passes through every one of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Activation {
+    /// The sum as it is.
+    #[default]
+    Linear,
+    /// `max(0, x)`.
+    Relu,
+    /// `min(max(0, x), 6)`: MobileNet's, bounded so that low precision can hold it.
+    Relu6,
+    /// `min(max(min, x), max)`; either bound may be infinite.
+    Clamp {
+        /// The lower bound.
+        min: f32,
+        /// The upper bound, not less than `min`.
+        max: f32,
+    },
+}
+
+impl Activation {
+    /// The lower and the upper bound.
+    pub const fn bounds(self) -> [f32; 2] {
+        match self {
+            Activation::Linear => [f32::NEG_INFINITY, f32::INFINITY],
+            Activation::Relu => [0.0, f32::INFINITY],
+            Activation::Relu6 => [0.0, 6.0],
+            Activation::Clamp { min, max } => [min, max],
+        }
+    }
+
+    pub(crate) fn check(self) -> Result<()> {
+        let [min, max] = self.bounds();
+        if min <= max {
+            return Ok(());
+        }
+        Err(Error::Value {
+            what: "activation".into(),
+            expected: "bounds that are numbers, the lower not above the upper",
+            got: format!("{min}…{max}"),
+        })
+    }
+}
+
+/// Batch norm after a convolution: `(x − mean) / sqrt(variance + epsilon) × gamma + beta`, for each output channel.
+///
+/// It is folded into filter and bias when the operator is made, in f64, rounded once.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNorm<'a> {
+    /// The learnt scale; `None` is 1.
+    pub gamma: Option<&'a [f32]>,
+    /// The learnt offset; `None` is 0.
+    pub beta: Option<&'a [f32]>,
+    /// The moving mean.
+    pub mean: &'a [f32],
+    /// The moving variance.
+    pub variance: &'a [f32],
+    /// What keeps the root away from zero: 1e-3 in TensorFlow's MobileNets, 1e-5 in PyTorch's.
+    pub epsilon: f64,
+}
+
+/// A convolution, described: a filter, then a bias or a batch norm, then an activation.
+///
+/// The defaults are stride 1, dilation 1, [`Padding::Same`], no bias and [`Activation::Linear`].
+///
+/// ```
+/// use sepconv::{Activation, ConvDesc, Filter};
+/// let weights = [0.1; 3 * 3 * 8];
+/// let depthwise = ConvDesc::new(Filter::depthwise_hwc(&weights, [3, 3, 8])).stride(2).activation(Activation::Relu6);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct ConvDesc<'a> {
+    pub(crate) filter: Filter<'a>,
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) batch_norm: Option<BatchNorm<'a>>,
+    pub(crate) stride: [usize; 2],
+    pub(crate) dilation: [usize; 2],
+    pub(crate) padding: Padding,
+    pub(crate) activation: Activation,
+}
+
+impl<'a> ConvDesc<'a> {
+    /// A convolution by a filter, all else at its default.
+    pub const fn new(filter: Filter<'a>) -> Self {
+        ConvDesc {
+            filter,
+            bias: None,
+            batch_norm: None,
+            stride: [1, 1],
+            dilation: [1, 1],
+            padding: Padding::Same,
+            activation: Activation::Linear,
+        }
+    }
+
+    /// One value for each output channel, added to the sum; a batch norm comes after it.
+    pub const fn bias(mut self, bias: &'a [f32]) -> Self {
+        self.bias = Some(bias);
+        self
+    }
+
+    /// A batch norm to fold into filter and bias.
+    pub const fn batch_norm(mut self, batch_norm: BatchNorm<'a>) -> Self {
+        self.batch_norm = Some(batch_norm);
+        self
+    }
+
+    /// Pixels that the window moves at each step, on both axes.
+    pub const fn stride(self, stride: usize) -> Self {
+        self.strides([stride, stride])
+    }
+
+    /// Pixels that the window moves at each step, `[rows, columns]`.
+    pub const fn strides(mut self, strides: [usize; 2]) -> Self {
+        self.stride = strides;
+        self
+    }
+
+    /// Pixels from one tap to the next, on both axes.
+    pub const fn dilation(self, dilation: usize) -> Self {
+        self.dilations([dilation, dilation])
+    }
+
+    /// Pixels from one tap to the next, `[rows, columns]`.
+    pub const fn dilations(mut self, dilations: [usize; 2]) -> Self {
+        self.dilation = dilations;
+        self
+    }
+
+    /// How the plane is padded.
+    pub const fn padding(mut self, padding: Padding) -> Self {
+        self.padding = padding;
+        self
+    }
+
+    /// What is applied to the sum.
+    pub const fn activation(mut self, activation: Activation) -> Self {
+        self.activation = activation;
+        self
+    }
+
+    pub(crate) fn window(&self) -> Window {
+        Window { kernel: self.filter.kernel(), stride: self.stride, dilation: self.dilation, padding: self.padding }
+    }
+
+    /// Whether the window is that of a 1×1 convolution.
+    pub(crate) fn is_pointwise(&self) -> bool {
+        self.filter.kernel() == [1, 1]
+            && self.stride == [1, 1]
+            && !matches!(self.padding, Padding::Explicit { top, bottom, left, right } if top + bottom + left + right > 0)
+    }
+
+    /// Checks everything that does not depend on the input, for the stage `what` of an operator.
+    pub(crate) fn check(&self, what: &'static str) -> Result<()> {
+        self.filter.check(what)?;
+        self.window().check()?;
+        self.activation.check()?;
+        let outputs = self.filter.outputs();
+        let length = |name: &str, values: Option<&[f32]>| match values {
+            Some(values) if values.len() != outputs => {
+                Err(Error::Length { what: format!("{what} {name}"), expected: outputs, got: values.len() })
+            }
+            _ => Ok(()),
+        };
+        length("bias", self.bias)?;
+        if let Some(bn) = self.batch_norm {
+            length("batch norm gamma", bn.gamma)?;
+            length("batch norm beta", bn.beta)?;
+            length("batch norm mean", Some(bn.mean))?;
+            length("batch norm variance", Some(bn.variance))?;
+            if !(bn.epsilon.is_finite() && bn.epsilon >= 0.0) {
+                return Err(Error::Value {
+                    what: format!("{what} batch norm epsilon"),
+                    expected: "a finite number, at least 0",
+                    got: bn.epsilon.to_string(),
+                });
+            }
+            if let Some(&variance) = bn.variance.iter().find(|&&v| f64::from(v) + bn.epsilon <= 0.0) {
+                return Err(Error::Value {
+                    what: format!("{what} batch norm variance"),
+                    expected: "variance + epsilon above 0",
+                    got: format!("{variance} + {}", bn.epsilon),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What output channel `o` multiplies its weights by, and the bias it starts from, with the batch norm folded in.
+    pub(crate) fn fold(&self, o: usize) -> (f64, f64) {
+        let bias = self.bias.map_or(0.0, |b| f64::from(b[o]));
+        match self.batch_norm {
+            None => (1.0, bias),
+            Some(bn) => {
+                let gamma = bn.gamma.map_or(1.0, |g| f64::from(g[o]));
+                let beta = bn.beta.map_or(0.0, |b| f64::from(b[o]));
+                let scale = gamma / (f64::from(bn.variance[o]) + bn.epsilon).sqrt();
+                (scale, (bias - f64::from(bn.mean[o])) * scale + beta)
+            }
+        }
+    }
+
+    /// The same of a depthwise filter, for output channel `o`.
+    pub(crate) fn folded_depthwise(&self, scale: f64, y: usize, x: usize, o: usize, multiplier: usize) -> f32 {
+        self.folded(scale, y, x, o / multiplier, o % multiplier)
+    }
+
+    /// A weight with the batch norm folded in, rounded once.
+    pub(crate) fn folded(&self, scale: f64, y: usize, x: usize, i: usize, o: usize) -> f32 {
+        let weight = self.filter.at(y, x, i, o);
+        if self.batch_norm.is_none() { weight } else { (f64::from(weight) * scale) as f32 }
+    }
+}

@@ -1,0 +1,150 @@
+//! What can be wrong with an argument, and what was expected instead.
+
+use crate::Shape;
+
+/// The result of everything here that can fail.
+pub type Result<T, E = Error> = core::result::Result<T, E>;
+
+/// A wrong argument, found before any byte of output is written. Each variant says what was expected and what came.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A shape with a side of length zero.
+    #[error("shape {shape}: every side must be at least 1")]
+    ZeroSize {
+        /// The shape.
+        shape: Shape,
+    },
+    /// A kernel, stride or dilation of zero.
+    #[error("{what}: must be at least 1, got 0")]
+    ZeroWindow {
+        /// Which of them.
+        what: &'static str,
+    },
+    /// A size of a window beyond what is supported.
+    #[error("{what}: must be at most {limit}")]
+    Window {
+        /// Which size.
+        what: &'static str,
+        /// The largest that is taken.
+        limit: usize,
+    },
+    /// A tensor or a buffer whose size does not fit the address space.
+    #[error("{what} of {shape}: its size overflows")]
+    TooLarge {
+        /// What it would have been.
+        what: &'static str,
+        /// The shape asked for.
+        shape: Shape,
+    },
+    /// Pixels that would overlap.
+    #[error("pixel stride: must be at least the {expected} channels, got {got}")]
+    PixelStride {
+        /// Channels of a pixel.
+        expected: usize,
+        /// The stride asked for.
+        got: usize,
+    },
+    /// A plane, with its padding, that the kernel does not fit into.
+    #[error("input: the kernel reaches over {expected} {axis}, the padded input has {got}")]
+    InputTooSmall {
+        /// `rows` or `columns`.
+        axis: &'static str,
+        /// What the kernel covers.
+        expected: usize,
+        /// What there is.
+        got: usize,
+    },
+    /// A filter, bias or vector of a wrong length.
+    #[error("{what}: expected {expected} values, got {got}")]
+    Length {
+        /// What it was, with its sizes: `depthwise filter 3×3×144`.
+        what: String,
+        /// The length it should have.
+        expected: usize,
+        /// The length it has.
+        got: usize,
+    },
+    /// A buffer that is shorter than its shape and pixel stride ask for.
+    #[error("{what} of {shape} with pixel stride {pixel_stride}: needs {expected} values, the slice has {got}")]
+    Buffer {
+        /// `input` or `output`.
+        what: &'static str,
+        /// Its shape.
+        shape: Shape,
+        /// The distance between pixels.
+        pixel_stride: usize,
+        /// Values it must hold.
+        expected: usize,
+        /// Values it holds.
+        got: usize,
+    },
+    /// A tensor whose shape is not the one that was planned for.
+    #[error("{what}: the plan is for {expected}, got {got}")]
+    ShapeMismatch {
+        /// `input` or `output`.
+        what: &'static str,
+        /// The shape planned for.
+        expected: Shape,
+        /// The shape given.
+        got: Shape,
+    },
+    /// A number of channels that does not fit what stands before.
+    #[error("{what}: expected {expected} channels, got {got}")]
+    Channels {
+        /// Where: `depthwise input`, `project`.
+        what: &'static str,
+        /// The number expected.
+        expected: usize,
+        /// The number that came.
+        got: usize,
+    },
+    /// Scratch that another plan made.
+    #[error("scratch: made for another plan (expected plan {expected}, got {got})")]
+    ForeignScratch {
+        /// The number of this plan.
+        expected: u64,
+        /// The number of the plan that made the scratch.
+        got: u64,
+    },
+    /// A filter in an order that the operator does not take.
+    #[error("{operator}: takes a filter of {expected}, got {got}")]
+    FilterOrder {
+        /// The operator.
+        operator: &'static str,
+        /// What it takes.
+        expected: &'static str,
+        /// The order that came.
+        got: &'static str,
+    },
+    /// A value outside its range, such as an epsilon that is not a number.
+    #[error("{what}: expected {expected}, got {got}")]
+    Value {
+        /// What it was.
+        what: String,
+        /// The values it may have.
+        expected: &'static str,
+        /// The value that came.
+        got: String,
+    },
+    /// Memory that the allocator did not give.
+    #[error("{what}: could not allocate {bytes} bytes")]
+    Allocation {
+        /// What it was for.
+        what: &'static str,
+        /// Bytes asked for.
+        bytes: usize,
+    },
+    /// An instruction set that this CPU does not have.
+    #[error("instruction set: {0}")]
+    Isa(String),
+    /// Fusion or a schedule that was demanded and cannot be had.
+    #[error("fusion: {0}")]
+    Fusion(String),
+    /// A network without layers, or with one where it cannot stand.
+    #[error("network: {0}")]
+    Network(String),
+    /// A file of weights that is malformed, or a tensor in it that is missing or of a wrong shape or type.
+    #[error("weights: {0}")]
+    Weights(String),
+}

@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+
+mod describe;
+mod error;
+mod memory;
+mod network;
+mod ops;
+mod options;
+mod plan;
+mod program;
+mod shape;
+mod team;
+mod tensor;
+
+#[cfg(feature = "models")]
+pub mod models;
+
+pub use describe::{Activation, BatchNorm, ConvDesc, Filter};
+pub use error::{Error, Result};
+pub use network::{Layer, Network};
+pub use ops::{
+    Conv2d, Dense, DepthwiseConv2d, GlobalAveragePool, InvertedResidual, InvertedResidualDesc, PointwiseConv2d,
+    SeparableConv2d, pointwise_gemm,
+};
+pub use options::{Fusion, MAX_THREADS, PlanOptions, Schedule, Threads};
+pub use plan::{Bound, Explain, Plan, Scratch, StageReport};
+pub use sepconv_kernels::{Arithmetic, Isa};
+pub use shape::{Padding, Shape};
+pub use tensor::{View, ViewMut};

@@ -1,0 +1,340 @@
+//! What a network is made of, before it has weights.
+
+use super::Weights;
+use super::weights::LayerWeights;
+use crate::{
+    Activation, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, GlobalAveragePool, InvertedResidual,
+    InvertedResidualDesc, Layer, Network, Padding, PointwiseConv2d, Result, SeparableConv2d,
+};
+
+/// How planes are padded where the stride is 2. At stride 1 both add one pixel at each side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum StridePadding {
+    /// [`Padding::Same`], as weights trained with TensorFlow expect: on an even plane one pixel at the bottom and one to the right.
+    #[default]
+    Same,
+    /// One pixel at each side, as weights trained with PyTorch expect.
+    Symmetric,
+}
+
+/// The options of a network. The default is width 1, 1000 classes, TensorFlow's padding and epsilon, and the top included.
+///
+/// ```
+/// use sepconv::models::{Config, MobileNetV1, StridePadding};
+/// let config = Config::new().alpha(0.5).classes(10).padding(StridePadding::Symmetric).epsilon(1e-5);
+/// assert_eq!(MobileNetV1::architecture(&config).unwrap().outputs(), 10);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    alpha: f64,
+    classes: usize,
+    padding: StridePadding,
+    include_top: bool,
+    epsilon: f64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { alpha: 1.0, classes: 1000, padding: StridePadding::Same, include_top: true, epsilon: 1e-3 }
+    }
+}
+
+impl Config {
+    /// The widest network that is taken: its widest layer has two million channels.
+    pub const MAX_ALPHA: f64 = 1024.0;
+    /// The most classes that are taken.
+    pub const MAX_CLASSES: usize = 1 << 24;
+
+    /// The default options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The width multiplier: the factor by which layers have more or fewer channels, above 0 and at most [`Config::MAX_ALPHA`].
+    /// Products are rounded as in the papers' code.
+    pub fn alpha(mut self, alpha: f64) -> Self {
+        self.alpha = alpha;
+        self
+    }
+
+    /// How many classes the top tells apart.
+    pub fn classes(mut self, classes: usize) -> Self {
+        self.classes = classes;
+        self
+    }
+
+    /// How planes are padded at stride 2.
+    pub fn padding(mut self, padding: StridePadding) -> Self {
+        self.padding = padding;
+        self
+    }
+
+    /// Whether the dense layer that tells the classes is part of the network. Without it the output is the pooled features.
+    pub fn include_top(mut self, include_top: bool) -> Self {
+        self.include_top = include_top;
+        self
+    }
+
+    /// What is added to the variance of a batch norm: 1e-3 in TensorFlow's weights, 1e-5 in PyTorch's.
+    pub fn epsilon(mut self, epsilon: f64) -> Self {
+        self.epsilon = epsilon;
+        self
+    }
+
+    fn check(&self) -> Result<()> {
+        let wrong = |what: &str, expected, got: String| Err(Error::Value { what: what.into(), expected, got });
+        // a comparison with NaN is false
+        if !(self.alpha > 0.0 && self.alpha <= Self::MAX_ALPHA) {
+            return wrong("width multiplier alpha", "a number above 0 and at most 1024", self.alpha.to_string());
+        }
+        if self.include_top && !(1..=Self::MAX_CLASSES).contains(&self.classes) {
+            return wrong("classes", "1 to 16777216", self.classes.to_string());
+        }
+        if !(self.epsilon.is_finite() && self.epsilon >= 0.0) {
+            return wrong("batch norm epsilon", "a finite number, at least 0", self.epsilon.to_string());
+        }
+        Ok(())
+    }
+}
+
+/// What kind of convolution a layer is; a dense layer is one of a single pixel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConvKind {
+    /// Every output channel reads every input channel.
+    Standard,
+    /// Every output channel reads its own input channel.
+    Depthwise,
+    /// 1×1.
+    Pointwise,
+    /// A matrix times the channels of one pixel.
+    Dense,
+}
+
+/// One layer that has weights.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Convolution {
+    /// The name, to which the names of its tensors are appended.
+    pub name: String,
+    /// Its kind.
+    pub kind: ConvKind,
+    /// Rows of the kernel, and columns.
+    pub kernel: usize,
+    /// Pixels that the window moves at each step, on both axes.
+    pub stride: usize,
+    /// Channels that it reads.
+    pub inputs: usize,
+    /// Channels that it writes.
+    pub outputs: usize,
+    /// What is applied to the sum.
+    pub activation: Activation,
+}
+
+impl Convolution {
+    /// Values that one output is the weighted sum of.
+    pub fn fan_in(&self) -> usize {
+        self.kernel * self.kernel * if self.kind == ConvKind::Depthwise { 1 } else { self.inputs }
+    }
+
+    /// Weights and, once a batch norm is folded in, one bias for each output channel.
+    pub fn parameters(&self) -> u64 {
+        self.outputs as u64 * (self.fan_in() as u64 + 1)
+    }
+}
+
+/// A part of a network that is planned as one operator.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Block {
+    /// A layer that stands alone: [`Conv2d`], [`DepthwiseConv2d`], [`PointwiseConv2d`] or [`Dense`], as its kind says.
+    Single(Convolution),
+    /// [`SeparableConv2d`].
+    Separable {
+        /// The first stage.
+        depthwise: Convolution,
+        /// The second stage.
+        pointwise: Convolution,
+    },
+    /// [`InvertedResidual`].
+    InvertedResidual {
+        /// The first stage, where there is one. It need not be pointwise: the stem is the first stage of V2's first block.
+        expand: Option<Convolution>,
+        /// The second stage.
+        depthwise: Convolution,
+        /// The third stage.
+        project: Convolution,
+        /// Whether the block's input is added to its output.
+        shortcut: bool,
+    },
+    /// [`GlobalAveragePool`].
+    GlobalAveragePool {
+        /// Channels of its input.
+        channels: usize,
+    },
+}
+
+impl Block {
+    /// Its layers that have weights, in the order in which they run.
+    pub fn convolutions(&self) -> impl Iterator<Item = &Convolution> {
+        match self {
+            Block::Single(only) => [Some(only), None, None],
+            Block::Separable { depthwise, pointwise } => [Some(depthwise), Some(pointwise), None],
+            Block::InvertedResidual { expand, depthwise, project, .. } => {
+                [expand.as_ref(), Some(depthwise), Some(project)]
+            }
+            Block::GlobalAveragePool { .. } => [None, None, None],
+        }
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// The blocks of a network, and the options that it was described with: all but its weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Architecture {
+    config: Config,
+    blocks: Vec<Block>,
+    outputs: usize,
+}
+
+impl Architecture {
+    /// The blocks in the order in which they run.
+    pub fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// The layers that have weights, in the order in which they run.
+    pub fn convolutions(&self) -> impl Iterator<Item = &Convolution> {
+        self.blocks.iter().flat_map(Block::convolutions)
+    }
+
+    /// Channels of the input: 3.
+    pub fn inputs(&self) -> usize {
+        IMAGE_CHANNELS
+    }
+
+    /// Channels of the output: the classes, or the features where the top is not included.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Values of all filters and biases, once batch norms are folded in.
+    pub fn parameters(&self) -> u64 {
+        self.convolutions().map(Convolution::parameters).sum()
+    }
+
+    /// The network with these weights, packed for running.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] where a tensor is missing, or of another shape or type than its layer asks for.
+    pub fn network(&self, weights: &Weights<'_>) -> Result<Network> {
+        self.blocks.iter().map(|block| self.layer(block, weights)).collect::<Result<_>>().and_then(Network::new)
+    }
+
+    /// A layer as an operator takes it.
+    fn describe<'w>(&self, layer: &'w LayerWeights<'_>) -> ConvDesc<'w> {
+        let padding = match self.config.padding {
+            // at stride 1 the two are the same
+            StridePadding::Symmetric if layer.stride() > 1 => Padding::all(1),
+            _ => Padding::Same,
+        };
+        layer.describe(self.config.epsilon).padding(padding)
+    }
+
+    fn layer(&self, block: &Block, weights: &Weights<'_>) -> Result<Layer> {
+        let load = |layer| weights.layer(layer);
+        Ok(match block {
+            Block::Single(only) => {
+                let loaded = load(only)?;
+                let description = self.describe(&loaded);
+                match only.kind {
+                    ConvKind::Standard => Conv2d::new(description)?.into(),
+                    ConvKind::Depthwise => DepthwiseConv2d::new(description)?.into(),
+                    ConvKind::Pointwise => PointwiseConv2d::new(description)?.into(),
+                    ConvKind::Dense => Dense::new(description)?.into(),
+                }
+            }
+            Block::Separable { depthwise, pointwise } => {
+                let (depthwise, pointwise) = (load(depthwise)?, load(pointwise)?);
+                SeparableConv2d::new(self.describe(&depthwise), self.describe(&pointwise))?.into()
+            }
+            Block::InvertedResidual { expand, depthwise, project, shortcut } => {
+                let expand = expand.as_ref().map(load).transpose()?;
+                let (depthwise, project) = (load(depthwise)?, load(project)?);
+                let mut description =
+                    InvertedResidualDesc::new(self.describe(&depthwise), self.describe(&project)).shortcut(*shortcut);
+                if let Some(expand) = &expand {
+                    description = description.expand(self.describe(expand));
+                }
+                InvertedResidual::new(description)?.into()
+            }
+            Block::GlobalAveragePool { channels } => GlobalAveragePool::new(*channels)?.into(),
+        })
+    }
+}
+
+/// Channels of an image.
+const IMAGE_CHANNELS: usize = 3;
+
+/// Lays one convolution after the other, so that the channels of each follow from those before.
+pub(super) struct Builder {
+    config: Config,
+    blocks: Vec<Block>,
+    channels: usize,
+}
+
+impl Builder {
+    pub(super) fn new(config: &Config) -> Result<Self> {
+        config.check()?;
+        Ok(Builder { config: config.clone(), blocks: Vec::new(), channels: IMAGE_CHANNELS })
+    }
+
+    /// The width multiplier, checked.
+    pub(super) fn alpha(&self) -> f64 {
+        self.config.alpha
+    }
+
+    /// Channels that the last layer writes.
+    pub(super) fn channels(&self) -> usize {
+        self.channels
+    }
+
+    fn convolution(&mut self, name: String, kind: ConvKind, outputs: usize, stride: usize) -> Convolution {
+        let kernel = match kind {
+            ConvKind::Standard | ConvKind::Depthwise => 3,
+            ConvKind::Pointwise | ConvKind::Dense => 1,
+        };
+        let inputs = core::mem::replace(&mut self.channels, outputs);
+        Convolution { name, kind, kernel, stride, inputs, outputs, activation: Activation::Relu6 }
+    }
+
+    /// 3×3 at stride 2, then ReLU6.
+    pub(super) fn stem(&mut self, outputs: usize) -> Convolution {
+        self.convolution("stem".into(), ConvKind::Standard, outputs, 2)
+    }
+
+    /// 3×3 of each channel, then ReLU6.
+    pub(super) fn depthwise(&mut self, block: usize, stride: usize) -> Convolution {
+        self.convolution(format!("block{block}.depthwise"), ConvKind::Depthwise, self.channels, stride)
+    }
+
+    /// 1×1, then ReLU6.
+    pub(super) fn pointwise(&mut self, name: String, outputs: usize) -> Convolution {
+        self.convolution(name, ConvKind::Pointwise, outputs, 1)
+    }
+
+    pub(super) fn push(&mut self, block: Block) {
+        self.blocks.push(block);
+    }
+
+    /// The pool and, where it is asked for, the top.
+    pub(super) fn finish(mut self) -> Architecture {
+        self.push(Block::GlobalAveragePool { channels: self.channels });
+        if self.config.include_top {
+            let head = self.convolution("head".into(), ConvKind::Dense, self.config.classes, 1);
+            self.push(Block::Single(Convolution { activation: Activation::Linear, ..head }));
+        }
+        Architecture { config: self.config, blocks: self.blocks, outputs: self.channels }
+    }
+}

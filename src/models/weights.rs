@@ -1,0 +1,317 @@
+//! Tensors by name, and how a layer finds its own among them.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+
+use super::{Architecture, ConvKind, Convolution};
+use crate::{BatchNorm, ConvDesc, Error, Filter, Result};
+
+/// The order in which filters lie. It is stated, never guessed: a square matrix looks the same in both.
+///
+/// | layer | `Hwio` | `Oihw` |
+/// |---|---|---|
+/// | standard | `[h, w, i, o]` | `[o, i, h, w]` |
+/// | depthwise | `[h, w, c, 1]` or `[h, w, c]` | `[c, 1, h, w]` |
+/// | pointwise, dense | `[1, 1, i, o]` or `[i, o]` | `[o, i, 1, 1]` or `[o, i]` |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WeightOrder {
+    /// TensorFlow's and Keras's.
+    Hwio,
+    /// PyTorch's and ONNX's.
+    Oihw,
+}
+
+impl WeightOrder {
+    /// The shapes that the filter of a layer may have; the first one is named in errors.
+    fn shapes(self, layer: &Convolution) -> Vec<Vec<usize>> {
+        let &Convolution { kernel: k, inputs: i, outputs: o, .. } = layer;
+        match (self, layer.kind) {
+            (WeightOrder::Hwio, ConvKind::Standard) => vec![vec![k, k, i, o]],
+            (WeightOrder::Hwio, ConvKind::Depthwise) => vec![vec![k, k, i, 1], vec![k, k, i]],
+            (WeightOrder::Hwio, ConvKind::Pointwise | ConvKind::Dense) => vec![vec![1, 1, i, o], vec![i, o]],
+            (WeightOrder::Oihw, ConvKind::Standard) => vec![vec![o, i, k, k]],
+            (WeightOrder::Oihw, ConvKind::Depthwise) => vec![vec![i, 1, k, k]],
+            (WeightOrder::Oihw, ConvKind::Pointwise | ConvKind::Dense) => vec![vec![o, i, 1, 1], vec![o, i]],
+        }
+    }
+
+    fn filter<'a>(self, layer: &Convolution, values: &'a [f32]) -> Filter<'a> {
+        let &Convolution { kernel: k, inputs: i, outputs: o, .. } = layer;
+        match (self, layer.kind == ConvKind::Depthwise) {
+            (WeightOrder::Hwio, false) => Filter::hwio(values, [k, k, i, o]),
+            (WeightOrder::Hwio, true) => Filter::depthwise_hwc(values, [k, k, i]),
+            (WeightOrder::Oihw, false) => Filter::oihw(values, [o, i, k, k]),
+            (WeightOrder::Oihw, true) => Filter::depthwise_c1hw(values, [i, k, k], 1),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Values<'a> {
+    Floats(Cow<'a, [f32]>),
+    /// Little-endian, at any alignment: they become floats one tensor at a time, when a layer asks for them.
+    Bytes(&'a [u8]),
+    /// Of another type. A file may hold such (a counter of batches, say), as long as no layer asks for it.
+    Foreign(Dtype),
+}
+
+#[derive(Clone, Debug)]
+struct Tensor<'a> {
+    shape: Vec<usize>,
+    values: Values<'a>,
+}
+
+/// Tensors by name: what a network is made with.
+///
+/// Values are borrowed where they can be. See [the module](super#names-of-tensors) for the names that layers ask for.
+///
+/// ```
+/// # fn main() -> sepconv::Result<()> {
+/// use sepconv::models::{WeightOrder, Weights};
+/// let mut weights = Weights::new(WeightOrder::Hwio);
+/// weights.insert("block1.depthwise.weight", &[3, 3, 32, 1], vec![0.1; 288])?;
+/// weights.insert("block1.depthwise.bias", &[32], &[0.0; 32][..])?;
+/// assert!(weights.insert("block1.pointwise.weight", &[32, 64], vec![0.1; 100]).is_err());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Weights<'a> {
+    order: WeightOrder,
+    tensors: BTreeMap<String, Tensor<'a>>,
+}
+
+impl<'a> Weights<'a> {
+    /// No tensors yet.
+    pub fn new(order: WeightOrder) -> Self {
+        Weights { order, tensors: BTreeMap::new() }
+    }
+
+    /// Adds a tensor, in place of one of the same name.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] where `values` are not as many as `shape` says.
+    pub fn insert(
+        &mut self,
+        name: impl Into<String>,
+        shape: &[usize],
+        values: impl Into<Cow<'a, [f32]>>,
+    ) -> Result<()> {
+        let (name, values) = (name.into(), values.into());
+        let expected = shape.iter().try_fold(1usize, |len, &side| len.checked_mul(side));
+        if expected != Some(values.len()) {
+            let shape = shape_text(shape);
+            let expected = expected.map_or("more than memory".into(), |len| format!("{len}"));
+            return Err(Error::Weights(format!("{name}: {shape} holds {expected} values, got {}", values.len())));
+        }
+        self.tensors.insert(name, Tensor { shape: shape.to_vec(), values: Values::Floats(values) });
+        Ok(())
+    }
+
+    /// The tensors of a file in the [safetensors](https://github.com/huggingface/safetensors) format, borrowed from it.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] where the bytes are no such file. Whether a tensor has the shape that its layer asks for, and
+    /// type F32, shows when a network is made.
+    pub fn from_safetensors(file: &'a [u8], order: WeightOrder) -> Result<Self> {
+        let malformed = |why: String| Error::Weights(format!("not a safetensors file: {why}"));
+        // The crate's own reader adds up offsets of the header unchecked; reading the header alone does not.
+        let (len, rest) = file
+            .split_first_chunk()
+            .ok_or_else(|| malformed(format!("expected a header length of 8 bytes, got {} bytes", file.len())))?;
+        let len = u64::from_le_bytes(*len);
+        let (header, data) = usize::try_from(len).ok().and_then(|len| rest.split_at_checked(len)).ok_or_else(|| {
+            malformed(format!("expected a header of {len} bytes, got {} bytes after its length", rest.len()))
+        })?;
+        let metadata: Metadata = serde_json::from_slice(header).map_err(|e| malformed(format!("header: {e}")))?;
+        // that the tensors follow each other without gaps is checked by now
+        if metadata.data_len() != data.len() {
+            return Err(malformed(format!("expected {} bytes of tensors, got {}", metadata.data_len(), data.len())));
+        }
+        let tensors = metadata.tensors().into_iter().map(|(name, info)| {
+            let (start, end) = info.data_offsets;
+            let bytes = data.get(start..end).ok_or_else(|| malformed(format!("{name}: lies outside of the file")))?;
+            let values = if info.dtype == Dtype::F32 { Values::Bytes(bytes) } else { Values::Foreign(info.dtype) };
+            Ok((name, Tensor { shape: info.shape.clone(), values }))
+        });
+        Ok(Weights { order, tensors: tensors.collect::<Result<_>>()? })
+    }
+
+    /// Seeded random weights and biases for every layer, the same on every machine: for measuring and testing.
+    ///
+    /// Weights are spread evenly, as wide as keeps the spread of activations from layer to layer
+    /// ([arXiv 1502.01852](https://arxiv.org/abs/1502.01852)), so that few of them meet a bound. The values of a layer depend
+    /// on the seed, its name and its sizes alone.
+    pub fn seeded(architecture: &Architecture, seed: u64) -> Result<Self> {
+        let order = WeightOrder::Hwio;
+        let mut weights = Weights::new(order);
+        for layer in architecture.convolutions() {
+            let (fan_in, [min, max]) = (layer.fan_in(), layer.activation.bounds());
+            // a rectifier cuts off half of the variance
+            let gain = if min < max && min == 0.0 { 6.0 } else { 3.0 };
+            let bound = (gain / fan_in as f64).sqrt() as f32;
+            let len = layer.outputs.saturating_mul(fan_in);
+            for (part, shape, len, bound) in [
+                ("weight", order.shapes(layer).swap_remove(0), len, bound),
+                ("bias", vec![layer.outputs], layer.outputs, 0.1),
+            ] {
+                let name = format!("{}.{part}", layer.name);
+                let values = Random::new(seed, &name).values(len, bound)?;
+                weights.insert(name, &shape, values)?;
+            }
+        }
+        Ok(weights)
+    }
+
+    /// The order in which filters lie.
+    pub fn order(&self) -> WeightOrder {
+        self.order
+    }
+
+    /// Names and shapes, in the order of names.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()))
+    }
+
+    /// The values of a tensor, or an error where it is not there or not of type F32.
+    pub fn values(&self, name: &str) -> Result<Cow<'_, [f32]>> {
+        match self.tensors.get(name).map(|tensor| &tensor.values) {
+            Some(Values::Floats(values)) => Ok(Cow::Borrowed(values)),
+            Some(Values::Bytes(bytes)) => {
+                let floats = bytes.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value));
+                Ok(Cow::Owned(floats.collect()))
+            }
+            Some(Values::Foreign(dtype)) => {
+                Err(Error::Weights(format!("{name}: expected f32, got {}", type_name(*dtype))))
+            }
+            None => Err(Error::Weights(format!("{name}: expected f32, got no such tensor"))),
+        }
+    }
+
+    fn contains(&self, layer: &Convolution, part: &str) -> bool {
+        self.tensors.contains_key(&format!("{}.{part}", layer.name))
+    }
+
+    /// A tensor that must have one of these shapes.
+    fn shaped(&self, layer: &Convolution, part: &str, shapes: &[Vec<usize>]) -> Result<Cow<'_, [f32]>> {
+        let name = format!("{}.{part}", layer.name);
+        let got = match self.tensors.get(&name) {
+            None => "no such tensor".into(),
+            Some(Tensor { shape, values: Values::Foreign(dtype) }) => {
+                format!("{} {}", shape_text(shape), type_name(*dtype))
+            }
+            Some(Tensor { shape, .. }) if shapes.contains(shape) => return self.values(&name),
+            Some(Tensor { shape, .. }) => format!("{} f32", shape_text(shape)),
+        };
+        Err(Error::Weights(format!("{name}: expected {} f32, got {got}", shape_text(&shapes[0]))))
+    }
+
+    /// Everything that belongs to a layer.
+    pub(super) fn layer<'w>(&'w self, layer: &'w Convolution) -> Result<LayerWeights<'w>> {
+        let vector = |part| self.shaped(layer, part, &[vec![layer.outputs]]);
+        let optional = |part| self.contains(layer, part).then(|| vector(part)).transpose();
+        let weight = self.shaped(layer, "weight", &self.order.shapes(layer))?;
+        let bias = optional("bias")?;
+        let norm_is_there = ["gamma", "beta", "mean", "variance"].iter().any(|part| self.contains(layer, part));
+        if bias.is_none() && !norm_is_there {
+            let name = &layer.name;
+            return Err(Error::Weights(format!(
+                "{name}.bias: expected [{}] f32, or {name}.mean and {name}.variance, got no such tensors",
+                layer.outputs
+            )));
+        }
+        let norm = if norm_is_there {
+            Some(Norm {
+                gamma: optional("gamma")?,
+                beta: optional("beta")?,
+                mean: vector("mean")?,
+                variance: vector("variance")?,
+            })
+        } else {
+            None
+        };
+        Ok(LayerWeights { layer, order: self.order, weight, bias, norm })
+    }
+}
+
+/// What one layer was given.
+pub(super) struct LayerWeights<'a> {
+    layer: &'a Convolution,
+    order: WeightOrder,
+    weight: Cow<'a, [f32]>,
+    bias: Option<Cow<'a, [f32]>>,
+    norm: Option<Norm<'a>>,
+}
+
+struct Norm<'a> {
+    gamma: Option<Cow<'a, [f32]>>,
+    beta: Option<Cow<'a, [f32]>>,
+    mean: Cow<'a, [f32]>,
+    variance: Cow<'a, [f32]>,
+}
+
+impl LayerWeights<'_> {
+    pub(super) fn stride(&self) -> usize {
+        self.layer.stride
+    }
+
+    /// The layer as an operator takes it, but for its padding.
+    pub(super) fn describe(&self, epsilon: f64) -> ConvDesc<'_> {
+        let mut description = ConvDesc::new(self.order.filter(self.layer, &self.weight))
+            .stride(self.layer.stride)
+            .activation(self.layer.activation);
+        if let Some(bias) = &self.bias {
+            description = description.bias(bias);
+        }
+        if let Some(norm) = &self.norm {
+            description = description.batch_norm(BatchNorm {
+                gamma: norm.gamma.as_deref(),
+                beta: norm.beta.as_deref(),
+                mean: &norm.mean,
+                variance: &norm.variance,
+                epsilon,
+            });
+        }
+        description
+    }
+}
+
+fn shape_text(shape: &[usize]) -> String {
+    format!("{shape:?}").replace(' ', "")
+}
+
+fn type_name(dtype: Dtype) -> String {
+    dtype.to_string().to_lowercase()
+}
+
+/// SplitMix64, from a seed and a name.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64, name: &str) -> Self {
+        // FNV-1a
+        let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        Random(seed ^ name.bytes().fold(0xcbf2_9ce4_8422_2325, hash))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Values spread evenly from `-bound` to `bound`.
+    fn values(&mut self, len: usize, bound: f32) -> Result<Vec<f32>> {
+        let mut values = Vec::new();
+        values
+            .try_reserve_exact(len)
+            .map_err(|_| Error::Allocation { what: "weights", bytes: len.saturating_mul(size_of::<f32>()) })?;
+        // 24 bits: every one of them has a float of its own
+        values.extend((0..len).map(|_| ((self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0) * bound));
+        Ok(values)
+    }
+}

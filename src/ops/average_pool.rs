@@ -1,0 +1,23 @@
+//! Global average pooling: from a plane to one pixel.
+
+use crate::ops::operator;
+use crate::program::Node;
+use crate::{Error, Result};
+
+/// The mean of every channel over the plane: pixels are added in the order of rows and columns, then divided by their number.
+#[derive(Clone, Debug)]
+pub struct GlobalAveragePool {
+    node: Node,
+}
+
+impl GlobalAveragePool {
+    /// A pool over `channels` channels.
+    pub fn new(channels: usize) -> Result<GlobalAveragePool> {
+        if channels == 0 {
+            return Err(Error::ZeroWindow { what: "channels" });
+        }
+        Ok(GlobalAveragePool { node: Node::Pool { channels } })
+    }
+}
+
+operator!(GlobalAveragePool);

@@ -1,0 +1,87 @@
+//! The inverted residual: MobileNetV2's block.
+
+use crate::ops::{operator, pack};
+use crate::program::Node;
+use crate::{ConvDesc, Error, Result};
+
+/// What an [`InvertedResidual`] is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct InvertedResidualDesc<'a> {
+    expand: Option<ConvDesc<'a>>,
+    depthwise: ConvDesc<'a>,
+    project: ConvDesc<'a>,
+    shortcut: bool,
+}
+
+impl<'a> InvertedResidualDesc<'a> {
+    /// A block without expansion, with the shortcut where the shapes allow it.
+    pub const fn new(depthwise: ConvDesc<'a>, project: ConvDesc<'a>) -> Self {
+        InvertedResidualDesc { expand: None, depthwise, project, shortcut: true }
+    }
+
+    /// What stands before the depthwise convolution: a 1×1 convolution, or any other, such as the stem of a network.
+    pub const fn expand(mut self, expand: ConvDesc<'a>) -> Self {
+        self.expand = Some(expand);
+        self
+    }
+
+    /// Whether the input is added to the output where their shapes are equal: stride 1, as many channels out as in.
+    pub const fn shortcut(mut self, shortcut: bool) -> Self {
+        self.shortcut = shortcut;
+        self
+    }
+}
+
+/// Expand, depthwise, project, and a shortcut around them (arXiv 1801.04381, table 1).
+///
+/// Fused, the expanded tensor is never in memory as a whole. The activation of `project`, which MobileNetV2 does not have, is
+/// applied after the shortcut is added.
+///
+/// ```
+/// # fn main() -> sepconv::Result<()> {
+/// use sepconv::{Activation, ConvDesc, Filter, InvertedResidual, InvertedResidualDesc, PlanOptions, Shape};
+/// let (expand, depthwise, project) = ([0.1; 8 * 48], [0.1; 9 * 48], [0.1; 48 * 8]);
+/// let block = InvertedResidual::new(
+///     InvertedResidualDesc::new(
+///         ConvDesc::new(Filter::depthwise_hwc(&depthwise, [3, 3, 48])).activation(Activation::Relu6),
+///         ConvDesc::new(Filter::io(&project, [48, 8])),
+///     )
+///     .expand(ConvDesc::new(Filter::io(&expand, [8, 48])).activation(Activation::Relu6)),
+/// )?;
+/// let plan = block.plan(Shape::new(1, 14, 14, 8), &PlanOptions::new())?;
+/// assert!(plan.explain().stages[0].fused);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct InvertedResidual {
+    node: Node,
+}
+
+impl InvertedResidual {
+    /// Checks the descriptions, folds their batch norms and packs their weights.
+    #[allow(clippy::needless_pass_by_value, reason = "a description is made to be used up")]
+    pub fn new(desc: InvertedResidualDesc<'_>) -> Result<InvertedResidual> {
+        let expand = desc.expand.map(|expand| pack::conv(&expand, "expand")).transpose()?;
+        let depthwise = pack::depthwise(&desc.depthwise, "depthwise")?;
+        let project = pack::pointwise(&desc.project, "project")?;
+        if let Some(expand) = &expand
+            && expand.outputs != depthwise.inputs
+        {
+            return Err(Error::Channels { what: "depthwise", expected: expand.outputs, got: depthwise.inputs });
+        }
+        if project.inputs != depthwise.outputs() {
+            return Err(Error::Channels { what: "project", expected: depthwise.outputs(), got: project.inputs });
+        }
+        Ok(InvertedResidual {
+            node: Node::Chain {
+                head: expand,
+                depthwise: Some(depthwise),
+                tail: Some(project),
+                shortcut: desc.shortcut,
+            },
+        })
+    }
+}
+
+operator!(InvertedResidual);

@@ -1,0 +1,51 @@
+//! The operators, a file each. An operator validates its description, folds the batch norm, packs its weights, and hands a
+//! node to the planner; how a node runs is `program`'s business.
+
+mod average_pool;
+mod conv2d;
+mod dense;
+mod depthwise;
+mod inverted_residual;
+mod one_shot;
+mod pack;
+mod pointwise;
+mod separable;
+
+pub use average_pool::GlobalAveragePool;
+pub use conv2d::Conv2d;
+pub use dense::Dense;
+pub use depthwise::DepthwiseConv2d;
+pub use inverted_residual::{InvertedResidual, InvertedResidualDesc};
+pub use one_shot::pointwise_gemm;
+pub use pointwise::PointwiseConv2d;
+pub use separable::SeparableConv2d;
+
+use crate::program::Node;
+use crate::{Result, Shape};
+
+/// The shape that a node makes of `input`.
+pub(crate) fn output_shape(node: &Node, input: Shape) -> Result<Shape> {
+    crate::program::shapes_of(node, input).map(|[.., last]| last)
+}
+
+/// What every operator has: its node, the shape it makes, its plan.
+macro_rules! operator {
+    ($operator:ident) => {
+        impl $operator {
+            pub(crate) fn node(&self) -> &crate::program::Node {
+                &self.node
+            }
+
+            /// The shape that it makes of `input`, or why it cannot take it.
+            pub fn output_shape(&self, input: crate::Shape) -> crate::Result<crate::Shape> {
+                crate::ops::output_shape(&self.node, input)
+            }
+
+            /// Plans it for an input shape.
+            pub fn plan(&self, input: crate::Shape, options: &crate::PlanOptions) -> crate::Result<crate::Plan> {
+                crate::Plan::new(core::slice::from_ref(&self.node), input, options)
+            }
+        }
+    };
+}
+use operator;

@@ -1,0 +1,72 @@
+//! From a description to packed weights.
+
+use std::sync::Arc;
+
+use sepconv_kernels::pack;
+
+use crate::memory::{Aligned, zeros};
+use crate::program::{Conv, Depthwise};
+use crate::{ConvDesc, Error, Result};
+
+/// Checks and packs a standard convolution, the stage `what` of `operator`.
+pub(super) fn conv(desc: &ConvDesc<'_>, what: &'static str) -> Result<Arc<Conv>> {
+    let filter = desc.filter;
+    if filter.is_depthwise() {
+        return Err(Error::FilterOrder { operator: what, expected: "HWIO, OIHW or OHWI", got: filter.order_name() });
+    }
+    desc.check(what)?;
+    let ([kh, kw], inputs, outputs) = (filter.kernel(), filter.inputs(), filter.outputs());
+    let weights = packed(desc, kh * kw * inputs, outputs, |o, scale, k| {
+        let (tap, i) = (k / inputs, k % inputs);
+        desc.folded(scale, tap / kw, tap % kw, i, o)
+    })?;
+    Ok(Arc::new(Conv { window: desc.window(), inputs, outputs, clamp: desc.activation.bounds(), weights }))
+}
+
+/// The same for a 1×1 convolution of stride 1.
+pub(super) fn pointwise(desc: &ConvDesc<'_>, what: &'static str) -> Result<Arc<Conv>> {
+    if !desc.is_pointwise() {
+        let [h, w] = desc.filter.kernel();
+        return Err(Error::Value {
+            what: what.into(),
+            expected: "a 1×1 kernel of stride 1 without padding",
+            got: format!("{h}×{w}, stride {}×{}, {:?}", desc.stride[0], desc.stride[1], desc.padding),
+        });
+    }
+    conv(desc, what)
+}
+
+/// Checks and packs a depthwise convolution.
+pub(super) fn depthwise(desc: &ConvDesc<'_>, what: &'static str) -> Result<Arc<Depthwise>> {
+    let filter = desc.filter;
+    if !filter.is_depthwise() {
+        return Err(Error::FilterOrder {
+            operator: what,
+            expected: "depthwise HWCM or C1HW",
+            got: filter.order_name(),
+        });
+    }
+    desc.check(what)?;
+    let ([kh, kw], inputs, outputs) = (filter.kernel(), filter.inputs(), filter.outputs());
+    let multiplier = outputs / inputs;
+    let weights = packed(desc, kh * kw, outputs, |o, scale, tap| {
+        desc.folded_depthwise(scale, tap / kw, tap % kw, o, multiplier)
+    })?;
+    Ok(Arc::new(Depthwise { window: desc.window(), inputs, multiplier, clamp: desc.activation.bounds(), weights }))
+}
+
+/// Panels of 16 outputs: bias, then `k` rows.
+fn packed(desc: &ConvDesc<'_>, k: usize, outputs: usize, weight: impl Fn(usize, f64, usize) -> f32) -> Result<Aligned> {
+    let overflow = Error::Allocation { what: "packed weights", bytes: usize::MAX };
+    let mut weights = zeros("packed weights", pack::pointwise_len(k, outputs).ok_or(overflow)?)?;
+    let mut folds = Vec::new();
+    folds
+        .try_reserve_exact(outputs)
+        .map_err(|_| Error::Allocation { what: "folded batch norm", bytes: outputs * size_of::<(f64, f64)>() })?;
+    folds.extend((0..outputs).map(|o| desc.fold(o)));
+    pack::pack(k, outputs, &mut weights, |o, row| {
+        let (scale, bias) = folds[o];
+        if row == 0 { bias as f32 } else { weight(o, scale, row - 1) }
+    });
+    Ok(weights)
+}

@@ -1,0 +1,129 @@
+//! What a caller can decide about a plan.
+
+use std::sync::Arc;
+
+use crate::{Error, Isa, Result};
+
+/// Who does the work of a run. The caller owns the threads; nothing here starts one.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub enum Threads {
+    /// The calling thread alone.
+    #[default]
+    Serial,
+    /// The calling thread and rayon's global pool.
+    Global,
+    /// A pool of the caller's.
+    Pool(Arc<rayon::ThreadPool>),
+}
+
+impl core::fmt::Debug for Threads {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Threads::Serial => f.write_str("Serial"),
+            Threads::Global => f.write_str("Global"),
+            Threads::Pool(pool) => write!(f, "Pool({} threads)", pool.current_num_threads()),
+        }
+    }
+}
+
+impl Threads {
+    /// How many threads can take part.
+    pub fn count(&self) -> usize {
+        match self {
+            Threads::Serial => 1,
+            Threads::Global => rayon::current_num_threads(),
+            Threads::Pool(pool) => pool.current_num_threads(),
+        }
+        .clamp(1, MAX_THREADS)
+    }
+}
+
+/// More threads than this never share one run.
+pub const MAX_THREADS: usize = 64;
+
+/// Whether the stages of a block run as one, the tensor between them never going to memory as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fusion {
+    /// The plan decides.
+    #[default]
+    Auto,
+    /// Every stage on its own.
+    Never,
+    /// By this schedule, or an error where it cannot be had.
+    Require(Schedule),
+}
+
+/// How a fused block goes over its plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Schedule {
+    /// A ring of a few rows of all channels: for large planes.
+    RowRing,
+    /// The whole plane, some channels at a time: for small planes.
+    ChannelSlabs,
+}
+
+/// The options of a plan. The default is one thread, the best instruction set, and fusion where it pays.
+#[derive(Clone, Debug, Default)]
+pub struct PlanOptions {
+    pub(crate) threads: Threads,
+    pub(crate) isa: Option<Isa>,
+    pub(crate) fusion: Fusion,
+    pub(crate) common_bits: bool,
+}
+
+impl PlanOptions {
+    /// The default options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Who does the work.
+    pub fn threads(mut self, threads: Threads) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Caps the instruction set, as the environment variable `SEPCONV_MAX_ISA` does. A cap that the CPU cannot run takes the
+    /// next one down.
+    pub fn max_isa(mut self, isa: Isa) -> Self {
+        self.isa = Some(isa);
+        self
+    }
+
+    /// Whether blocks are fused.
+    pub fn fusion(mut self, fusion: Fusion) -> Self {
+        self.fusion = fusion;
+        self
+    }
+
+    /// Asks for the bits of a fused multiply-add also on SSE4.2 and scalar, where it is emulated, some fifty times slower.
+    pub fn common_bits(mut self, common_bits: bool) -> Self {
+        self.common_bits = common_bits;
+        self
+    }
+
+    /// The instruction set that a plan with these options runs on.
+    pub fn isa(&self) -> Result<Isa> {
+        let mut isa = max_isa()?;
+        if let Some(cap) = self.isa {
+            let capped = Isa::best_up_to(cap);
+            let rank = |isa| Isa::ALL.iter().position(|&i| i == isa);
+            if rank(capped) > rank(isa) {
+                isa = capped;
+            }
+        }
+        Ok(isa)
+    }
+}
+
+/// The best instruction set of this CPU, capped by `SEPCONV_MAX_ISA`.
+fn max_isa() -> Result<Isa> {
+    match std::env::var("SEPCONV_MAX_ISA") {
+        Err(std::env::VarError::NotPresent) => Ok(Isa::best()),
+        Ok(name) => name.parse().map(Isa::best_up_to).map_err(|e| Error::Isa(format!("SEPCONV_MAX_ISA={name}: {e}"))),
+        Err(e) => Err(Error::Isa(format!("SEPCONV_MAX_ISA: {e}"))),
+    }
+}

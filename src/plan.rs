@@ -1,0 +1,287 @@
+//! A plan: every decision made, ready to run; and how it explains itself.
+
+use core::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sepconv_kernels::{BLOCK, KernelKind, Kernels};
+
+use crate::memory::{self, Aligned, Carver, product};
+use crate::program::{Node, Program, Run, lower};
+use crate::team::{self, Progress};
+use crate::{Arithmetic, Error, Isa, PlanOptions, Result, Shape, Threads, View, ViewMut};
+
+/// An operator or a network, planned for one input shape.
+///
+/// A plan is cheap to clone, shares its weights, and serves many threads at once, each with a [`Scratch`] of its own.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    id: u64,
+    program: Program,
+    pieces: Vec<usize>,
+    input: Shape,
+    output: Shape,
+    kernels: &'static Kernels,
+    threads: Threads,
+    workers: usize,
+    /// Values of scratch in all.
+    memory: usize,
+}
+
+/// The memory of a run: tensors between steps, and what each worker needs for itself. Made by [`Plan::scratch`].
+#[derive(Debug)]
+pub struct Scratch {
+    plan: u64,
+    memory: Aligned,
+    progress: Vec<Progress>,
+}
+
+impl Scratch {
+    /// The memory itself. What it holds between runs means nothing and may be overwritten.
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        &mut self.memory
+    }
+}
+
+/// The pointers of one run, shared with its workers.
+struct Shared<'a>(Run<'a>);
+
+// SAFETY: workers write disjoint pieces of what the pointers lead to, and a step is only begun when the one before is done.
+unsafe impl Sync for Shared<'_> {}
+
+impl Plan {
+    pub(crate) fn new(nodes: &[Node], input: Shape, options: &PlanOptions) -> Result<Plan> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let isa = options.isa()?;
+        let arithmetic = if options.common_bits { Arithmetic::Fused } else { isa.arithmetic() };
+        let kernels = Kernels::get(isa, arithmetic)
+            .ok_or_else(|| Error::Isa(format!("no {isa} kernels with {arithmetic:?} arithmetic")))?;
+        let workers = options.threads.count();
+        let program = lower(nodes, input, options.fusion, workers)?;
+        let pieces: Vec<usize> = program.steps.iter().map(crate::program::Step::pieces).collect();
+        // a plan of which no step is shared needs no pool
+        let workers = workers.min(pieces.iter().copied().max().unwrap_or(1));
+        let mut carver = Carver::default();
+        carver.floats(program.arena)?;
+        carver.floats(product(&[program.worker, workers])?)?;
+        let output = program.tensors.last().map_or(input, |t| t.shape);
+        Ok(Plan {
+            inner: Arc::new(Inner {
+                id: NEXT.fetch_add(1, Ordering::Relaxed),
+                program,
+                pieces,
+                input,
+                output,
+                kernels,
+                threads: options.threads.clone(),
+                workers,
+                memory: carver.len(),
+            }),
+        })
+    }
+
+    /// The shape that it was planned for.
+    pub fn input_shape(&self) -> Shape {
+        self.inner.input
+    }
+
+    /// The shape of what it computes.
+    pub fn output_shape(&self) -> Shape {
+        self.inner.output
+    }
+
+    /// The instruction set that it runs on.
+    pub fn isa(&self) -> Isa {
+        self.inner.kernels.isa()
+    }
+
+    /// How a step of a sum is rounded: it decides the bits of the result.
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.inner.kernels.arithmetic()
+    }
+
+    /// Multiply-accumulate operations of a run, padding counted.
+    pub fn macs(&self) -> u64 {
+        self.inner.program.macs
+    }
+
+    /// Bytes of the tensors between steps and of every worker's scratch.
+    pub fn scratch_bytes(&self) -> usize {
+        self.inner.memory * size_of::<f32>()
+    }
+
+    /// Memory for one run at a time; keep it and use it again.
+    pub fn scratch(&self) -> Result<Scratch> {
+        let steps = if self.inner.workers > 1 { self.inner.pieces.len() } else { 0 };
+        let mut progress = Vec::new();
+        progress
+            .try_reserve_exact(steps)
+            .map_err(|_| Error::Allocation { what: "scratch", bytes: steps * size_of::<Progress>() })?;
+        progress.resize_with(steps, Progress::default);
+        Ok(Scratch { plan: self.inner.id, memory: memory::zeros("scratch", self.inner.memory)?, progress })
+    }
+
+    /// Computes `output` from `input`.
+    ///
+    /// It allocates nothing and locks nothing. Every argument is checked before anything is written.
+    ///
+    /// # Errors
+    /// [`Error::ShapeMismatch`] where a view is not of the planned shape, [`Error::ForeignScratch`] where another plan made
+    /// the scratch.
+    #[allow(clippy::needless_pass_by_value, reason = "a view to write is used up by the run")]
+    pub fn run(&self, input: View<'_>, mut output: ViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
+        let inner = &*self.inner;
+        for (what, expected, got) in [("input", inner.input, input.shape()), ("output", inner.output, output.shape())] {
+            if expected != got {
+                return Err(Error::ShapeMismatch { what, expected, got });
+            }
+        }
+        if scratch.plan != inner.id {
+            return Err(Error::ForeignScratch { expected: inner.id, got: scratch.plan });
+        }
+        let Program { steps, tensors, arena, worker, .. } = &inner.program;
+        let shared = Shared(Run {
+            kernels: inner.kernels,
+            tensors,
+            input: input.data().as_ptr(),
+            input_stride: input.pixel_stride(),
+            output_stride: output.pixel_stride(),
+            output: output.as_mut_ptr(),
+            arena: scratch.memory.as_mut_ptr(),
+        });
+        let arena = arena.next_multiple_of(BLOCK);
+        team::run(&inner.threads, inner.workers, &inner.pieces, &mut scratch.progress, &|step, piece, of| {
+            let shared = &shared;
+            // SAFETY: the views have the planned shapes, the scratch is this plan's, and worker `of` has its own part of it.
+            unsafe { steps[step].run(&shared.0, piece, shared.0.arena.add(arena + of * worker)) }
+        });
+        Ok(())
+    }
+
+    /// What was decided, and why.
+    pub fn explain(&self) -> Explain {
+        Explain {
+            isa: self.isa(),
+            arithmetic: self.arithmetic(),
+            threads: self.inner.workers,
+            arena_bytes: self.inner.program.arena * size_of::<f32>(),
+            stages: self.inner.program.reports.clone(),
+        }
+    }
+}
+
+/// What bounds a stage, as predicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Bound {
+    /// Multiply-adds.
+    Compute,
+    /// Bytes moved.
+    Bandwidth,
+}
+
+impl Bound {
+    /// FLOPs that a core does in the time in which it moves a byte between L2 and L3: about 100 GFLOP/s over 50 GB/s.
+    const FLOPS_PER_BYTE: u64 = 2;
+
+    pub(crate) fn predict(macs: u64, bytes: u64) -> Bound {
+        if macs.saturating_mul(2) < bytes.saturating_mul(Self::FLOPS_PER_BYTE) {
+            Bound::Bandwidth
+        } else {
+            Bound::Compute
+        }
+    }
+}
+
+/// What a plan decided, stage by stage. It prints as a table.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Explain {
+    /// The instruction set.
+    pub isa: Isa,
+    /// How a step of a sum is rounded.
+    pub arithmetic: Arithmetic,
+    /// Threads that can take part.
+    pub threads: usize,
+    /// Bytes of the tensors between stages.
+    pub arena_bytes: usize,
+    /// The stages, in the order in which they run.
+    pub stages: Vec<StageReport>,
+}
+
+/// One stage of a plan.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StageReport {
+    /// What it is: `expand → depthwise → project`.
+    pub name: &'static str,
+    /// What it reads.
+    pub input: Shape,
+    /// What it writes.
+    pub output: Shape,
+    /// The kernels that it runs on, in the order of the data.
+    pub kernels: Vec<KernelKind>,
+    /// Whether several stages of the description run as this one.
+    pub fused: bool,
+    /// Why it is fused, or is not.
+    pub why: String,
+    /// How a depthwise stage goes over its plane.
+    pub schedule: Option<String>,
+    /// Multiply-accumulate operations.
+    pub macs: u64,
+    /// Bytes of inputs, outputs and weights.
+    pub bytes: u64,
+    /// Bytes of scratch that each worker needs for it.
+    pub scratch_bytes: usize,
+    /// Pieces that it is shared out in.
+    pub pieces: usize,
+    /// What bounds it, as predicted.
+    pub bound: Bound,
+}
+
+impl fmt::Display for Explain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} ({:?} arithmetic), {} thread{}, {} KiB between stages",
+            self.isa,
+            self.arithmetic,
+            self.threads,
+            if self.threads == 1 { "" } else { "s" },
+            self.arena_bytes.div_ceil(1024)
+        )?;
+        for (i, s) in self.stages.iter().enumerate() {
+            write!(f, "{i:3}  {}  {} → {}  ", s.name, s.input, s.output)?;
+            for (k, kernel) in s.kernels.iter().enumerate() {
+                write!(f, "{}{}_{}", if k > 0 { " + " } else { "" }, kernel.name(), self.isa)?;
+            }
+            writeln!(f)?;
+            writeln!(
+                f,
+                "     {}: {}{}",
+                if s.fused { "fused" } else { "not fused" },
+                s.why,
+                s.schedule.as_ref().map_or(String::new(), |s| format!("; {s}"))
+            )?;
+            writeln!(
+                f,
+                "     {:.2} MFLOP, {} KiB moved, {} KiB scratch, {} piece{}; bound by {}",
+                s.macs as f64 * 2e-6,
+                s.bytes.div_ceil(1024),
+                s.scratch_bytes.div_ceil(1024),
+                s.pieces,
+                if s.pieces == 1 { "" } else { "s" },
+                match s.bound {
+                    Bound::Compute => "compute",
+                    Bound::Bandwidth => "bandwidth",
+                }
+            )?;
+        }
+        Ok(())
+    }
+}

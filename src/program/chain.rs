@@ -1,0 +1,479 @@
+//! A depthwise convolution, with what stands before it and behind it fused in.
+//!
+//! ```text
+//!   head: none │ 1×1 │ k×k          depthwise                 tail: none │ 1×1
+//!   input ───────────────▶ ring of padded rows ──▶ a few rows ─────────────▶ output
+//!                          in channel blocks       in channel blocks         [+ shortcut]
+//! ```
+//!
+//! The tensor between head and depthwise never exists as a whole. Two schedules, one loop:
+//!
+//! - *row ring*: all channels, a group of output rows at a time. The ring keeps the rows that the next group needs again.
+//! - *channel slabs*: all rows of a piece, some channel blocks at a time. The tail's sums rest in memory between slabs.
+//!
+//! ```text
+//!   for group of output rows:           (slabs: one group)
+//!       for slab of channel blocks:     (row ring: one slab)
+//!           head   → rows of the ring that are not there yet
+//!           depthwise → the group's rows
+//!           tail   → sums, or the output after the last slab
+//! ```
+//!
+//! Without a head the rows are read in place if the producer has left columns of zeros beside them, else they are copied into
+//! the ring. A row of vertical padding is a pointer to one row of zeros.
+
+use core::ops::Range;
+use std::sync::Arc;
+
+use sepconv_kernels::pack::{RowLayout, block_row};
+use sepconv_kernels::{BLOCK, DepthwiseArgs, KernelKind, PointwiseArgs};
+
+use super::conv::{ConvRows, Target};
+use super::{Bound, Conv, Depthwise, Layout, Run, pixel_offsets, rows_within, share, zero_columns};
+use crate::memory::{Carver, product};
+use crate::shape::Extent;
+use crate::{Result, Schedule, Shape};
+
+/// What fills the ring.
+#[derive(Debug)]
+enum Head {
+    /// Nothing: rows are read in place.
+    InPlace,
+    /// Rows are copied, each channel as often as the multiplier says.
+    Copy,
+    /// Rows are computed.
+    Conv(ConvRows),
+}
+
+/// Places in a worker's scratch.
+#[derive(Clone, Copy, Debug)]
+struct Scratch {
+    zeros: usize,
+    ring: usize,
+    depthwise: usize,
+    partial: usize,
+    row_pointers: usize,
+    x_pixels: usize,
+    out_pixels: usize,
+    residual_pixels: usize,
+}
+
+/// A depthwise convolution from tensor to tensor.
+#[derive(Debug)]
+pub(crate) struct ChainStep {
+    head: Head,
+    depthwise: Arc<Depthwise>,
+    tail: Option<Arc<Conv>>,
+    input: usize,
+    output: usize,
+    residual: Option<usize>,
+    /// The tensor that the depthwise convolution reads: what the head makes, each channel `multiplier` times.
+    middle: Shape,
+    extent: Extent,
+    /// The schedule: output rows of a group, and channel blocks of a slab.
+    group: usize,
+    slab: usize,
+    /// Rows of the ring, and the layout of `slab` blocks of one.
+    ring_rows: usize,
+    ring: Layout,
+    scratch: Scratch,
+    kind: KernelKind,
+    /// Parts that the rows of each image are shared out in.
+    parts: usize,
+}
+
+/// What a chain is made of, before it is planned.
+pub(super) struct ChainParts {
+    pub(super) head: Option<Arc<Conv>>,
+    pub(super) depthwise: Arc<Depthwise>,
+    pub(super) tail: Option<Arc<Conv>>,
+}
+
+/// Values of ring and depthwise rows that a group may take: half of the L2 of the CPUs that this is for.
+const GROUP_VALUES: usize = 48 << 10;
+/// Values of a slab's ring and depthwise rows.
+const SLAB_VALUES: usize = 40 << 10;
+
+impl ChainStep {
+    pub(super) fn new(
+        parts: ChainParts,
+        input: (usize, Shape, Layout, bool),
+        output: usize,
+        residual: Option<usize>,
+        schedule: Schedule,
+        workers: usize,
+        carver: &mut Carver,
+    ) -> Result<ChainStep> {
+        let ChainParts { head, depthwise, tail } = parts;
+        let (input, shape, layout, padded) = input;
+        let window = depthwise.window;
+        let before_head = match &head {
+            None => [shape.h, shape.w],
+            Some(conv) => conv.window.over([shape.h, shape.w])?.out,
+        };
+        let extent = window.over(before_head)?;
+        let middle = Shape::new(shape.n, before_head[0], before_head[1], depthwise.outputs());
+        let columns = [extent.before[1], extent.after[1]];
+        let in_place = head.is_none() && padded && depthwise.multiplier == 1 && layout.columns == columns;
+        let blocks = middle.c.div_ceil(BLOCK);
+        let [height, width] = extent.out;
+        let padded_width = columns[0] + middle.w + columns[1];
+        product(&[padded_width, blocks, BLOCK])?;
+
+        // workers share out the rows of an image only where images alone do not come out even
+        let macs = height as f64
+            * width as f64
+            * shape.n as f64
+            * middle.c as f64
+            * (window.kernel[0] * window.kernel[1]
+                + tail.as_ref().map_or(0, |t| t.outputs)
+                + head.as_ref().map_or(0, |h| h.k())) as f64;
+        let parts = if workers == 1 || shape.n.is_multiple_of(workers) || macs < super::lower::MACS_WORTH_SHARING {
+            1
+        } else {
+            workers.min(height)
+        };
+        let piece_rows = height.div_ceil(parts);
+        let rows_read = |rows: usize| ((rows - 1) * window.stride[0] + window.reach(0)).min(middle.h);
+        let (group, slab) = match schedule {
+            Schedule::RowRing => {
+                let row = product(&[padded_width, blocks * BLOCK])?;
+                let out_row = if tail.is_some() { width * blocks * BLOCK } else { 0 };
+                let overlap = window.reach(0).saturating_sub(window.stride[0]) * row;
+                let budget = GROUP_VALUES.saturating_sub(overlap);
+                let group =
+                    rows_within(budget, window.stride[0].saturating_mul(row).saturating_add(out_row), piece_rows)?;
+                // the 3×3 kernels take two rows at a time
+                let group = if group > 1 { group } else { 2.min(piece_rows) };
+                (piece_rows.div_ceil(piece_rows.div_ceil(group)), blocks)
+            }
+            Schedule::ChannelSlabs => {
+                let plane = product(&[padded_width, rows_read(piece_rows)])?.saturating_add(width * piece_rows) * BLOCK;
+                let slab = (SLAB_VALUES / plane.max(1)).clamp(1, blocks);
+                (piece_rows, blocks.div_ceil(blocks.div_ceil(slab)))
+            }
+        };
+        let ring = Layout::blocked(Shape { c: slab * BLOCK, ..middle }, columns);
+        let ring_rows = if in_place { 0 } else { rows_read(group) };
+        let slabs = blocks.div_ceil(slab);
+        let pixels = product(&[group, width])?;
+        let head = match head {
+            None if in_place => Head::InPlace,
+            None => Head::Copy,
+            Some(conv) => Head::Conv(ConvRows::new(conv, shape, 32 << 10, carver)?),
+        };
+        let tailed = usize::from(tail.is_some());
+        let scratch = Scratch {
+            zeros: carver.floats(if in_place { product(&[layout.row])? } else { ring.row })?,
+            ring: carver.floats(product(&[ring_rows, ring.row])?)?,
+            depthwise: carver.floats(product(&[tailed, pixels, slab, BLOCK])?)?,
+            partial: carver.floats(match &tail {
+                Some(tail) if slabs > 1 => product(&[pixels, tail.outputs.div_ceil(BLOCK), BLOCK])?,
+                _ => 0,
+            })?,
+            row_pointers: carver.words(window.kernel[0].max(5))?,
+            x_pixels: carver.words(tailed * pixels)?,
+            out_pixels: carver.words(tailed * pixels)?,
+            residual_pixels: carver.words(tailed * pixels)?,
+        };
+        let kind = match (window.kernel, window.stride, window.dilation) {
+            ([3, 3], [1, 1], [1, 1]) => KernelKind::DwConv3x3S1,
+            ([3, 3], [2, 2], [1, 1]) => KernelKind::DwConv3x3S2,
+            _ => KernelKind::DwConv,
+        };
+        Ok(ChainStep {
+            head,
+            depthwise,
+            tail,
+            input,
+            output,
+            residual,
+            middle,
+            extent,
+            group,
+            slab,
+            ring_rows,
+            ring,
+            scratch,
+            kind,
+            parts,
+        })
+    }
+
+    /// How it goes over its plane, in words.
+    pub(super) fn explain_schedule(&self) -> String {
+        let blocks = self.middle.c.div_ceil(BLOCK);
+        let head = match &self.head {
+            Head::InPlace => "rows read in place",
+            Head::Copy => "rows copied into the ring",
+            Head::Conv(_) => "rows computed into the ring",
+        };
+        if self.slab < blocks {
+            format!("channel slabs of {} over {} rows; {head}", self.slab * BLOCK, self.group)
+        } else {
+            format!("row ring, {} output rows at a time; {head}", self.group)
+        }
+    }
+
+    pub(super) fn kind(&self) -> KernelKind {
+        self.kind
+    }
+
+    pub(super) fn pieces(&self) -> usize {
+        self.middle.n * self.parts
+    }
+
+    /// # Safety
+    /// As [`super::Step::run`].
+    pub(super) unsafe fn run(&self, run: &Run<'_>, piece: usize, scratch: *mut f32) {
+        let (n, part) = (piece / self.parts, piece % self.parts);
+        let rows = share(self.extent.out[0], self.parts, part);
+        let blocks = self.middle.c.div_ceil(BLOCK);
+        let slabs = blocks.div_ceil(self.slab);
+        // SAFETY: every offset is that of a row, pixel and channel of tensors that the plan was made for, or of scratch as
+        // `new` carved it; pieces write disjoint rows of the output.
+        unsafe {
+            let (x, out) = (run.bind(self.input), run.bind(self.output));
+            let zero_row = if matches!(self.head, Head::InPlace) { x.layout.row } else { self.ring.row };
+            scratch.add(self.scratch.zeros).write_bytes(0, zero_row);
+            let ring = scratch.add(self.scratch.ring);
+            zero_columns(ring, self.ring_rows, &self.ring, self.middle.w, self.slab);
+            if out.layout.columns != [0, 0] {
+                let first = out.ptr.add(out.row(n, rows.start) - out.layout.origin);
+                zero_columns(first, rows.len(), &out.layout, out.shape.w, out.shape.c.div_ceil(BLOCK));
+            }
+            let mut filled = 0;
+            let mut first = rows.start;
+            while first < rows.end {
+                let group = first..(first + self.group).min(rows.end);
+                first = group.end;
+                for slab in 0..slabs {
+                    let slab = share(blocks, slabs, slab);
+                    let needed = self.rows_needed(&group);
+                    // of another slab, or of another piece, the ring holds nothing
+                    let kept = if slabs == 1 { needed.start.max(filled) } else { needed.start };
+                    self.fill_ring(run, x, n, kept.min(needed.end)..needed.end, slab.clone(), scratch);
+                    filled = filled.max(needed.end);
+                    self.depthwise_rows(run, x, out, n, &group, slab.clone(), scratch);
+                    if let Some(tail) = &self.tail {
+                        self.tail_rows(run, tail, out, n, &group, slab, scratch);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The rows of the middle tensor that a group of output rows reads.
+    fn rows_needed(&self, group: &Range<usize>) -> Range<usize> {
+        let (stride, top) = (self.depthwise.window.stride[0], self.extent.before[0]);
+        let start = (group.start * stride).saturating_sub(top).min(self.middle.h);
+        let end = ((group.end - 1) * stride + self.depthwise.window.reach(0)).saturating_sub(top).min(self.middle.h);
+        start..end.max(start)
+    }
+
+    /// Computes or copies rows of the middle tensor.
+    ///
+    /// # Safety
+    /// As [`ChainStep::run`].
+    unsafe fn fill_ring(
+        &self,
+        run: &Run<'_>,
+        x: Bound,
+        n: usize,
+        rows: Range<usize>,
+        slab: Range<usize>,
+        scratch: *mut f32,
+    ) {
+        if rows.is_empty() {
+            return;
+        }
+        let slot = |y: usize| self.ring.origin + y % self.ring_rows * self.ring.row;
+        // SAFETY: the caller's.
+        unsafe {
+            let ring = scratch.add(self.scratch.ring);
+            match &self.head {
+                Head::InPlace => {}
+                Head::Copy => {
+                    let m = self.depthwise.multiplier;
+                    // output channels of the slab: with a multiplier they need not begin at a whole input channel
+                    let channels = slab.start * BLOCK..(slab.end * BLOCK).min(self.middle.c);
+                    for y in rows {
+                        block_row(
+                            x.ptr.add(x.row(n, y)),
+                            x.layout.within,
+                            ring.add(slot(y)),
+                            self.ring.within.block,
+                            self.middle.w,
+                            channels.clone(),
+                            m,
+                        );
+                    }
+                }
+                Head::Conv(head) => {
+                    let to = Target { ptr: ring, row: slot, pixel: BLOCK, block: self.ring.within.block, whole: true };
+                    head.run(run, x, n, rows, slab, &to, None, scratch);
+                }
+            }
+        }
+    }
+
+    /// Computes a group of rows of a slab, to the output or to where the tail reads them.
+    ///
+    /// # Safety
+    /// As [`ChainStep::run`].
+    unsafe fn depthwise_rows(
+        &self,
+        run: &Run<'_>,
+        x: Bound,
+        out: Bound,
+        n: usize,
+        group: &Range<usize>,
+        slab: Range<usize>,
+        scratch: *mut f32,
+    ) {
+        let window = &self.depthwise.window;
+        let [kh, kw] = window.kernel;
+        let width = self.extent.out[1];
+        // SAFETY: the caller's; a pointer is made for every row that a window meets, and rows outside the plane are zeros.
+        unsafe {
+            let zeros = scratch.add(self.scratch.zeros).cast_const();
+            let ring = scratch.add(self.scratch.ring).cast_const();
+            let pointers = scratch.add(self.scratch.row_pointers).cast::<*const f32>();
+            let (x_block, in_place) = match self.head {
+                Head::InPlace => (x.layout.within.block, true),
+                _ => (self.ring.within.block, false),
+            };
+            let row_pointer = |y: Option<usize>| match y.filter(|&y| y < self.middle.h) {
+                None => zeros,
+                Some(y) if in_place => x.ptr.add(x.row(n, y) - x.layout.origin + slab.start * x_block).cast_const(),
+                Some(y) => ring.add(y % self.ring_rows * self.ring.row),
+            };
+            let (kernel, special) = match self.kind {
+                KernelKind::DwConv3x3S1 => (run.kernels.dwconv3x3s1, true),
+                KernelKind::DwConv3x3S2 => (run.kernels.dwconv3x3s2, true),
+                _ => (run.kernels.dwconv, false),
+            };
+            let channels = (slab.end * BLOCK).min(self.middle.c) - slab.start * BLOCK;
+            let target = self.depthwise_target(out, n, group, &slab, scratch);
+            let mut y = group.start;
+            while y < group.end {
+                let rows_out = if special { 2.min(group.end - y) } else { 1 };
+                let first = y * window.stride[0];
+                let (count, step) =
+                    if special { ((rows_out - 1) * window.stride[0] + kh, 1) } else { (kh, window.dilation[0]) };
+                for i in 0..count {
+                    let row = (first + i * step).checked_sub(self.extent.before[0]);
+                    pointers.add(i).write(row_pointer(row));
+                }
+                kernel(&DepthwiseArgs {
+                    channels,
+                    width,
+                    rows_out,
+                    rows: pointers,
+                    x_block,
+                    w: self.depthwise.weights.as_ptr().add(slab.start * (1 + kh * kw) * BLOCK),
+                    out: [(target.row)(y), (target.row)(y + rows_out - 1)].map(|at| target.ptr.add(at)),
+                    out_block: target.block,
+                    out_pixel: target.pixel,
+                    whole_blocks: target.whole,
+                    kernel: window.kernel,
+                    stride: window.stride[1],
+                    dilation: window.dilation[1],
+                    clamp: self.depthwise.clamp,
+                });
+                y += rows_out;
+            }
+        }
+    }
+
+    /// Where depthwise rows go.
+    ///
+    /// # Safety
+    /// As [`ChainStep::run`].
+    unsafe fn depthwise_target<'a>(
+        &'a self,
+        out: Bound,
+        n: usize,
+        group: &'a Range<usize>,
+        slab: &Range<usize>,
+        scratch: *mut f32,
+    ) -> Target<impl Fn(usize) -> usize + 'a> {
+        let width = self.extent.out[1];
+        let tailed = self.tail.is_some();
+        let (blocks, start) = (slab.len(), group.start);
+        let RowLayout { block, pixel } = out.layout.within;
+        // SAFETY: the caller's.
+        let ptr = unsafe { if tailed { scratch.add(self.scratch.depthwise) } else { out.ptr.add(slab.start * block) } };
+        Target {
+            ptr,
+            row: move |y| if tailed { (y - start) * blocks * width * BLOCK } else { out.row(n, y) },
+            pixel: if tailed { BLOCK } else { pixel },
+            block: if tailed { width * BLOCK } else { block },
+            whole: tailed || out.layout.whole,
+        }
+    }
+
+    /// Adds a slab to the tail's sums, or finishes them.
+    ///
+    /// # Safety
+    /// As [`ChainStep::run`].
+    unsafe fn tail_rows(
+        &self,
+        run: &Run<'_>,
+        tail: &Conv,
+        out: Bound,
+        n: usize,
+        group: &Range<usize>,
+        slab: Range<usize>,
+        scratch: *mut f32,
+    ) {
+        let width = self.extent.out[1];
+        let m = group.len() * width;
+        let (is_first, is_last) = (slab.start == 0, slab.end == self.middle.c.div_ceil(BLOCK));
+        let panel_len = (tail.inputs + 1) * BLOCK;
+        // SAFETY: the caller's; the tables hold a group's pixels, the partial sums a group's pixels in every panel.
+        unsafe {
+            let [x_pixels, out_pixels, residual_pixels] =
+                [self.scratch.x_pixels, self.scratch.out_pixels, self.scratch.residual_pixels]
+                    .map(|at| scratch.add(at).cast::<usize>());
+            pixel_offsets(x_pixels, 0..group.len(), width, BLOCK, |y| y * slab.len() * width * BLOCK);
+            let residual = if is_last { self.residual.map(|r| run.bind(r)) } else { None };
+            if let Some(r) = residual {
+                pixel_offsets(residual_pixels, group.clone(), width, r.layout.within.pixel, |y| r.row(n, y));
+            }
+            let partial = scratch.add(self.scratch.partial);
+            let partial_panel = m * BLOCK;
+            let (to, out_panel, whole_blocks, clamp) = if is_last {
+                pixel_offsets(out_pixels, group.clone(), width, out.layout.within.pixel, |y| out.row(n, y));
+                (out.ptr, out.layout.within.block, out.layout.whole, tail.clamp)
+            } else {
+                pixel_offsets(out_pixels, 0..group.len(), width, BLOCK, |y| y * width * BLOCK);
+                (partial, partial_panel, true, [f32::NEG_INFINITY, f32::INFINITY])
+            };
+            let w = tail.weights.as_ptr();
+            (run.kernels.pointwise)(&PointwiseArgs {
+                m,
+                k: (slab.end * BLOCK).min(tail.inputs) - slab.start * BLOCK,
+                n: tail.outputs,
+                x: scratch.add(self.scratch.depthwise),
+                x_pixels,
+                segment: BLOCK,
+                x_segment: width * BLOCK,
+                w: w.add((1 + slab.start * BLOCK) * BLOCK),
+                w_panel: panel_len,
+                bias: w,
+                partial: if is_first { core::ptr::null() } else { partial },
+                partial_panel,
+                residual: residual.map_or(core::ptr::null(), |r| r.ptr.cast_const()),
+                residual_pixels,
+                residual_panel: residual.map_or(0, |r| r.layout.within.block),
+                out: to,
+                out_pixels,
+                out_panel,
+                whole_blocks,
+                residual_whole: residual.is_some_and(|r| r.layout.whole),
+                clamp,
+            });
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! A standard convolution on the pointwise microkernel, 1×1 included: taps are segments of `k`, found by offsets.
+//!
+//! ```text
+//!   1×1, no padding    pixels are read where they lie
+//!   k×k                the input rows of a group of output rows are copied once, dense and with their padding; the taps of a
+//!                      kernel row then lie together, and each kernel row is a segment
+//!   dilated columns    the taps of each pixel of a group are gathered: one segment
+//! ```
+
+use core::ops::Range;
+use std::sync::Arc;
+
+use sepconv_kernels::pack::dense_row;
+use sepconv_kernels::{BLOCK, PointwiseArgs};
+
+use super::{Bound, Conv, Run, pixel_offsets, rows_within, share, zero_columns};
+use crate::memory::{Carver, product};
+use crate::shape::Extent;
+use crate::{Result, Shape};
+
+/// How taps are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taps {
+    InPlace,
+    Window,
+    Gathered,
+}
+
+/// Computes rows of a convolution, some panels at a time, to wherever its caller wants them.
+#[derive(Debug)]
+pub(super) struct ConvRows {
+    pub(super) conv: Arc<Conv>,
+    pub(super) input: Shape,
+    pub(super) extent: Extent,
+    taps: Taps,
+    /// Output rows of one call of the kernel.
+    group: usize,
+    x_pixels: usize,
+    out_pixels: usize,
+    residual_pixels: usize,
+    window: usize,
+}
+
+/// Where rows go.
+pub(super) struct Target<F: Fn(usize) -> usize> {
+    pub(super) ptr: *mut f32,
+    /// The offset of an output row's first pixel.
+    pub(super) row: F,
+    pub(super) pixel: usize,
+    /// From one panel to the next; `ptr` is at the first of the panels asked for.
+    pub(super) block: usize,
+    pub(super) whole: bool,
+}
+
+impl ConvRows {
+    /// Rows of `conv` over `input`; its scratch is carved from the worker's. `budget` is the number of values that the
+    /// input of one kernel call may take.
+    pub(super) fn new(conv: Arc<Conv>, input: Shape, budget: usize, scratch: &mut Carver) -> Result<ConvRows> {
+        let extent = conv.window.over([input.h, input.w])?;
+        let [kh, kw] = conv.window.kernel;
+        let taps = if kh * kw == 1 && extent.before == [0, 0] && extent.after == [0, 0] {
+            Taps::InPlace
+        } else if conv.window.dilation[1] == 1 {
+            Taps::Window
+        } else {
+            Taps::Gathered
+        };
+        let width = extent.out[1];
+        let values = product(&[width, conv.k()])?;
+        let group = rows_within(budget, values, extent.out[0])?;
+        let pixels = product(&[group, width])?;
+        let window = match taps {
+            Taps::InPlace => 0,
+            Taps::Window => product(&[window_rows(&conv, group), window_columns(&conv, width), conv.inputs])?,
+            Taps::Gathered => product(&[pixels, conv.k()])?,
+        };
+        Ok(ConvRows {
+            taps,
+            group,
+            x_pixels: scratch.words(pixels)?,
+            out_pixels: scratch.words(pixels)?,
+            residual_pixels: scratch.words(pixels)?,
+            window: scratch.floats(window)?,
+            conv,
+            input,
+            extent,
+        })
+    }
+
+    /// Computes output rows `rows` of image `n` in the panels `panels`.
+    ///
+    /// # Safety
+    /// As [`super::Step::run`]; `to` has room for those rows and panels, and `residual` is of the output's shape.
+    pub(super) unsafe fn run<F: Fn(usize) -> usize>(
+        &self,
+        run: &Run<'_>,
+        x: Bound,
+        n: usize,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        to: &Target<F>,
+        residual: Option<Bound>,
+        scratch: *mut f32,
+    ) {
+        let conv = &*self.conv;
+        let (k, width) = (conv.k(), self.extent.out[1]);
+        let stride = conv.window.stride;
+        let panel_len = (k + 1) * BLOCK;
+        let outputs = (panels.end * BLOCK).min(conv.outputs) - panels.start * BLOCK;
+        let mut first = rows.start;
+        while first < rows.end {
+            let group = first..(first + self.group).min(rows.end);
+            // SAFETY: offsets are those of pixels and channels of tensors that the plan was made for, tables and windows
+            // have the sizes that `new` carved.
+            unsafe {
+                let x_pixels = scratch.add(self.x_pixels).cast::<usize>();
+                let out_pixels = scratch.add(self.out_pixels).cast::<usize>();
+                let (source, segment, x_segment) = match self.taps {
+                    Taps::InPlace => {
+                        pixel_offsets(x_pixels, group.clone(), width, stride[1] * x.layout.within.pixel, |y| {
+                            x.row(n, y * stride[0])
+                        });
+                        let together = x.layout.within.block == BLOCK;
+                        (x.ptr.cast_const(), if together { k } else { BLOCK }, x.layout.within.block)
+                    }
+                    Taps::Window => {
+                        let (window, row) = self.copy_window(x, n, &group, scratch);
+                        pixel_offsets(x_pixels, group.clone(), width, stride[1] * conv.inputs, |y| {
+                            (y - group.start) * stride[0] * row
+                        });
+                        (window, conv.window.kernel[1] * conv.inputs, conv.window.dilation[0] * row)
+                    }
+                    Taps::Gathered => {
+                        let gathered = self.gather(x, n, &group, scratch);
+                        pixel_offsets(x_pixels, group.clone(), width, k, |y| (y - group.start) * width * k);
+                        (gathered, k, 0)
+                    }
+                };
+                pixel_offsets(out_pixels, group.clone(), width, to.pixel, &to.row);
+                let residual_pixels = scratch.add(self.residual_pixels).cast::<usize>();
+                if let Some(r) = residual {
+                    pixel_offsets(residual_pixels, group.clone(), width, r.layout.within.pixel, |y| r.row(n, y));
+                }
+                let w = conv.weights.as_ptr().add(panels.start * panel_len);
+                (run.kernels.pointwise)(&PointwiseArgs {
+                    m: group.len() * width,
+                    k,
+                    n: outputs,
+                    x: source,
+                    x_pixels,
+                    segment,
+                    x_segment,
+                    w: w.add(BLOCK),
+                    w_panel: panel_len,
+                    bias: w,
+                    partial: core::ptr::null(),
+                    partial_panel: 0,
+                    residual: residual
+                        .map_or(core::ptr::null(), |r| r.ptr.add(panels.start * r.layout.within.block).cast_const()),
+                    residual_pixels,
+                    residual_panel: residual.map_or(0, |r| r.layout.within.block),
+                    out: to.ptr,
+                    out_pixels,
+                    out_panel: to.block,
+                    whole_blocks: to.whole,
+                    residual_whole: residual.is_some_and(|r| r.layout.whole),
+                    clamp: conv.clamp,
+                });
+            }
+            first = group.end;
+        }
+    }
+
+    /// Copies the input rows that a group of output rows reads, dense and padded. Returns them and the length of one.
+    ///
+    /// # Safety
+    /// As [`ConvRows::run`].
+    unsafe fn copy_window(&self, x: Bound, n: usize, group: &Range<usize>, scratch: *mut f32) -> (*const f32, usize) {
+        let conv = &*self.conv;
+        let c = conv.inputs;
+        let columns = window_columns(conv, self.extent.out[1]);
+        let row_len = columns * c;
+        let left = self.extent.before[1].min(columns);
+        let copied = self.input.w.min(columns - left);
+        // SAFETY: the window holds `window_rows × columns` pixels; `copied` columns are in the input as well.
+        unsafe {
+            let window = scratch.add(self.window);
+            for i in 0..window_rows(conv, group.len()) {
+                let to = window.add(i * row_len);
+                let y = (group.start * conv.window.stride[0] + i).checked_sub(self.extent.before[0]);
+                match y.filter(|&y| y < self.input.h) {
+                    None => to.write_bytes(0, row_len),
+                    Some(y) => {
+                        to.write_bytes(0, left * c);
+                        dense_row(x.ptr.add(x.row(n, y)), x.layout.within, to.add(left * c), copied, c);
+                        to.add((left + copied) * c).write_bytes(0, (columns - left - copied) * c);
+                    }
+                }
+            }
+            (window, row_len)
+        }
+    }
+
+    /// Gathers the taps of every pixel of a group, zeros for padding.
+    ///
+    /// # Safety
+    /// As [`ConvRows::run`].
+    unsafe fn gather(&self, x: Bound, n: usize, group: &Range<usize>, scratch: *mut f32) -> *const f32 {
+        let conv = &*self.conv;
+        let ([kh, kw], c) = (conv.window.kernel, conv.inputs);
+        let ([sy, sx], [dy, dx]) = (conv.window.stride, conv.window.dilation);
+        let [top, left] = self.extent.before;
+        // SAFETY: `to` runs over group × width × k values, which `new` carved; taps are checked to be in the input.
+        unsafe {
+            let gathered = scratch.add(self.window);
+            let mut to = gathered;
+            for oy in group.clone() {
+                for ox in 0..self.extent.out[1] {
+                    for ky in 0..kh {
+                        for kx in 0..kw {
+                            let y = (oy * sy + ky * dy).checked_sub(top).filter(|&y| y < self.input.h);
+                            let px = (ox * sx + kx * dx).checked_sub(left).filter(|&x| x < self.input.w);
+                            match (y, px) {
+                                (Some(y), Some(px)) => {
+                                    let from = x.ptr.add(x.row(n, y) + px * x.layout.within.pixel);
+                                    dense_row(from, x.layout.within, to, 1, c);
+                                }
+                                _ => to.write_bytes(0, c),
+                            }
+                            to = to.add(c);
+                        }
+                    }
+                }
+            }
+            gathered
+        }
+    }
+}
+
+/// Input rows that `rows` output rows read.
+fn window_rows(conv: &Conv, rows: usize) -> usize {
+    (rows - 1) * conv.window.stride[0] + conv.window.reach(0)
+}
+
+/// Input columns that a row of `width` output pixels reads.
+fn window_columns(conv: &Conv, width: usize) -> usize {
+    (width - 1) * conv.window.stride[1] + conv.window.reach(1)
+}
+
+/// A convolution from tensor to tensor.
+#[derive(Debug)]
+pub(crate) struct ConvStep {
+    rows: ConvRows,
+    input: usize,
+    output: usize,
+    residual: Option<usize>,
+    /// How pixels are shared out: parts of the rows of all images, times parts of the panels.
+    row_parts: usize,
+    panel_parts: usize,
+}
+
+/// Values of input that one call of the kernel goes over: they stay in L2 while panel after panel passes.
+const GROUP_VALUES: usize = 64 << 10;
+
+impl ConvStep {
+    pub(crate) fn new(
+        conv: Arc<Conv>,
+        input: (usize, Shape),
+        output: usize,
+        residual: Option<usize>,
+        workers: usize,
+        scratch: &mut Carver,
+    ) -> Result<ConvStep> {
+        let rows = ConvRows::new(conv, input.1, GROUP_VALUES, scratch)?;
+        let (lines, panels) = (input.1.n * rows.extent.out[0], rows.conv.outputs.div_ceil(BLOCK));
+        // what the busiest worker does, where it is shared by rows and where by panels
+        let by_rows = lines.div_ceil(workers) as f64 / lines as f64;
+        let by_panels = panels.div_ceil(workers) as f64 / panels as f64;
+        let macs = lines as f64 * (rows.extent.out[1] * rows.conv.outputs) as f64 * rows.conv.k() as f64;
+        let (row_parts, panel_parts) = if workers == 1 || macs < super::lower::MACS_WORTH_SHARING {
+            (1, 1)
+        } else if by_rows <= by_panels {
+            (workers.min(lines), 1)
+        } else {
+            (1, workers.min(panels))
+        };
+        Ok(ConvStep { rows, input: input.0, output, residual, row_parts, panel_parts })
+    }
+
+    pub(super) fn pieces(&self) -> usize {
+        self.row_parts * self.panel_parts
+    }
+
+    /// # Safety
+    /// As [`super::Step::run`].
+    pub(super) unsafe fn run(&self, run: &Run<'_>, piece: usize, scratch: *mut f32) {
+        let (x, out) = (run.bind(self.input), run.bind(self.output));
+        let residual = self.residual.map(|r| run.bind(r));
+        let panels = share(self.rows.conv.outputs.div_ceil(BLOCK), self.panel_parts, piece % self.panel_parts);
+        let height = self.rows.extent.out[0];
+        let lines = share(x.shape.n * height, self.row_parts, piece / self.panel_parts);
+        // SAFETY: the caller's; pieces share out rows and panels, so no two write the same value.
+        unsafe {
+            let mut line = lines.start;
+            while line < lines.end {
+                let (n, y) = (line / height, line % height);
+                let rows = y..height.min(y + lines.end - line);
+                line += rows.len();
+                if panels.start == 0 && out.layout.columns != [0, 0] {
+                    let first = out.ptr.add(out.row(n, y) - out.layout.origin);
+                    zero_columns(first, rows.len(), &out.layout, out.shape.w, out.shape.c.div_ceil(BLOCK));
+                }
+                let to = Target {
+                    ptr: out.ptr.add(panels.start * out.layout.within.block),
+                    row: |y| out.row(n, y),
+                    pixel: out.layout.within.pixel,
+                    block: out.layout.within.block,
+                    whole: out.layout.whole,
+                };
+                self.rows.run(run, x, n, rows, panels.clone(), &to, residual, scratch);
+            }
+        }
+    }
+}

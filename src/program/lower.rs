@@ -1,0 +1,325 @@
+//! From nodes to steps: what is fused, how tensors lie, and where they live.
+
+use std::sync::Arc;
+
+use sepconv_kernels::{BLOCK, KernelKind};
+
+use super::chain::ChainParts;
+use super::{ChainStep, Conv, ConvStep, Depthwise, Layout, Node, Place, PoolStep, Step, Tensor};
+use crate::memory::Carver;
+use crate::plan::{Bound, StageReport};
+use crate::{Error, Fusion, Result, Schedule, Shape};
+
+/// A step below this runs on one thread: waking or meeting another one takes microseconds, and this takes as long.
+pub(crate) const MACS_WORTH_SHARING: f64 = 100_000.0;
+
+/// Planes of at most this many output pixels go by slabs of channels where the plan may choose: every weight is then read
+/// once, and the whole plane of a slab fits the cache.
+const SLAB_PIXELS: usize = 14 * 14;
+
+/// The steps of a plan, and the memory that they need.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) tensors: Vec<Tensor>,
+    pub(crate) arena: usize,
+    /// Values of scratch for each worker.
+    pub(crate) worker: usize,
+    pub(crate) macs: u64,
+    pub(crate) reports: Vec<StageReport>,
+}
+
+/// One step before tensors have places: the stages that run as one.
+struct Stage {
+    parts: Parts,
+    input: usize,
+    output: usize,
+    residual: Option<usize>,
+    fused: bool,
+    why: String,
+    name: &'static str,
+}
+
+enum Parts {
+    Conv(Arc<Conv>),
+    Chain { chain: ChainParts, schedule: Schedule },
+    Pool,
+}
+
+/// Turns nodes into a program for `workers` threads.
+pub(crate) fn lower(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize) -> Result<Program> {
+    input.len()?;
+    let mut shapes = vec![input];
+    let mut stages = Vec::new();
+    for node in nodes {
+        split(node, fusion, &mut shapes, &mut stages)?;
+    }
+    let layouts = layouts(&shapes, &stages)?;
+    let (places, arena) = places(&layouts, &shapes, &stages)?;
+    let tensors: Vec<Tensor> =
+        (0..shapes.len()).map(|t| Tensor { shape: shapes[t], place: places[t], layout: layouts[t] }).collect();
+
+    let mut program = Program { steps: Vec::new(), tensors, arena, worker: 0, macs: 0, reports: Vec::new() };
+    for stage in stages {
+        let mut scratch = Carver::default();
+        let (from, to) = (program.tensors[stage.input], program.tensors[stage.output]);
+        let source = (stage.input, from.shape);
+        let mut report = StageReport::new(&stage, &from, &to, stage.residual.map(|r| &program.tensors[r]));
+        let step = match stage.parts {
+            Parts::Pool => Step::Pool(PoolStep::new(source, stage.output, workers)),
+            Parts::Conv(conv) => {
+                Step::Conv(ConvStep::new(conv, source, stage.output, stage.residual, workers, &mut scratch)?)
+            }
+            Parts::Chain { chain, schedule } => {
+                let arena = matches!(from.place, Place::Arena(_));
+                let source = (stage.input, from.shape, from.layout, arena && from.layout.whole);
+                let step =
+                    ChainStep::new(chain, source, stage.output, stage.residual, schedule, workers, &mut scratch)?;
+                report.kernels.insert(usize::from(report.kernels.len() > 1), step.kind());
+                report.schedule = Some(step.explain_schedule());
+                Step::Chain(Box::new(step))
+            }
+        };
+        report.scratch_bytes = scratch.len() * size_of::<f32>();
+        report.pieces = step.pieces();
+        program.macs += report.macs;
+        program.worker = program.worker.max(scratch.len());
+        program.steps.push(step);
+        program.reports.push(report);
+    }
+    Ok(program)
+}
+
+/// The shape that a node makes of `input`, with the shapes between its stages: head, depthwise, tail.
+pub(crate) fn shapes_of(node: &Node, input: Shape) -> Result<[Shape; 3]> {
+    input.len()?;
+    let channels = |what, expected, got| {
+        if expected == got { Ok(()) } else { Err(Error::Channels { what, expected, got }) }
+    };
+    match node {
+        Node::Pool { channels: c } => {
+            channels("average pool input", *c, input.c)?;
+            // the divisor is an f32
+            Ok([Shape::new(input.n, 1, 1, input.c); 3])
+        }
+        Node::Chain { head, depthwise, tail, .. } => {
+            let mut shapes = [input; 3];
+            let mut shape = input;
+            if let Some(conv) = head {
+                channels("convolution input", conv.inputs, shape.c)?;
+                let [h, w] = conv.window.over([shape.h, shape.w])?.out;
+                shape = Shape::new(shape.n, h, w, conv.outputs);
+            }
+            shapes[0] = shape;
+            if let Some(depthwise) = depthwise {
+                channels("depthwise input", depthwise.inputs, shape.c)?;
+                let [h, w] = depthwise.window.over([shape.h, shape.w])?.out;
+                shape = Shape::new(shape.n, h, w, depthwise.outputs());
+            }
+            shapes[1] = shape;
+            if let Some(conv) = tail {
+                channels("pointwise input", conv.inputs, shape.c)?;
+                shape = Shape::new(shape.n, shape.h, shape.w, conv.outputs);
+            }
+            shapes[2] = shape;
+            for shape in shapes {
+                shape.len()?;
+            }
+            Ok(shapes)
+        }
+    }
+}
+
+/// Splits a node into stages, and makes the tensors between them.
+fn split(node: &Node, fusion: Fusion, shapes: &mut Vec<Shape>, stages: &mut Vec<Stage>) -> Result<()> {
+    let input = shapes.len() - 1;
+    let shape = shapes[input];
+    let [after_head, after_depthwise, after_tail] = shapes_of(node, shape)?;
+    let Node::Chain { head, depthwise, tail, shortcut } = node else {
+        shapes.push(after_tail);
+        stages.push(Stage {
+            parts: Parts::Pool,
+            input,
+            output: input + 1,
+            residual: None,
+            fused: false,
+            why: "one stage".into(),
+            name: "average pool",
+        });
+        return Ok(());
+    };
+    let residual = (*shortcut && after_tail == shape).then_some(input);
+    let Some(depthwise) = depthwise else {
+        let conv = head.clone().ok_or_else(|| Error::Network("a layer without stages".into()))?;
+        shapes.push(after_tail);
+        let name = if conv.is_pointwise() { "pointwise" } else { "convolution" };
+        stages.push(Stage {
+            parts: Parts::Conv(conv),
+            input,
+            output: input + 1,
+            residual,
+            fused: false,
+            why: "one stage".into(),
+            name,
+        });
+        return Ok(());
+    };
+    let alone = head.is_none() && tail.is_none();
+    let pixels = after_depthwise.h * after_depthwise.w;
+    let chosen = if pixels <= SLAB_PIXELS { Schedule::ChannelSlabs } else { Schedule::RowRing };
+    let (fused, schedule, why) = match fusion {
+        _ if alone => (false, chosen, String::from("one stage")),
+        Fusion::Require(schedule) => (true, schedule, "asked for".into()),
+        Fusion::Never => (false, chosen, "fusion was declined".into()),
+        Fusion::Auto if chosen == Schedule::ChannelSlabs => {
+            (true, chosen, format!("{pixels} output pixels: a slab of the whole plane fits the cache"))
+        }
+        Fusion::Auto => (true, chosen, format!("{pixels} output pixels: a ring of rows fits the cache")),
+    };
+    if fused || alone {
+        shapes.push(after_tail);
+        let chain = ChainParts { head: head.clone(), depthwise: depthwise.clone(), tail: tail.clone() };
+        let name = match (head, tail) {
+            (None, None) => "depthwise",
+            (None, Some(_)) => "depthwise → pointwise",
+            (Some(_), None) => "expand → depthwise",
+            (Some(_), Some(_)) => "expand → depthwise → project",
+        };
+        let parts = Parts::Chain { chain, schedule };
+        stages.push(Stage { parts, input, output: input + 1, residual, fused, why, name });
+        return Ok(());
+    }
+    let mut from = input;
+    let mut add = |parts, shape, residual, name| {
+        shapes.push(shape);
+        let output = shapes.len() - 1;
+        stages.push(Stage { parts, input: from, output, residual, fused: false, why: why.clone(), name });
+        from = output;
+    };
+    if let Some(conv) = head {
+        add(Parts::Conv(conv.clone()), after_head, None, "expand");
+    }
+    let chain = ChainParts { head: None, depthwise: Arc::clone(depthwise), tail: None };
+    let last = tail.is_none();
+    add(Parts::Chain { chain, schedule: Schedule::RowRing }, after_depthwise, residual.filter(|_| last), "depthwise");
+    if let Some(conv) = tail {
+        add(Parts::Conv(conv.clone()), after_tail, residual, "project");
+    }
+    Ok(())
+}
+
+/// A layout for each tensor, as the step that reads it likes best.
+fn layouts(shapes: &[Shape], stages: &[Stage]) -> Result<Vec<Layout>> {
+    let mut layouts: Vec<Layout> = shapes.iter().map(|&s| Layout::nhwc(s, s.c)).collect();
+    for stage in stages.iter().skip(1) {
+        let shape = shapes[stage.input];
+        let columns = match &stage.parts {
+            // the window is copied from dense pixels
+            Parts::Conv(conv) if !conv.is_pointwise() => continue,
+            Parts::Chain { chain: ChainParts { head: Some(conv), .. }, .. } if !conv.is_pointwise() => continue,
+            Parts::Chain { chain: ChainParts { head: None, depthwise, .. }, .. } if depthwise.multiplier == 1 => {
+                let extent = depthwise.window.over([shape.h, shape.w])?;
+                [extent.before[1], extent.after[1]]
+            }
+            _ => [0, 0],
+        };
+        // padding can be far wider than a plane: then it is cheaper to copy rows than to keep it in memory
+        let columns = if columns[0] + columns[1] <= shape.w.max(16) { columns } else { [0, 0] };
+        crate::memory::product(&[shape.n, shape.h, columns[0] + shape.w + columns[1], shape.c.div_ceil(BLOCK), BLOCK])?;
+        layouts[stage.input] = Layout::blocked(shape, columns);
+    }
+    Ok(layouts)
+}
+
+/// A place for each tensor: the caller's, or the lowest of the arena that no tensor alive at the same time takes.
+fn places(layouts: &[Layout], shapes: &[Shape], stages: &[Stage]) -> Result<(Vec<Place>, usize)> {
+    let last = shapes.len() - 1;
+    let mut places = vec![Place::Input; shapes.len()];
+    places[last] = Place::Output;
+    // the last stage that reads each tensor
+    let mut dies = vec![0; shapes.len()];
+    for (s, stage) in stages.iter().enumerate() {
+        dies[stage.input] = s;
+        if let Some(r) = stage.residual {
+            dies[r] = s;
+        }
+    }
+    let mut alive: Vec<(usize, usize, usize)> = Vec::new();
+    let mut arena = 0;
+    for (s, stage) in stages.iter().enumerate() {
+        let t = stage.output;
+        if t == last {
+            break;
+        }
+        alive.retain(|&(_, _, tensor)| dies[tensor] >= s);
+        alive.sort_unstable();
+        let len = crate::memory::product(&[shapes[t].n, shapes[t].h, layouts[t].row])?
+            .checked_next_multiple_of(BLOCK * 2)
+            .ok_or(Error::TooLarge { what: "arena", shape: shapes[t] })?;
+        let mut at = 0;
+        for &(start, end, _) in &alive {
+            if start - at >= len {
+                break;
+            }
+            at = end;
+        }
+        places[t] = Place::Arena(at);
+        alive.push((at, at + len, t));
+        arena = arena.max(at + len);
+    }
+    Ok((places, arena))
+}
+
+impl StageReport {
+    /// What is known of a stage before its step is made.
+    fn new(stage: &Stage, from: &Tensor, to: &Tensor, residual: Option<&Tensor>) -> StageReport {
+        let floats = |t: &Tensor| (t.shape.pixels() * t.shape.c) as u64;
+        let mut report = StageReport {
+            name: stage.name,
+            input: from.shape,
+            output: to.shape,
+            kernels: Vec::new(),
+            fused: stage.fused,
+            why: stage.why.clone(),
+            schedule: None,
+            macs: 0,
+            bytes: 0,
+            scratch_bytes: 0,
+            pieces: 1,
+            bound: Bound::Compute,
+        };
+        let mut weights = 0;
+        let mut conv = |conv: &Conv, pixels: usize, macs: &mut u64| {
+            *macs += (pixels as u64).saturating_mul((conv.k() as u64).saturating_mul(conv.outputs as u64));
+            weights += conv.weights.len() as u64;
+        };
+        match &stage.parts {
+            Parts::Pool => report.kernels.push(KernelKind::AveragePool),
+            Parts::Conv(c) => {
+                report.kernels.push(KernelKind::Pointwise);
+                conv(c, to.shape.pixels(), &mut report.macs);
+            }
+            Parts::Chain { chain, .. } => {
+                if let Some(c) = &chain.head {
+                    report.kernels.push(KernelKind::Pointwise);
+                    let middle = c.window.over([from.shape.h, from.shape.w]).map_or([0, 0], |e| e.out);
+                    conv(c, from.shape.n * middle[0] * middle[1], &mut report.macs);
+                }
+                if let Some(c) = &chain.tail {
+                    report.kernels.push(KernelKind::Pointwise);
+                    conv(c, to.shape.pixels(), &mut report.macs);
+                }
+                report.macs += depthwise_macs(&chain.depthwise, to.shape.pixels());
+                weights += chain.depthwise.weights.len() as u64;
+            }
+        }
+        report.bytes = 4 * (floats(from) + floats(to) + residual.map_or(0, floats) + weights);
+        report.bound = Bound::predict(report.macs, report.bytes);
+        report
+    }
+}
+
+fn depthwise_macs(depthwise: &Depthwise, pixels: usize) -> u64 {
+    let taps = depthwise.window.kernel[0] * depthwise.window.kernel[1];
+    (pixels as u64).saturating_mul((taps as u64).saturating_mul(depthwise.outputs() as u64))
+}

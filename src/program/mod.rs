@@ -1,0 +1,267 @@
+//! What a plan runs: steps over tensors, in one memory.
+//!
+//! ```text
+//!   ops, network ──▶ Node ──lower──▶ Step + Tensor ──run──▶ kernels
+//! ```
+//!
+//! An operator and a network come down to the same thing: a list of [`Node`]s. [`lower`] turns each into one step (fused) or
+//! several, gives every tensor between them a layout and a place in the arena, and sizes the scratch of a worker. A step
+//! is cut into pieces that no two of which write the same value; who runs a piece is [`crate::team`]'s business.
+//!
+//! This is the one place outside `kernels` with unsafe code: here slices become pointers. What makes it sound is said once:
+//! every offset is computed from the shapes that the plan was made for, `Plan::run` checks that slices have those shapes, and
+//! the scratch comes from the same plan.
+
+mod chain;
+mod conv;
+mod lower;
+mod pool;
+
+use std::sync::Arc;
+
+use sepconv_kernels::pack::RowLayout;
+use sepconv_kernels::{BLOCK, Kernels};
+
+use crate::memory::Aligned;
+use crate::shape::Window;
+use crate::{Result, Shape};
+
+pub(crate) use chain::ChainStep;
+pub(crate) use conv::ConvStep;
+pub(crate) use lower::{Program, lower, shapes_of};
+pub(crate) use pool::PoolStep;
+
+/// A standard convolution, packed: taps in the order of rows, columns and input channels, 16 outputs a panel.
+#[derive(Debug)]
+pub(crate) struct Conv {
+    pub(crate) window: Window,
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    pub(crate) clamp: [f32; 2],
+    pub(crate) weights: Aligned,
+}
+
+/// A depthwise convolution, packed.
+#[derive(Debug)]
+pub(crate) struct Depthwise {
+    pub(crate) window: Window,
+    pub(crate) inputs: usize,
+    pub(crate) multiplier: usize,
+    pub(crate) clamp: [f32; 2],
+    pub(crate) weights: Aligned,
+}
+
+impl Conv {
+    /// Values that one output is the sum of.
+    pub(crate) fn k(&self) -> usize {
+        self.window.kernel[0] * self.window.kernel[1] * self.inputs
+    }
+
+    /// Whether every output pixel reads the one input pixel at its place.
+    pub(crate) fn is_pointwise(&self) -> bool {
+        self.window.kernel == [1, 1]
+            && self.window.stride == [1, 1]
+            && self.window.over([1, 1]).is_ok_and(|e| e.before == [0, 0] && e.out == [1, 1])
+    }
+}
+
+impl Depthwise {
+    pub(crate) fn outputs(&self) -> usize {
+        self.inputs * self.multiplier
+    }
+}
+
+/// What lowering takes: one layer, whose stages may run as one.
+#[derive(Clone, Debug)]
+pub(crate) enum Node {
+    /// An optional convolution, a depthwise convolution or none, an optional pointwise convolution, in that order; and
+    /// whether the input is added to the output where the shapes are the same.
+    Chain { head: Option<Arc<Conv>>, depthwise: Option<Arc<Depthwise>>, tail: Option<Arc<Conv>>, shortcut: bool },
+    /// The mean over the plane.
+    Pool { channels: usize },
+}
+
+/// Where a tensor lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Input,
+    Output,
+    /// Values from the start of the arena.
+    Arena(usize),
+}
+
+/// How a tensor's values lie, counted from its first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// The first pixel of the first row.
+    pub(crate) origin: usize,
+    /// From one row to the next; images follow each other without a gap.
+    pub(crate) row: usize,
+    pub(crate) within: RowLayout,
+    /// Whether every block has room for 16 channels: all lanes may be read and written.
+    pub(crate) whole: bool,
+    /// Columns of zeros on each side of a row.
+    pub(crate) columns: [usize; 2],
+}
+
+impl Layout {
+    /// NHWC, pixels `stride` apart.
+    pub(crate) fn nhwc(shape: Shape, stride: usize) -> Layout {
+        Layout {
+            origin: 0,
+            row: shape.w * stride,
+            within: RowLayout { block: BLOCK, pixel: stride },
+            whole: false,
+            columns: [0, 0],
+        }
+    }
+
+    /// Rows of channel blocks with columns of zeros on both sides.
+    pub(crate) fn blocked(shape: Shape, columns: [usize; 2]) -> Layout {
+        let block = (columns[0] + shape.w + columns[1]) * BLOCK;
+        Layout {
+            origin: columns[0] * BLOCK,
+            row: shape.c.div_ceil(BLOCK) * block,
+            within: RowLayout { block, pixel: BLOCK },
+            whole: true,
+            columns,
+        }
+    }
+}
+
+/// A tensor between steps, or one of the caller's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tensor {
+    pub(crate) shape: Shape,
+    pub(crate) place: Place,
+    /// Of the caller's tensors the pixel stride is only known at a run: there it is taken from the view.
+    pub(crate) layout: Layout,
+}
+
+/// A tensor at a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound {
+    pub(crate) ptr: *mut f32,
+    pub(crate) shape: Shape,
+    pub(crate) layout: Layout,
+}
+
+impl Bound {
+    /// From the first value to row `y` of image `n`.
+    fn row(&self, n: usize, y: usize) -> usize {
+        self.layout.origin + (n * self.shape.h + y) * self.layout.row
+    }
+}
+
+/// Memory and kernels of one run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run<'a> {
+    pub(crate) kernels: &'static Kernels,
+    pub(crate) tensors: &'a [Tensor],
+    pub(crate) input: *const f32,
+    pub(crate) input_stride: usize,
+    pub(crate) output: *mut f32,
+    pub(crate) output_stride: usize,
+    pub(crate) arena: *mut f32,
+}
+
+impl Run<'_> {
+    fn bind(&self, tensor: usize) -> Bound {
+        let Tensor { shape, place, layout } = self.tensors[tensor];
+        match place {
+            Place::Input => Bound { ptr: self.input.cast_mut(), shape, layout: Layout::nhwc(shape, self.input_stride) },
+            Place::Output => Bound { ptr: self.output, shape, layout: Layout::nhwc(shape, self.output_stride) },
+            // SAFETY: lowering gave the tensor a place inside the arena
+            Place::Arena(at) => Bound { ptr: unsafe { self.arena.add(at) }, shape, layout },
+        }
+    }
+}
+
+/// A step: it runs when the one before is done.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Conv(ConvStep),
+    Chain(Box<ChainStep>),
+    Pool(PoolStep),
+}
+
+impl Step {
+    /// Into how many pieces it is cut.
+    pub(crate) fn pieces(&self) -> usize {
+        match self {
+            Step::Conv(step) => step.pieces(),
+            Step::Chain(step) => step.pieces(),
+            Step::Pool(step) => step.pieces(),
+        }
+    }
+
+    /// Runs one piece.
+    ///
+    /// # Safety
+    /// `run` is bound to slices of the shapes that the plan was made for and to an arena of its size; `scratch` is a
+    /// worker's own region of the size that lowering found. No other thread runs this piece, and all earlier steps are done.
+    pub(crate) unsafe fn run(&self, run: &Run<'_>, piece: usize, scratch: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe {
+            match self {
+                Step::Conv(step) => step.run(run, piece, scratch),
+                Step::Chain(step) => step.run(run, piece, scratch),
+                Step::Pool(step) => step.run(run, piece),
+            }
+        }
+    }
+}
+
+/// The `part`th of `parts` almost equal ranges of `0..len`.
+fn share(len: usize, parts: usize, part: usize) -> core::ops::Range<usize> {
+    let (each, longer) = (len / parts, len % parts);
+    let start = part * each + part.min(longer);
+    start..start + each + usize::from(part < longer)
+}
+
+/// Writes where the pixels of some rows begin, row by row.
+///
+/// # Safety
+/// `table` has room for `rows × width` offsets.
+unsafe fn pixel_offsets(
+    table: *mut usize,
+    rows: core::ops::Range<usize>,
+    width: usize,
+    pixel: usize,
+    row_offset: impl Fn(usize) -> usize,
+) {
+    let mut at = table;
+    for y in rows {
+        let start = row_offset(y);
+        for x in 0..width {
+            // SAFETY: `at` runs over rows × width places.
+            unsafe {
+                at.write(start + x * pixel);
+                at = at.add(1);
+            }
+        }
+    }
+}
+
+/// Fills the columns of zeros beside `rows` rows of channel blocks that begin at `first`.
+///
+/// # Safety
+/// `first` is the first value, padding included, of rows laid out as `layout` says for `width` pixels and `blocks` blocks.
+unsafe fn zero_columns(first: *mut f32, rows: usize, layout: &Layout, width: usize, blocks: usize) {
+    let [left, right] = layout.columns;
+    for y in 0..rows {
+        for b in 0..blocks {
+            // SAFETY: the caller's.
+            unsafe {
+                let row = first.add(y * layout.row + b * layout.within.block);
+                row.write_bytes(0, left * BLOCK);
+                row.add((left + width) * BLOCK).write_bytes(0, right * BLOCK);
+            }
+        }
+    }
+}
+
+/// The longest run of output rows that a step takes at once, so that `values` a row stay below `budget`.
+fn rows_within(budget: usize, values: usize, rows: usize) -> Result<usize> {
+    Ok((budget / values.max(1)).clamp(1, rows.max(1)))
+}

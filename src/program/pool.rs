@@ -1,0 +1,57 @@
+//! The mean over a plane.
+
+use sepconv_kernels::{BLOCK, PoolArgs};
+
+use super::{Run, share};
+use crate::Shape;
+
+/// Global average pooling from tensor to tensor.
+#[derive(Debug)]
+pub(crate) struct PoolStep {
+    input: usize,
+    output: usize,
+    shape: Shape,
+    parts: usize,
+}
+
+impl PoolStep {
+    pub(crate) fn new(input: (usize, Shape), output: usize, workers: usize) -> PoolStep {
+        let shape = input.1;
+        let blocks = shape.n * shape.c.div_ceil(BLOCK);
+        let worth = shape.pixels() as f64 * shape.c as f64 >= super::lower::MACS_WORTH_SHARING;
+        PoolStep { input: input.0, output, shape, parts: if worth { workers.min(blocks) } else { 1 } }
+    }
+
+    pub(super) fn pieces(&self) -> usize {
+        self.parts
+    }
+
+    /// # Safety
+    /// As [`super::Step::run`].
+    pub(super) unsafe fn run(&self, run: &Run<'_>, piece: usize) {
+        let (x, out) = (run.bind(self.input), run.bind(self.output));
+        let Shape { n, h, w, c } = self.shape;
+        let blocks = c.div_ceil(BLOCK);
+        let mine = share(n * blocks, self.parts, piece);
+        let mut at = mine.start;
+        while at < mine.end {
+            let (image, block) = (at / blocks, at % blocks);
+            let end = blocks.min(block + mine.end - at);
+            // SAFETY: the caller's; blocks are shared out, so no two pieces write the same value.
+            unsafe {
+                (run.kernels.average_pool)(&PoolArgs {
+                    channels: c.min(end * BLOCK) - block * BLOCK,
+                    plane: [h, w],
+                    x: x.ptr.add(x.row(image, 0) + block * x.layout.within.block),
+                    x_row: x.layout.row,
+                    x_block: x.layout.within.block,
+                    x_pixel: x.layout.within.pixel,
+                    out: out.ptr.add(out.row(image, 0) + block * out.layout.within.block),
+                    out_block: out.layout.within.block,
+                    divisor: (h * w) as f32,
+                });
+            }
+            at += end - block;
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The shape of a tensor, and the geometry of a window that slides over it.
+
+use crate::{Error, Result};
+
+/// Batch, rows, columns and channels of an NHWC tensor.
+///
+/// ```
+/// let shape = sepconv::Shape::new(1, 224, 224, 3);
+/// assert_eq!(shape.len().unwrap(), 150_528);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// Images in the batch.
+    pub n: usize,
+    /// Rows of an image.
+    pub h: usize,
+    /// Columns of an image, in pixels.
+    pub w: usize,
+    /// Channels of a pixel.
+    pub c: usize,
+}
+
+impl Shape {
+    /// A shape of `n` images of `h × w` pixels of `c` channels. Nothing is checked here; [`Shape::len`] does.
+    pub const fn new(n: usize, h: usize, w: usize, c: usize) -> Self {
+        Shape { n, h, w, c }
+    }
+
+    /// Values in a dense tensor of this shape, or an error where a side is zero or the product does not fit.
+    #[allow(clippy::len_without_is_empty, reason = "a shape of zero values is an error")]
+    pub fn len(&self) -> Result<usize> {
+        self.span(self.c)
+    }
+
+    /// Pixels in the batch: `n × h × w`.
+    pub fn pixels(&self) -> usize {
+        self.n * self.h * self.w
+    }
+
+    /// Values from the first of the first pixel to the last of the last one, where pixels lie `pixel_stride` apart.
+    pub fn span(&self, pixel_stride: usize) -> Result<usize> {
+        if self.n == 0 || self.h == 0 || self.w == 0 || self.c == 0 {
+            return Err(Error::ZeroSize { shape: *self });
+        }
+        if pixel_stride < self.c {
+            return Err(Error::PixelStride { expected: self.c, got: pixel_stride });
+        }
+        let too_large = Error::TooLarge { what: "tensor", shape: *self };
+        self.n
+            .checked_mul(self.h)
+            .and_then(|v| v.checked_mul(self.w))
+            .and_then(|v| (v - 1).checked_mul(pixel_stride))
+            .and_then(|v| v.checked_add(self.c))
+            // a slice cannot hold more bytes than isize::MAX
+            .filter(|&v| v <= isize::MAX as usize / size_of::<f32>())
+            .ok_or(too_large)
+    }
+}
+
+impl core::fmt::Display for Shape {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}×{}×{}×{}", self.n, self.h, self.w, self.c)
+    }
+}
+
+/// How a plane is padded before a window slides over it. What is added reads as `0.0` and takes part in the sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Padding {
+    /// Nothing is added: the output shrinks.
+    Valid,
+    /// TensorFlow's `SAME`: the output has `ceil(input / stride)` rows and columns, and an odd pixel goes to the
+    /// bottom and to the right.
+    Same,
+    /// Rows and columns added at each side, as PyTorch's `padding` does with equal sides.
+    Explicit {
+        /// Rows above.
+        top: usize,
+        /// Rows below.
+        bottom: usize,
+        /// Columns before.
+        left: usize,
+        /// Columns after.
+        right: usize,
+    },
+}
+
+impl Padding {
+    /// The same number of rows and columns at all four sides.
+    pub const fn all(pixels: usize) -> Self {
+        Padding::Explicit { top: pixels, bottom: pixels, left: pixels, right: pixels }
+    }
+}
+
+/// The window of a convolution: kernel, stride and dilation of each axis, `[rows, columns]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Window {
+    pub(crate) kernel: [usize; 2],
+    pub(crate) stride: [usize; 2],
+    pub(crate) dilation: [usize; 2],
+    pub(crate) padding: Padding,
+}
+
+/// A window laid over a plane of known size: the pixels added before each axis, and the size of what comes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) before: [usize; 2],
+    /// Pixels added after each axis that the window reaches; never more than was asked for.
+    pub(crate) after: [usize; 2],
+    pub(crate) out: [usize; 2],
+}
+
+impl Window {
+    /// Pixels from the first tap to the last one, both counted.
+    pub(crate) fn reach(&self, axis: usize) -> usize {
+        (self.kernel[axis] - 1) * self.dilation[axis] + 1
+    }
+
+    /// An error where a size is zero or the reach does not fit.
+    pub(crate) fn check(&self) -> Result<()> {
+        for axis in 0..2 {
+            for (what, value) in
+                [("kernel", self.kernel[axis]), ("stride", self.stride[axis]), ("dilation", self.dilation[axis])]
+            {
+                if value == 0 {
+                    return Err(Error::ZeroWindow { what });
+                }
+            }
+            (self.kernel[axis] - 1)
+                .checked_mul(self.dilation[axis])
+                .and_then(|v| v.checked_add(1))
+                .filter(|&v| v <= 1 << 30)
+                .ok_or(Error::Window { what: "kernel reach", limit: 1 << 30 })?;
+            if self.stride[axis] > 1 << 30 {
+                return Err(Error::Window { what: "stride", limit: 1 << 30 });
+            }
+            if let Padding::Explicit { top, bottom, left, right } = self.padding
+                && top.max(bottom).max(left).max(right) > 1 << 30
+            {
+                return Err(Error::Window { what: "padding", limit: 1 << 30 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Lays the window over a plane of `input` rows and columns.
+    pub(crate) fn over(&self, input: [usize; 2]) -> Result<Extent> {
+        let mut extent = Extent { before: [0; 2], after: [0; 2], out: [0; 2] };
+        for axis in 0..2 {
+            let (reach, stride, size) = (self.reach(axis), self.stride[axis], input[axis]);
+            let (before, after) = match self.padding {
+                Padding::Valid => (0, 0),
+                Padding::Same => {
+                    let out = size.div_ceil(stride);
+                    let total = ((out - 1) * stride + reach).saturating_sub(size);
+                    (total / 2, total - total / 2)
+                }
+                Padding::Explicit { top, bottom, left, right } => [(top, bottom), (left, right)][axis],
+            };
+            let padded = size.checked_add(before + after).ok_or(Error::Window { what: "plane", limit: 1 << 30 })?;
+            if padded < reach {
+                return Err(Error::InputTooSmall { axis: ["rows", "columns"][axis], expected: reach, got: padded });
+            }
+            let out = (padded - reach) / stride + 1;
+            extent.before[axis] = before;
+            extent.after[axis] = ((out - 1) * stride + reach).saturating_sub(size + before);
+            extent.out[axis] = out;
+        }
+        Ok(extent)
+    }
+}
