@@ -1,0 +1,204 @@
+//! `run` allocates nothing: a counting allocator looks on, on the calling thread and on every thread of a pool.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout as MemoryLayout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{CANARY, Dense, LEVELS, Rng, SCHEDULES, Values};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use sepconv::{
+    Activation, Conv2d, ConvDesc, Dense as DenseLayer, DepthwiseConv2d, Filter, Fusion, GlobalAveragePool,
+    InvertedResidual, InvertedResidualDesc, Layer, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Result,
+    SeparableConv2d, Shape, Threads, ViewMut,
+};
+
+thread_local! {
+    /// Where the allocations of this thread are counted, if they are: tests run side by side, and libtest allocates too.
+    static COUNTER: Cell<Option<&'static AtomicUsize>> = const { Cell::new(None) };
+}
+
+struct Counting;
+
+fn count() {
+    // a thread that is going away has no counter any more
+    if let Ok(Some(counter)) = COUNTER.try_with(Cell::get) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: everything is done by the system's allocator; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: MemoryLayout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: MemoryLayout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: MemoryLayout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(ptr, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: MemoryLayout) {
+        count();
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations and deallocations of this thread, and of a pool's, while `body` runs.
+fn allocations(pool: Option<&ThreadPool>, body: impl FnOnce()) -> usize {
+    let counter: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
+    let set = |to: Option<&'static AtomicUsize>| {
+        if let Some(pool) = pool {
+            pool.broadcast(|_| COUNTER.set(to));
+        }
+        COUNTER.set(to);
+    };
+    set(Some(counter));
+    // telling the threads may itself allocate on them
+    let before = counter.load(Ordering::SeqCst);
+    body();
+    let after = counter.load(Ordering::SeqCst);
+    set(None);
+    after - before
+}
+
+fn pool() -> Arc<ThreadPool> {
+    Arc::new(ThreadPoolBuilder::new().num_threads(3).build().unwrap())
+}
+
+#[test]
+fn the_counter_counts() {
+    let allocate = || {
+        std::hint::black_box(vec![0u8; 100]);
+    };
+    assert_eq!(allocations(None, allocate), 2);
+    assert_eq!(allocations(None, || {}), 0);
+    let pool = pool();
+    let inside =
+        pool.install(|| allocations(Some(&pool), || (0..2).for_each(|_| drop(pool.broadcast(|_| allocate())))));
+    assert!(inside >= 2 * 3 * 2, "allocations of every worker count, got {inside}");
+}
+
+/// Every operator, both blocks by each schedule, and a network, on shapes that are worth sharing out.
+fn plans(options: &PlanOptions) -> Vec<(String, Plan)> {
+    let rng = &mut Rng(1);
+    let mut weights = |len: usize| rng.values(len, Values::Plain);
+    let image = Shape::new(2, 33, 33, 3);
+    let plane = Shape::new(2, 28, 28, 40);
+    let pixel = Shape::new(2, 1, 1, 200);
+
+    let stem = weights(3 * 3 * 3 * 24);
+    let stem = ConvDesc::new(Filter::hwio(&stem, [3, 3, 3, 24])).stride(2).activation(Activation::Relu6);
+    let [three, five, many] = [weights(9 * 40), weights(25 * 40), weights(9 * 40 * 2)];
+    let three = ConvDesc::new(Filter::depthwise_hwc(&three, [3, 3, 40])).activation(Activation::Relu6);
+    let five = ConvDesc::new(Filter::depthwise_hwc(&five, [5, 5, 40])).dilation(2).padding(Padding::all(3));
+    let many = ConvDesc::new(Filter::depthwise_hwcm(&many, [3, 3, 40, 2])).strides([2, 1]);
+    let wide = weights(40 * 72);
+    let wide = ConvDesc::new(Filter::io(&wide, [40, 72]));
+    let expand = weights(40 * 144);
+    let expand = ConvDesc::new(Filter::io(&expand, [40, 144])).activation(Activation::Relu6);
+    let middle = weights(9 * 144);
+    let middle = ConvDesc::new(Filter::depthwise_hwc(&middle, [3, 3, 144])).activation(Activation::Relu6);
+    let project = weights(144 * 40);
+    let project = ConvDesc::new(Filter::io(&project, [144, 40]));
+    let first = weights(9 * 24);
+    let first = ConvDesc::new(Filter::depthwise_hwc(&first, [3, 3, 24])).activation(Activation::Relu6);
+    let first_project = weights(24 * 40);
+    let first_project = ConvDesc::new(Filter::io(&first_project, [24, 40]));
+    let classes = weights(200 * 101);
+    let classes = ConvDesc::new(Filter::io(&classes, [200, 101]));
+    let last = weights(40 * 200);
+    let last = ConvDesc::new(Filter::io(&last, [40, 200])).activation(Activation::Relu);
+
+    let dilated = weights(9 * 40 * 24);
+    let dilated = ConvDesc::new(Filter::hwio(&dilated, [3, 3, 40, 24])).dilation(2);
+    let conv = Conv2d::new(stem).unwrap();
+    let separable = SeparableConv2d::new(three, wide).unwrap();
+    let inverted = InvertedResidual::new(InvertedResidualDesc::new(middle, project).expand(expand)).unwrap();
+    let stemmed = InvertedResidual::new(InvertedResidualDesc::new(first, first_project).expand(stem)).unwrap();
+    let average = GlobalAveragePool::new(200).unwrap();
+    let dense = DenseLayer::new(classes).unwrap();
+    let network = Network::new(vec![
+        Layer::from(conv.clone()),
+        DepthwiseConv2d::new(first).unwrap().into(),
+        PointwiseConv2d::new(first_project).unwrap().into(),
+        inverted.clone().into(),
+        inverted.clone().into(),
+        PointwiseConv2d::new(last).unwrap().into(),
+        average.clone().into(),
+        dense.clone().into(),
+    ])
+    .unwrap();
+
+    let mut plans: Vec<(String, Result<Plan>)> = vec![
+        ("conv2d".into(), conv.plan(image, options)),
+        ("dilated conv2d".into(), Conv2d::new(dilated).unwrap().plan(plane, options)),
+        ("depthwise".into(), DepthwiseConv2d::new(three).unwrap().plan(plane, options)),
+        ("depthwise 5×5".into(), DepthwiseConv2d::new(five).unwrap().plan(plane, options)),
+        ("depthwise, multiplier 2".into(), DepthwiseConv2d::new(many).unwrap().plan(plane, options)),
+        ("pointwise".into(), PointwiseConv2d::new(wide).unwrap().plan(plane, options)),
+        ("average pool".into(), average.plan(Shape::new(2, 28, 28, 200), options)),
+        ("dense".into(), dense.plan(pixel, options)),
+    ];
+    for fusion in SCHEDULES {
+        let options = options.clone().fusion(fusion);
+        plans.push((format!("separable, {fusion:?}"), separable.plan(plane, &options)));
+        plans.push((format!("inverted residual, {fusion:?}"), inverted.plan(plane, &options)));
+        plans.push((format!("inverted residual on the stem, {fusion:?}"), stemmed.plan(image, &options)));
+    }
+    for fusion in [Fusion::Auto, Fusion::Never] {
+        plans.push((format!("network, {fusion:?}"), network.plan(image, &options.clone().fusion(fusion))));
+    }
+    plans.into_iter().map(|(name, plan)| (format!("{name}, {options:?}"), plan.unwrap())).collect()
+}
+
+/// Runs often enough that what grows by and by shows too. The output is looked at, so that something did run.
+fn assert_allocates_nothing(name: &str, plan: &Plan, pool: Option<&ThreadPool>) {
+    let input = Dense::random(&mut Rng(2), plan.input_shape(), Values::Plain);
+    let mut output = vec![CANARY; plan.output_shape().len().unwrap()];
+    let mut scratch = plan.scratch().unwrap();
+    let mut run = |output: &mut [f32]| {
+        let to = ViewMut::new(output, plan.output_shape()).unwrap();
+        plan.run(input.view(), to, &mut scratch).unwrap();
+    };
+    // what rayon sets up once is not a run's
+    run(&mut output);
+    output.fill(CANARY);
+    let count = allocations(pool, || (0..20).for_each(|_| run(&mut output)));
+    assert_eq!(count, 0, "{name}: allocations or deallocations in 20 runs");
+    assert!(output.iter().all(|v| v.is_finite()), "{name}: some output was not written");
+}
+
+#[test]
+fn a_run_on_one_thread_allocates_nothing() {
+    for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
+        for (name, plan) in plans(&level.options()) {
+            assert_allocates_nothing(&name, &plan, None);
+        }
+    }
+}
+
+#[test]
+fn a_run_inside_a_pool_allocates_nothing_on_any_of_its_threads() {
+    let pool = pool();
+    pool.install(|| {
+        for (name, plan) in plans(&PlanOptions::new().threads(Threads::Pool(pool.clone()))) {
+            assert_allocates_nothing(&name, &plan, Some(&pool));
+        }
+    });
+}

@@ -1,0 +1,232 @@
+//! What the tests of the library share: cases that proptest generates and prints, the same operators by the reference, and
+//! runs on every instruction set, schedule and number of threads.
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "each test crate takes what it needs, and none exports anything"
+)]
+
+// canaries, random numbers and the demand for an instruction set are those of the kernels' tests
+#[path = "../../kernels/tests/common/mod.rs"]
+pub mod memory;
+
+pub mod cases;
+
+use std::sync::{Arc, LazyLock};
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use sepconv::{Arithmetic, Fusion, Isa, Plan, PlanOptions, Result, Schedule, Shape, Threads, View, ViewMut};
+
+pub use cases::*;
+pub use memory::isa::assert_required_isa_ran;
+pub use memory::{CANARY, Rng, Values, is_canary, same_bits};
+
+/// A way of computing that this CPU has, under the cap of `SEPCONV_MAX_ISA`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Level {
+    pub isa: Isa,
+    pub common_bits: bool,
+    pub arithmetic: Arithmetic,
+}
+
+impl Level {
+    pub fn options(self) -> PlanOptions {
+        PlanOptions::new().max_isa(self.isa).common_bits(self.common_bits)
+    }
+
+    /// Whether every step is a call: too slow for large cases.
+    pub fn is_emulated(self) -> bool {
+        self.common_bits
+    }
+}
+
+/// Every instruction set that this CPU can run, each with its own arithmetic; then those that lack a fused multiply-add once
+/// more, with the common bits.
+pub static LEVELS: LazyLock<Vec<Level>> = LazyLock::new(|| {
+    let mut levels = Vec::new();
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        let isa = PlanOptions::new().max_isa(isa).isa().unwrap();
+        let level = Level { isa, common_bits: false, arithmetic: isa.arithmetic() };
+        if !levels.contains(&level) {
+            levels.push(level);
+        }
+    }
+    for level in levels.clone() {
+        if level.arithmetic == Arithmetic::Separate {
+            levels.push(Level { common_bits: true, arithmetic: Arithmetic::Fused, ..level });
+        }
+    }
+    levels
+});
+
+/// Fails where an instruction set that `SEPCONV_REQUIRE_ISA` names is none of [`LEVELS`].
+pub fn assert_required_levels() {
+    assert_required_isa_ran(&LEVELS.iter().map(|level| level.isa).collect::<Vec<_>>());
+}
+
+/// Pools of two and three threads, built once.
+static POOLS: LazyLock<[Arc<rayon::ThreadPool>; 2]> =
+    LazyLock::new(|| [2, 3].map(|n| Arc::new(rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap())));
+
+/// Serial for 1, a pool for 2 and 3, rayon's own for anything else.
+pub fn threads(count: usize) -> Threads {
+    match count {
+        1 => Threads::Serial,
+        2 | 3 => Threads::Pool(POOLS[count - 2].clone()),
+        _ => Threads::Global,
+    }
+}
+
+/// Every way to run a block.
+pub const SCHEDULES: [Fusion; 4] =
+    [Fusion::Auto, Fusion::Never, Fusion::Require(Schedule::RowRing), Fusion::Require(Schedule::ChannelSlabs)];
+
+/// A dense tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dense<T = f32> {
+    pub shape: Shape,
+    pub data: Vec<T>,
+}
+
+impl Dense<f32> {
+    pub fn random(rng: &mut Rng, shape: Shape, values: Values) -> Self {
+        Dense { shape, data: rng.values(shape.len().unwrap(), values) }
+    }
+
+    pub fn view(&self) -> View<'_> {
+        View::new(&self.data, self.shape).unwrap()
+    }
+}
+
+/// How a tensor lies in its memory: values before the first, and between pixels.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Frame {
+    pub offset: usize,
+    pub gap: usize,
+}
+
+impl Frame {
+    fn span(self, shape: Shape) -> usize {
+        shape.span(shape.c + self.gap).unwrap()
+    }
+
+    /// The tensor in memory that ends with its last value, canaries between pixels.
+    fn lay_out(self, dense: &Dense) -> Vec<f32> {
+        let mut memory = vec![CANARY; self.offset + self.span(dense.shape)];
+        for (p, pixel) in dense.data.chunks_exact(dense.shape.c).enumerate() {
+            memory[self.offset + p * (dense.shape.c + self.gap)..][..dense.shape.c].copy_from_slice(pixel);
+        }
+        memory
+    }
+
+    /// The first difference from the tensor, or the first value written that is not of it.
+    fn difference(self, memory: &[f32], expected: &Dense) -> Option<String> {
+        let Shape { h, w, c, .. } = expected.shape;
+        let stride = c + self.gap;
+        for (i, &got) in memory.iter().enumerate() {
+            let at = i.checked_sub(self.offset).map(|i| (i / stride, i % stride)).filter(|&(_, channel)| channel < c);
+            let Some((p, channel)) = at else {
+                if is_canary(got) {
+                    continue;
+                }
+                return Some(format!("wrote {got:e} between pixels, at {i}"));
+            };
+            if p >= expected.data.len() / c {
+                return (!is_canary(got)).then(|| format!("wrote {got:e} behind the last pixel, at {i}"));
+            }
+            let expected = expected.data[p * c + channel];
+            if !same_bits(got, expected) {
+                let (n, y, x) = (p / (h * w), p / w % h, p % w);
+                return Some(format!("({n}, {y}, {x}, {channel}): expected {expected:e}, got {got:e}"));
+            }
+        }
+        None
+    }
+}
+
+/// Runs `body` on as many cases of a strategy, and prints the smallest that fails. `PROPTEST_CASES` scales the number as it
+/// does proptest's own 256: ten times as many for a soak, fewer under emulation.
+pub fn for_each_case<S: Strategy>(cases: u32, strategy: &S, body: impl Fn(S::Value) -> Result<(), TestCaseError>) {
+    let default = Config::default();
+    let cases = (u64::from(cases) * u64::from(default.cases)).div_ceil(256) as u32;
+    let config = Config { cases, failure_persistence: None, max_global_rejects: 100 + 20 * cases, ..default };
+    if let Err(failure) = TestRunner::new(config).run(strategy, body) {
+        panic!("{failure}");
+    }
+}
+
+/// Where a case's tensors lie, and who runs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Runs {
+    pub input: Frame,
+    pub output: Frame,
+    /// Threads besides the run on one.
+    pub threads: usize,
+    /// Runs once more on scratch as the first run left it.
+    pub again: bool,
+}
+
+/// Runs a case every way there is: every level, each of `fusions`, on one thread and on several. Every result must be equal,
+/// bit for bit, to the reference of its arithmetic.
+pub fn check(
+    plan: impl Fn(&PlanOptions) -> Result<Plan>,
+    fusions: &[Fusion],
+    input: &Dense,
+    expected: impl Fn(Arithmetic) -> Dense,
+    macs: u64,
+    runs: Runs,
+) -> Result<(), TestCaseError> {
+    run_every_way(plan, fusions, input, expected, macs, runs).map_err(TestCaseError::fail)
+}
+
+fn run_every_way(
+    plan: impl Fn(&PlanOptions) -> Result<Plan>,
+    fusions: &[Fusion],
+    input: &Dense,
+    expected: impl Fn(Arithmetic) -> Dense,
+    macs: u64,
+    runs: Runs,
+) -> Result<(), String> {
+    let [mut fused, mut separate] = [None, None];
+    let memory = runs.input.lay_out(input);
+    let view =
+        View::with_pixel_stride(&memory[runs.input.offset..], input.shape, input.shape.c + runs.input.gap).unwrap();
+    for &level in LEVELS.iter().filter(|level| !level.is_emulated() || macs <= EMULATED_MACS) {
+        let expected: &Dense = match level.arithmetic {
+            Arithmetic::Fused => fused.get_or_insert_with(|| expected(Arithmetic::Fused)),
+            Arithmetic::Separate => separate.get_or_insert_with(|| expected(Arithmetic::Separate)),
+        };
+        for &fusion in fusions {
+            for count in [1, runs.threads] {
+                let fail = |e: String| format!("{level:?}, {fusion:?}, {count} threads: {e}");
+                let options = level.options().fusion(fusion).threads(threads(count));
+                let plan = plan(&options).map_err(|e| fail(format!("no plan: {e}")))?;
+                let (shape, isa) = (plan.output_shape(), plan.isa());
+                if (plan.input_shape(), shape) != (input.shape, expected.shape) {
+                    return Err(fail(format!("the plan's output is {shape}, expected {}", expected.shape)));
+                }
+                if (isa, plan.arithmetic()) != (level.isa, level.arithmetic) {
+                    return Err(fail(format!("the plan runs on {isa} with {:?}", plan.arithmetic())));
+                }
+                let mut scratch = plan.scratch().map_err(|e| fail(format!("no scratch: {e}")))?;
+                scratch.as_mut_slice().fill(f32::NAN);
+                for _ in 0..1 + usize::from(runs.again) {
+                    // room behind the last pixel, which nobody may use
+                    let mut out = vec![CANARY; runs.output.offset + runs.output.span(shape) + 17];
+                    let to = &mut out[runs.output.offset..];
+                    let to = ViewMut::with_pixel_stride(to, shape, shape.c + runs.output.gap).unwrap();
+                    plan.run(view, to, &mut scratch).map_err(|e| fail(format!("no run: {e}")))?;
+                    if let Some(difference) = runs.output.difference(&out, expected) {
+                        return Err(fail(format!("{difference}\n{}", plan.explain())));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// More than this is too slow where a fused multiply-add is a call.
+const EMULATED_MACS: u64 = 200_000;

@@ -1,0 +1,639 @@
+//! Wrong input: an error that says what was expected and what came, no panic, and nothing written.
+
+mod common;
+
+use common::{CANARY, LEVELS, SCHEDULES, is_canary, threads};
+use sepconv::{
+    Activation, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion, GlobalAveragePool,
+    InvertedResidual, InvertedResidualDesc, Layer, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Result,
+    SeparableConv2d, Shape, View, ViewMut,
+};
+
+/// Asserts the variant and the whole message of an error.
+macro_rules! refuses {
+    ($result:expr, $pattern:pat, $message:expr) => {{
+        let message: &str = $message;
+        let result: Result<()> = $result.map(drop);
+        let error = result.expect_err(message);
+        assert!(matches!(error, $pattern), "{error:?}");
+        assert_eq!(error.to_string(), message);
+    }};
+}
+
+const HUGE: usize = usize::MAX;
+
+fn options() -> PlanOptions {
+    PlanOptions::new()
+}
+
+/// Weights for any filter here.
+static ONES: [f32; 4096] = [1.0; 4096];
+
+fn hwio(sizes: [usize; 4]) -> ConvDesc<'static> {
+    ConvDesc::new(Filter::hwio(&ONES[..sizes.iter().product()], sizes))
+}
+
+fn dw(sizes: [usize; 3]) -> ConvDesc<'static> {
+    ConvDesc::new(Filter::depthwise_hwc(&ONES[..sizes.iter().product()], sizes))
+}
+
+fn io(sizes: [usize; 2]) -> ConvDesc<'static> {
+    ConvDesc::new(Filter::io(&ONES[..sizes.iter().product()], sizes))
+}
+
+/// Every operator that is made from a description, given one that fits its kind of filter.
+fn every_operator(change: impl Fn(ConvDesc<'static>) -> ConvDesc<'static>) -> Vec<(&'static str, Result<Layer>)> {
+    let (standard, depthwise, point) = (change(hwio([3, 3, 4, 8])), change(dw([3, 3, 8])), change(io([8, 8])));
+    let inverted = |expand: Option<ConvDesc<'static>>, depthwise, project| {
+        let desc = InvertedResidualDesc::new(depthwise, project);
+        InvertedResidual::new(match expand {
+            Some(expand) => desc.expand(expand),
+            None => desc,
+        })
+        .map(Layer::from)
+    };
+    vec![
+        ("conv2d", Conv2d::new(standard).map(Layer::from)),
+        ("depthwise", DepthwiseConv2d::new(depthwise).map(Layer::from)),
+        ("pointwise", PointwiseConv2d::new(point).map(Layer::from)),
+        ("dense", Dense::new(point).map(Layer::from)),
+        ("separable, depthwise", SeparableConv2d::new(depthwise, io([8, 8])).map(Layer::from)),
+        ("separable, pointwise", SeparableConv2d::new(dw([3, 3, 8]), point).map(Layer::from)),
+        ("inverted, expand", inverted(Some(standard), dw([3, 3, 8]), io([8, 8]))),
+        ("inverted, depthwise", inverted(None, depthwise, io([8, 8]))),
+        ("inverted, project", inverted(None, dw([3, 3, 8]), point)),
+    ]
+}
+
+#[test]
+fn operators_of_these_tests_are_sound_where_nothing_is_changed() {
+    for (operator, result) in every_operator(|desc| desc) {
+        assert!(result.is_ok(), "{operator}: {:?}", result.unwrap_err());
+    }
+}
+
+#[test]
+fn shapes_of_zero_or_beyond_the_address_space() {
+    refuses!(Shape::new(1, 0, 4, 4).len(), Error::ZeroSize { .. }, "shape 1×0×4×4: every side must be at least 1");
+    for shape in [Shape::new(0, 1, 1, 1), Shape::new(1, 0, 1, 1), Shape::new(1, 1, 0, 1), Shape::new(1, 1, 1, 0)] {
+        let message = format!("shape {shape}: every side must be at least 1");
+        refuses!(View::new(&[], shape), Error::ZeroSize { .. }, &message);
+        refuses!(ViewMut::new(&mut [], shape), Error::ZeroSize { .. }, &message);
+    }
+    for shape in [
+        Shape::new(HUGE, 1, 1, 1),
+        Shape::new(1, HUGE, HUGE, 1),
+        Shape::new(1, 1, HUGE, HUGE),
+        Shape::new(HUGE, HUGE, HUGE, HUGE),
+        // wraps to nothing
+        Shape::new(1 << 32, 1 << 32, 1, 1),
+        Shape::new(1, 1, 2, HUGE),
+        // fits usize, but not in bytes
+        Shape::new(1, 1, 1, HUGE / 8 + 1),
+    ] {
+        let message = format!("tensor of {shape}: its size overflows");
+        refuses!(shape.len(), Error::TooLarge { .. }, &message);
+        refuses!(View::new(&[0.0; 4], shape), Error::TooLarge { .. }, &message);
+        refuses!(ViewMut::new(&mut [0.0; 4], shape), Error::TooLarge { .. }, &message);
+    }
+}
+
+#[test]
+fn views_that_are_too_short_or_whose_pixels_overlap() {
+    let shape = Shape::new(1, 2, 3, 4);
+    let mut data = [0.0; 23];
+    refuses!(
+        View::new(&data, shape),
+        Error::Buffer { what: "input", .. },
+        "input of 1×2×3×4 with pixel stride 4: needs 24 values, the slice has 23"
+    );
+    refuses!(
+        ViewMut::new(&mut data, shape),
+        Error::Buffer { what: "output", .. },
+        "output of 1×2×3×4 with pixel stride 4: needs 24 values, the slice has 23"
+    );
+    // 5 pixels of 6, and 4 channels of the last one
+    let mut data = [0.0; 33];
+    refuses!(
+        View::with_pixel_stride(&data, shape, 6),
+        Error::Buffer { .. },
+        "input of 1×2×3×4 with pixel stride 6: needs 34 values, the slice has 33"
+    );
+    for stride in [0, 1, 3] {
+        let message = format!("pixel stride: must be at least the 4 channels, got {stride}");
+        refuses!(View::with_pixel_stride(&data, shape, stride), Error::PixelStride { .. }, &message);
+        refuses!(ViewMut::with_pixel_stride(&mut data, shape, stride), Error::PixelStride { .. }, &message);
+    }
+    refuses!(
+        View::with_pixel_stride(&data, shape, HUGE),
+        Error::TooLarge { .. },
+        "tensor of 1×2×3×4: its size overflows"
+    );
+    assert!(View::with_pixel_stride(&[0.0; 34], shape, 6).is_ok());
+}
+
+#[test]
+fn filters_of_a_wrong_length() {
+    let v = &ONES;
+    refuses!(
+        DepthwiseConv2d::new(ConvDesc::new(Filter::depthwise_hwc(&v[..1290], [3, 3, 144]))),
+        Error::Length { expected: 1296, got: 1290, .. },
+        "depthwise filter 3×3×144×1 (depthwise HWCM): expected 1296 values, got 1290"
+    );
+    for (filter, sizes, expected, got) in [
+        (Filter::hwio(&v[..71], [3, 3, 2, 4]), "3×3×2×4 (HWIO)", 72, 71),
+        (Filter::oihw(&v[..73], [4, 2, 3, 3]), "3×3×2×4 (OIHW)", 72, 73),
+        (Filter::ohwi(&[], [4, 3, 3, 2]), "3×3×2×4 (OHWI)", 72, 0),
+        (Filter::io(&v[..5], [2, 3]), "1×1×2×3 (HWIO)", 6, 5),
+        (Filter::oi(&v[..7], [3, 2]), "1×1×2×3 (OIHW)", 6, 7),
+        // sizes whose product overflows, or wraps to what was given
+        (Filter::hwio(&v[..4], [HUGE, HUGE, HUGE, HUGE]), &*format!("{HUGE}×{HUGE}×{HUGE}×{HUGE} (HWIO)"), HUGE, 4),
+        (Filter::hwio(&[], [1 << 32, 1 << 32, 1, 1]), "4294967296×4294967296×1×1 (HWIO)", HUGE, 0),
+        (Filter::io(&v[..2], [HUGE, 2]), &*format!("1×1×{HUGE}×2 (HWIO)"), HUGE, 2),
+    ] {
+        let error = Conv2d::new(ConvDesc::new(filter)).unwrap_err();
+        assert!(matches!(error, Error::Length { .. }), "{error:?}");
+        let message = error.to_string();
+        assert!(message.ends_with(&format!("filter {sizes}: expected {expected} values, got {got}")), "{message}");
+    }
+    for (filter, sizes, expected, got) in [
+        (Filter::depthwise_hwcm(&v[..35], [3, 3, 2, 2]), "3×3×2×2 (depthwise HWCM)", 36, 35),
+        (Filter::depthwise_c1hw(&v[..37], [2, 3, 3], 2), "3×3×2×2 (depthwise C1HW)", 36, 37),
+        (Filter::depthwise_hwcm(&v[..4], [1, 1, HUGE, 4]), &*format!("1×1×{HUGE}×4 (depthwise HWCM)"), HUGE, 4),
+    ] {
+        let error = DepthwiseConv2d::new(ConvDesc::new(filter)).unwrap_err();
+        assert!(matches!(error, Error::Length { .. }), "{error:?}");
+        let message = error.to_string();
+        assert!(message.ends_with(&format!("filter {sizes}: expected {expected} values, got {got}")), "{message}");
+    }
+    refuses!(
+        Conv2d::new(ConvDesc::new(Filter::hwio(&[], [0, 3, 2, 2]))),
+        Error::ZeroWindow { what: "kernel" },
+        "kernel: must be at least 1, got 0"
+    );
+    for filter in [Filter::hwio(&[], [3, 3, 0, 2]), Filter::oihw(&[], [0, 2, 3, 3])] {
+        refuses!(
+            Conv2d::new(ConvDesc::new(filter)),
+            Error::ZeroWindow { .. },
+            "channels of a filter: must be at least 1, got 0"
+        );
+    }
+    refuses!(
+        DepthwiseConv2d::new(ConvDesc::new(Filter::depthwise_hwcm(&[], [3, 3, 2, 0]))),
+        Error::ZeroWindow { .. },
+        "channels of a filter: must be at least 1, got 0"
+    );
+}
+
+#[test]
+fn every_operator_refuses_vectors_of_a_wrong_length() {
+    let good = &ONES[..8];
+    let norm = BatchNorm { gamma: Some(good), beta: Some(good), mean: good, variance: good, epsilon: 1e-3 };
+    for wrong in [&ONES[..0], &ONES[..7], &ONES[..9]] {
+        let changes: [(&str, &dyn Fn(ConvDesc<'static>) -> ConvDesc<'static>); 5] = [
+            ("bias", &|desc| desc.bias(wrong)),
+            ("batch norm gamma", &|desc| desc.batch_norm(BatchNorm { gamma: Some(wrong), ..norm })),
+            ("batch norm beta", &|desc| desc.batch_norm(BatchNorm { beta: Some(wrong), ..norm })),
+            ("batch norm mean", &|desc| desc.batch_norm(BatchNorm { mean: wrong, ..norm })),
+            ("batch norm variance", &|desc| desc.batch_norm(BatchNorm { variance: wrong, ..norm })),
+        ];
+        for (vector, change) in changes {
+            for (operator, result) in every_operator(change) {
+                let error = result.err().unwrap_or_else(|| panic!("{operator}: took a {vector} of {}", wrong.len()));
+                assert!(matches!(error, Error::Length { expected: 8, .. }), "{operator}: {error:?}");
+                let message = error.to_string();
+                let end = format!("{vector}: expected 8 values, got {}", wrong.len());
+                assert!(message.ends_with(&end), "{operator}: {message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_operator_refuses_numbers_that_are_none() {
+    let good = &ONES[..8];
+    for epsilon in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1e-3] {
+        let norm = BatchNorm { gamma: None, beta: None, mean: good, variance: good, epsilon };
+        for (operator, result) in every_operator(|desc| desc.batch_norm(norm)) {
+            let error = result.err().unwrap_or_else(|| panic!("{operator}: took an epsilon of {epsilon}"));
+            assert!(matches!(error, Error::Value { .. }), "{operator}: {error:?}");
+            let message = error.to_string();
+            let end = format!("batch norm epsilon: expected a finite number, at least 0, got {epsilon}");
+            assert!(message.ends_with(&end), "{operator}: {message}");
+        }
+    }
+    for (min, max) in [(1.0, 0.0), (f32::NAN, 1.0), (0.0, f32::NAN), (f32::INFINITY, f32::NEG_INFINITY)] {
+        for (operator, result) in every_operator(|desc| desc.activation(Activation::Clamp { min, max })) {
+            let error = result.err().unwrap_or_else(|| panic!("{operator}: took a clamp to {min}…{max}"));
+            assert!(matches!(error, Error::Value { .. }), "{operator}: {error:?}");
+            let message = error.to_string();
+            let end = format!("expected bounds that are numbers, the lower not above the upper, got {min}…{max}");
+            assert!(message.ends_with(&end), "{operator}: {message}");
+        }
+    }
+}
+
+#[test]
+fn every_operator_refuses_windows_of_zero_or_beyond_reason() {
+    let zero: [(&str, &dyn Fn(ConvDesc<'static>) -> ConvDesc<'static>); 4] = [
+        ("stride", &|desc| desc.stride(0)),
+        ("stride", &|desc| desc.strides([1, 0])),
+        ("dilation", &|desc| desc.dilation(0)),
+        ("dilation", &|desc| desc.dilations([0, 1])),
+    ];
+    for (what, change) in zero {
+        for (operator, result) in every_operator(change) {
+            let error = result.err().unwrap_or_else(|| panic!("{operator}: took a {what} of 0"));
+            // what must be a 1×1 convolution of stride 1 may say that in place of this
+            if let Error::Value { .. } = &error {
+                let message = error.to_string();
+                assert!(
+                    what == "stride" && message.contains("stride 1") && message.contains('0'),
+                    "{operator}: {message}"
+                );
+                continue;
+            }
+            assert_eq!(error, Error::ZeroWindow { what }, "{operator}");
+            assert_eq!(error.to_string(), format!("{what}: must be at least 1, got 0"));
+        }
+    }
+    let side = |top, bottom, left, right| Padding::Explicit { top, bottom, left, right };
+    for (what, desc) in [
+        ("stride", hwio([3, 3, 4, 8]).stride(HUGE)),
+        ("stride", hwio([3, 3, 4, 8]).strides([1, (1 << 30) + 1])),
+        ("kernel reach", hwio([3, 3, 4, 8]).dilation(HUGE)),
+        ("kernel reach", hwio([3, 3, 4, 8]).dilations([1, 1 << 30])),
+        ("padding", hwio([3, 3, 4, 8]).padding(Padding::all(HUGE))),
+        ("padding", hwio([3, 3, 4, 8]).padding(side(0, 0, 0, HUGE))),
+    ] {
+        let message = format!("{what}: must be at most {}", 1u64 << 30);
+        refuses!(Conv2d::new(desc), Error::Window { .. }, &message);
+    }
+    // whatever the operator says of it, it neither panics nor takes it
+    for padding in [Padding::all(HUGE), side(HUGE, 1, 0, 0), side(0, 0, HUGE, HUGE), side(0, HUGE, 0, 0)] {
+        for (operator, result) in every_operator(|desc| desc.padding(padding)) {
+            let error = result.err().unwrap_or_else(|| panic!("{operator}: took {padding:?}"));
+            assert!(matches!(error, Error::Window { .. } | Error::Value { .. }), "{operator}: {error:?}");
+        }
+    }
+}
+
+#[test]
+fn filters_of_another_kind() {
+    let kind = |what: &str, result: Result<Layer>, expected: &str| {
+        let error = result.err().unwrap_or_else(|| panic!("{what} was taken"));
+        assert!(matches!(error, Error::FilterOrder { .. }), "{what}: {error:?}");
+        let message = error.to_string();
+        assert!(message.contains(": takes a filter of ") && message.contains(expected), "{what}: {message}");
+    };
+    let (standard, depthwise, point) = (hwio([3, 3, 8, 8]), dw([3, 3, 8]), io([8, 8]));
+    let inverted = |expand, depthwise, project| {
+        InvertedResidual::new(InvertedResidualDesc::new(depthwise, project).expand(expand)).map(Layer::from)
+    };
+    kind("conv2d of a depthwise filter", Conv2d::new(depthwise).map(Layer::from), "got depthwise HWCM");
+    let c1hw = ConvDesc::new(Filter::depthwise_c1hw(&ONES[..72], [8, 3, 3], 1));
+    kind("conv2d of a depthwise filter", Conv2d::new(c1hw).map(Layer::from), "got depthwise C1HW");
+    kind("depthwise of HWIO", DepthwiseConv2d::new(standard).map(Layer::from), "got HWIO");
+    kind("pointwise of a depthwise filter", PointwiseConv2d::new(dw([1, 1, 8])).map(Layer::from), "got depthwise HWCM");
+    kind("dense of a depthwise filter", Dense::new(dw([1, 1, 8])).map(Layer::from), "got depthwise HWCM");
+    kind("separable of two depthwise", SeparableConv2d::new(depthwise, dw([1, 1, 8])).map(Layer::from), "HWCM");
+    kind("separable of two pointwise", SeparableConv2d::new(point, point).map(Layer::from), "HWIO");
+    kind("separable the wrong way round", SeparableConv2d::new(point, depthwise).map(Layer::from), "got");
+    kind("inverted, depthwise expand", inverted(depthwise, depthwise, point), "got depthwise HWCM");
+    kind("inverted, standard depthwise", inverted(point, standard, point), "got HWIO");
+    kind("inverted, depthwise project", inverted(point, depthwise, dw([1, 1, 8])), "got depthwise HWCM");
+}
+
+#[test]
+fn windows_that_are_not_pointwise() {
+    let padded = io([8, 8]).padding(Padding::all(1));
+    for desc in [hwio([3, 3, 8, 8]), hwio([1, 2, 8, 8]), io([8, 8]).stride(2), io([8, 8]).strides([1, 2]), padded] {
+        let results = [
+            ("pointwise", PointwiseConv2d::new(desc).map(Layer::from)),
+            ("dense", Dense::new(desc).map(Layer::from)),
+            ("separable", SeparableConv2d::new(dw([3, 3, 8]), desc).map(Layer::from)),
+            ("inverted", InvertedResidual::new(InvertedResidualDesc::new(dw([3, 3, 8]), desc)).map(Layer::from)),
+        ];
+        for (operator, result) in results {
+            let error = result.err().unwrap_or_else(|| panic!("{operator} took {desc:?}"));
+            assert!(matches!(error, Error::FilterOrder { .. } | Error::Value { .. }), "{operator}: {error:?}");
+            let message = error.to_string();
+            assert!(message.contains("1×1") && message.contains("got"), "{operator}: {message}");
+        }
+    }
+}
+
+/// An error about channels, of these numbers.
+fn assert_channels(what: &str, error: &Error, expected: usize, got: usize) {
+    match error {
+        Error::Channels { expected: e, got: g, .. } => assert_eq!((*e, *g), (expected, got), "{what}: {error}"),
+        _ => panic!("{what}: {error:?}"),
+    }
+    let end = format!(": expected {expected} channels, got {got}");
+    assert!(error.to_string().ends_with(&end), "{what}: {error}");
+}
+
+#[test]
+fn stages_whose_channels_do_not_follow() {
+    let separable = SeparableConv2d::new(dw([3, 3, 8]), io([9, 4])).unwrap_err();
+    // which of the two is right is for the caller to say: both numbers are told
+    let Error::Channels { expected, got, .. } = separable else { panic!("{separable:?}") };
+    assert_eq!([expected.min(got), expected.max(got)], [8, 9]);
+    let inverted = |expand: [usize; 2], channels, project| {
+        let desc = InvertedResidualDesc::new(dw([3, 3, channels]), io(project)).expand(io(expand));
+        InvertedResidual::new(desc)
+    };
+    assert!(inverted([4, 8], 8, [8, 4]).is_ok());
+    for (expand, channels, project) in [([4, 8], 9, [9, 4]), ([4, 8], 8, [9, 4])] {
+        let error = inverted(expand, channels, project).unwrap_err();
+        let Error::Channels { expected, got, .. } = error else { panic!("{error:?}") };
+        assert_eq!([expected.min(got), expected.max(got)], [8, 9]);
+        assert!(error.to_string().contains("channels, got"), "{error}");
+    }
+    // a multiplier counts
+    let many = ConvDesc::new(Filter::depthwise_hwcm(&ONES[..9 * 16], [3, 3, 8, 2]));
+    assert!(SeparableConv2d::new(many, io([16, 4])).is_ok());
+    assert!(matches!(SeparableConv2d::new(many, io([8, 4])), Err(Error::Channels { .. })));
+}
+
+type Planner = Box<dyn Fn(Shape, &PlanOptions) -> Result<Plan>>;
+
+/// Plans of everything, with the channels that they take.
+fn planners() -> Vec<(&'static str, usize, Planner)> {
+    let conv = Conv2d::new(hwio([3, 3, 4, 8])).unwrap();
+    let depthwise = DepthwiseConv2d::new(dw([3, 3, 8])).unwrap();
+    let pointwise = PointwiseConv2d::new(io([8, 8])).unwrap();
+    let separable = SeparableConv2d::new(dw([3, 3, 8]), io([8, 8])).unwrap();
+    let block = InvertedResidualDesc::new(dw([3, 3, 8]), io([8, 8]));
+    let bare = InvertedResidual::new(block).unwrap();
+    let expanded = InvertedResidual::new(block.expand(hwio([3, 3, 4, 8]))).unwrap();
+    let average = GlobalAveragePool::new(8).unwrap();
+    let network = Network::new(vec![conv.clone().into(), expanded_after().into(), average.clone().into()]).unwrap();
+    vec![
+        ("conv2d", 4, Box::new(move |shape, options| conv.plan(shape, options))),
+        ("depthwise", 8, Box::new(move |shape, options| depthwise.plan(shape, options))),
+        ("pointwise", 8, Box::new(move |shape, options| pointwise.plan(shape, options))),
+        ("separable", 8, Box::new(move |shape, options| separable.plan(shape, options))),
+        ("inverted", 8, Box::new(move |shape, options| bare.plan(shape, options))),
+        ("inverted, expanded", 4, Box::new(move |shape, options| expanded.plan(shape, options))),
+        ("average pool", 8, Box::new(move |shape, options| average.plan(shape, options))),
+        ("network", 4, Box::new(move |shape, options| network.plan(shape, options))),
+    ]
+}
+
+fn expanded_after() -> InvertedResidual {
+    InvertedResidual::new(InvertedResidualDesc::new(dw([3, 3, 16]), io([16, 8])).expand(io([8, 16]))).unwrap()
+}
+
+#[test]
+fn no_plan_for_shapes_of_zero_overflow_or_other_channels() {
+    for (operator, c, plan) in planners() {
+        for shape in [Shape::new(0, 4, 4, c), Shape::new(1, 0, 4, c), Shape::new(1, 4, 0, c), Shape::new(1, 4, 4, 0)] {
+            let error = plan(shape, &options()).err().unwrap_or_else(|| panic!("{operator}: planned {shape}"));
+            // no channel at all is also the wrong number of channels
+            if shape.c == 0 && matches!(error, Error::Channels { .. }) {
+                assert_channels(operator, &error, c, 0);
+            } else {
+                assert_eq!(error, Error::ZeroSize { shape }, "{operator}");
+            }
+        }
+        for shape in [
+            Shape::new(HUGE, 4, 4, c),
+            Shape::new(1, HUGE, 4, c),
+            Shape::new(1, 4, HUGE, c),
+            Shape::new(HUGE, HUGE, HUGE, c),
+            Shape::new(1 << 32, 1 << 32, 4, c),
+            Shape::new(1, HUGE - 1, 1, c),
+            Shape::new(1, 1, HUGE / 2, c),
+        ] {
+            let error = plan(shape, &options()).err().unwrap_or_else(|| panic!("{operator}: planned {shape}"));
+            assert!(matches!(error, Error::TooLarge { .. } | Error::Allocation { .. }), "{operator}: {error:?}");
+        }
+        for wrong in [1, c - 1, c + 1, 1000] {
+            let error = plan(Shape::new(1, 4, 4, wrong), &options()).unwrap_err();
+            assert_channels(operator, &error, c, wrong);
+        }
+        assert!(plan(Shape::new(1, 4, 4, c), &options()).is_ok(), "{operator}");
+    }
+    assert!(matches!(GlobalAveragePool::new(0), Err(Error::ZeroWindow { .. } | Error::ZeroSize { .. })));
+}
+
+#[test]
+fn outputs_and_scratch_beyond_memory_are_errors_and_no_aborts() {
+    // a tiny input whose padding makes a plane of 2³¹ × 2³¹
+    let wide = hwio([1, 1, 1, 1]).padding(Padding::all(1 << 30));
+    let error = Conv2d::new(wide).unwrap().plan(Shape::new(1, 1, 1, 1), &options()).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. } | Error::Allocation { .. }), "{error:?}");
+    // an input that fits and an output that does not
+    let many = Conv2d::new(hwio([1, 1, 1, 16])).unwrap();
+    let error = many.plan(Shape::new(1, 1 << 30, 1 << 29, 1), &options()).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { .. } | Error::Allocation { .. }), "{error:?}");
+    // tensors that fit the address space and no machine: whoever must hold a plane, or a row, of them says so
+    for (operator, c, plan) in planners() {
+        for shape in [Shape::new(1, 1 << 54, 4, c), Shape::new(1, 4, 1 << 54, c), Shape::new(1 << 27, 1 << 27, 1, c)] {
+            for fusion in SCHEDULES {
+                for count in [1, 3] {
+                    let options = options().fusion(fusion).threads(threads(count));
+                    let result = plan(shape, &options).and_then(|plan| plan.scratch());
+                    let blocks = operator.starts_with("separable") || operator.starts_with("inverted");
+                    match result {
+                        Err(Error::TooLarge { .. } | Error::Allocation { .. } | Error::Fusion(_)) => {}
+                        Err(error) => panic!("{operator}, {shape}, {fusion:?}: {error:?}"),
+                        Ok(_) if blocks && fusion == Fusion::Never => {
+                            panic!("{operator}, {shape}: scratch for a tensor that no memory holds")
+                        }
+                        Ok(_) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_plan_for_an_input_smaller_than_the_kernel() {
+    let valid = |desc: ConvDesc<'static>| desc.padding(Padding::Valid);
+    let conv = Conv2d::new(valid(hwio([3, 5, 4, 8]))).unwrap();
+    refuses!(
+        conv.plan(Shape::new(1, 2, 9, 4), &options()),
+        Error::InputTooSmall { axis: "rows", expected: 3, got: 2 },
+        "input: the kernel reaches over 3 rows, the padded input has 2"
+    );
+    refuses!(
+        conv.plan(Shape::new(1, 9, 4, 4), &options()),
+        Error::InputTooSmall { axis: "columns", expected: 5, got: 4 },
+        "input: the kernel reaches over 5 columns, the padded input has 4"
+    );
+    assert_eq!(conv.output_shape(Shape::new(1, 3, 5, 4)).unwrap(), Shape::new(1, 1, 1, 8));
+    refuses!(
+        conv.output_shape(Shape::new(1, 2, 9, 4)),
+        Error::InputTooSmall { .. },
+        "input: the kernel reaches over 3 rows, the padded input has 2"
+    );
+    let dilated = DepthwiseConv2d::new(valid(dw([3, 3, 8])).dilation(3)).unwrap();
+    refuses!(
+        dilated.plan(Shape::new(1, 7, 6, 8), &options()),
+        Error::InputTooSmall { axis: "columns", expected: 7, got: 6 },
+        "input: the kernel reaches over 7 columns, the padded input has 6"
+    );
+    let padded = DepthwiseConv2d::new(dw([7, 7, 8]).padding(Padding::all(1))).unwrap();
+    refuses!(
+        padded.plan(Shape::new(1, 4, 5, 8), &options()),
+        Error::InputTooSmall { axis: "rows", expected: 7, got: 6 },
+        "input: the kernel reaches over 7 rows, the padded input has 6"
+    );
+    // inside a block the plane of the stage before counts: 5 pixels, of which the stem leaves 2
+    let stem = valid(hwio([3, 3, 4, 8])).stride(2);
+    let block =
+        InvertedResidual::new(InvertedResidualDesc::new(valid(dw([3, 3, 8])), io([8, 4])).expand(stem)).unwrap();
+    for fusion in SCHEDULES {
+        refuses!(
+            block.plan(Shape::new(1, 5, 5, 4), &options().fusion(fusion)),
+            Error::InputTooSmall { expected: 3, got: 2, .. },
+            "input: the kernel reaches over 3 rows, the padded input has 2"
+        );
+    }
+    let separable = SeparableConv2d::new(valid(dw([3, 3, 8])), io([8, 4])).unwrap();
+    refuses!(
+        separable.plan(Shape::new(1, 1, 5, 8), &options()),
+        Error::InputTooSmall { .. },
+        "input: the kernel reaches over 3 rows, the padded input has 1"
+    );
+}
+
+#[test]
+fn a_dense_layer_takes_planes_of_its_channels() {
+    let dense = Dense::new(io([8, 5])).unwrap();
+    assert_eq!(dense.output_shape(Shape::new(3, 1, 1, 8)).unwrap(), Shape::new(3, 1, 1, 5));
+    assert_eq!(dense.output_shape(Shape::new(3, 2, 7, 8)).unwrap(), Shape::new(3, 2, 7, 5));
+    assert_channels("dense", &dense.plan(Shape::new(1, 1, 1, 9), &options()).unwrap_err(), 8, 9);
+}
+
+#[test]
+fn a_run_on_wrong_buffers_writes_nothing() {
+    for (operator, c, planner) in planners() {
+        for &level in LEVELS.iter() {
+            let shape = Shape::new(2, 6, 5, c);
+            let plan = planner(shape, &level.options()).unwrap();
+            let other = planner(shape, &level.options()).unwrap();
+            let mut scratch = plan.scratch().unwrap();
+            let mut foreign = other.scratch().unwrap();
+            let out_shape = plan.output_shape();
+            // room for every shape below
+            let x = vec![1.0; 4096];
+            let mut out = vec![CANARY; 4096];
+
+            for wrong in [
+                Shape { n: 1, ..shape },
+                Shape { h: 5, w: 6, ..shape },
+                Shape { c: c + 1, ..shape },
+                Shape { n: 3, ..shape },
+                Shape { n: 1, h: 2 * shape.h, ..shape },
+            ] {
+                let to = ViewMut::new(&mut out, out_shape).unwrap();
+                let error = plan.run(View::new(&x, wrong).unwrap(), to, &mut scratch).unwrap_err();
+                assert_eq!(error, Error::ShapeMismatch { what: "input", expected: shape, got: wrong }, "{operator}");
+                assert_eq!(error.to_string(), format!("input: the plan is for {shape}, got {wrong}"));
+            }
+            for wrong in [
+                Shape { n: 1, ..out_shape },
+                Shape { n: 3, ..out_shape },
+                Shape { h: out_shape.h + 1, ..out_shape },
+                Shape { w: out_shape.w + 1, ..out_shape },
+                Shape { c: out_shape.c - 1, ..out_shape },
+                Shape { c: out_shape.c + 1, ..out_shape },
+            ] {
+                let to = ViewMut::new(&mut out, wrong).unwrap();
+                let error = plan.run(View::new(&x, shape).unwrap(), to, &mut scratch).unwrap_err();
+                let expected = Error::ShapeMismatch { what: "output", expected: out_shape, got: wrong };
+                assert_eq!(error, expected, "{operator}");
+                assert_eq!(error.to_string(), format!("output: the plan is for {out_shape}, got {wrong}"));
+            }
+            // scratch of a plan that is alike in every way is still another's
+            let to = ViewMut::new(&mut out, out_shape).unwrap();
+            let error = plan.run(View::new(&x, shape).unwrap(), to, &mut foreign).unwrap_err();
+            let Error::ForeignScratch { expected, got } = error else { panic!("{operator}: {error:?}") };
+            assert_ne!(expected, got);
+            assert_eq!(
+                error.to_string(),
+                format!("scratch: made for another plan (expected plan {expected}, got {got})")
+            );
+            assert!(out.iter().all(|&v| is_canary(v)), "{operator}: something was written");
+
+            // and after all that the plan runs
+            let to = ViewMut::new(&mut out, out_shape).unwrap();
+            plan.run(View::new(&x, shape).unwrap(), to, &mut scratch).unwrap();
+            let len = out_shape.len().unwrap();
+            assert!(
+                out[..len].iter().all(|&v| !is_canary(v)) && out[len..].iter().all(|&v| is_canary(v)),
+                "{operator}"
+            );
+        }
+    }
+}
+
+#[test]
+fn networks_that_do_not_hold_together() {
+    let empty = Network::new(vec![]).unwrap_err();
+    assert!(matches!(empty, Error::Network(_)), "{empty:?}");
+    assert!(empty.to_string().starts_with("network: "), "{empty}");
+
+    let first = || Layer::from(Conv2d::new(hwio([3, 3, 4, 8])).unwrap());
+    let apart = vec![first(), PointwiseConv2d::new(io([9, 8])).unwrap().into()];
+    // by the one that makes it or by the one that plans it, but not at a run
+    let error = Network::new(apart).and_then(|network| network.plan(Shape::new(1, 4, 4, 4), &options())).unwrap_err();
+    assert!(matches!(error, Error::Channels { .. } | Error::Network(_)), "{error:?}");
+    assert!(error.to_string().contains('8') && error.to_string().contains('9'), "{error}");
+
+    // the third layer finds nothing left of the plane
+    let shrinking = || Layer::from(DepthwiseConv2d::new(dw([3, 3, 8]).padding(Padding::Valid)).unwrap());
+    let network = Network::new(vec![shrinking(), shrinking(), shrinking()]).unwrap();
+    refuses!(
+        network.plan(Shape::new(1, 6, 7, 8), &options()),
+        Error::InputTooSmall { axis: "rows", expected: 3, got: 2 },
+        "input: the kernel reaches over 3 rows, the padded input has 2"
+    );
+    assert!(network.plan(Shape::new(1, 7, 7, 8), &options()).is_ok());
+}
+
+/// What the child of [`a_cap_from_the_environment`] is to find: `error`, or the name of an instruction set.
+const EXPECT: &str = "SEPCONV_TEST_EXPECT";
+
+#[test]
+fn a_cap_from_the_environment() {
+    let average = GlobalAveragePool::new(1).unwrap();
+    if let Ok(expected) = std::env::var(EXPECT) {
+        let plan = average.plan(Shape::new(1, 1, 1, 1), &options());
+        if expected == "error" {
+            let error = plan.unwrap_err();
+            assert!(matches!(error, Error::Isa(_)), "{error:?}");
+            let message = "instruction set: SEPCONV_MAX_ISA=avx1024: expected avx2, sse42, neon or scalar";
+            assert_eq!(error.to_string(), message);
+        } else {
+            assert_eq!(plan.unwrap().isa().name(), expected);
+            // an option does not lift what the environment caps
+            for isa in sepconv::Isa::ALL {
+                let plan = average.plan(Shape::new(1, 1, 1, 1), &options().max_isa(isa)).unwrap();
+                let rank = |isa| sepconv::Isa::ALL.iter().position(|&i| i == isa);
+                assert!(rank(plan.isa()) >= rank(expected.parse().unwrap()), "{isa}: {}", plan.isa());
+            }
+        }
+        return;
+    }
+    let best = |cap| sepconv::Isa::best_up_to(cap).name();
+    for (cap, expected) in [
+        ("avx1024", "error"),
+        ("scalar", "scalar"),
+        ("sse42", best(sepconv::Isa::Sse42)),
+        ("avx2", best(sepconv::Isa::Avx2)),
+    ] {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "a_cap_from_the_environment"])
+            .env("SEPCONV_MAX_ISA", cap)
+            .env(EXPECT, expected)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout).into_owned();
+        assert!(child.status.success() && said.contains("1 passed"), "SEPCONV_MAX_ISA={cap}: {said}");
+    }
+}
