@@ -289,9 +289,11 @@ impl<'a> ConvDesc<'a> {
 
     /// Whether the window is that of a 1×1 convolution.
     pub(crate) fn is_pointwise(&self) -> bool {
-        self.filter.kernel() == [1, 1]
-            && self.stride == [1, 1]
-            && !matches!(self.padding, Padding::Explicit { top, bottom, left, right } if top + bottom + left + right > 0)
+        let padded = match self.padding {
+            Padding::Explicit { top, bottom, left, right } => [top, bottom, left, right] != [0; 4],
+            Padding::Valid | Padding::Same => false,
+        };
+        self.filter.kernel() == [1, 1] && self.stride == [1, 1] && !padded
     }
 
     /// Checks everything that does not depend on the input, for the stage `what` of an operator.

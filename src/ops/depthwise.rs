@@ -39,7 +39,7 @@ impl DepthwiseConv2d {
     pub fn new(desc: ConvDesc<'_>) -> Result<DepthwiseConv2d> {
         let depthwise = pack::depthwise(&desc, "depthwise")?;
         Ok(DepthwiseConv2d {
-            node: Node::Chain { head: None, depthwise: Some(depthwise), tail: None, shortcut: false },
+            node: Node::Chain { head: None, depthwise: Some(depthwise.into()), tail: None, shortcut: false },
         })
     }
 }

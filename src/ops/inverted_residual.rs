@@ -35,7 +35,7 @@ impl<'a> InvertedResidualDesc<'a> {
 /// Expand, depthwise, project, and a shortcut around them (arXiv 1801.04381, table 1).
 ///
 /// Fused, the expanded tensor is never in memory as a whole. The activation of `project`, which MobileNetV2 does not have, is
-/// applied after the shortcut is added.
+/// applied after the shortcut is added. A channel multiplier above 1 behind an expansion makes the expansion that much dearer.
 ///
 /// ```
 /// # fn main() -> sepconv::Result<()> {
@@ -62,13 +62,19 @@ impl InvertedResidual {
     /// Checks the descriptions, folds their batch norms and packs their weights.
     #[allow(clippy::needless_pass_by_value, reason = "a description is made to be used up")]
     pub fn new(desc: InvertedResidualDesc<'_>) -> Result<InvertedResidual> {
-        let expand = desc.expand.map(|expand| pack::conv(&expand, "expand")).transpose()?;
-        let depthwise = pack::depthwise(&desc.depthwise, "depthwise")?;
+        let mut depthwise = pack::depthwise(&desc.depthwise, "depthwise")?;
         let project = pack::pointwise(&desc.project, "project")?;
-        if let Some(expand) = &expand
-            && expand.outputs != depthwise.inputs
-        {
-            return Err(Error::Channels { what: "depthwise", expected: expand.outputs, got: depthwise.inputs });
+        let mut expand = None;
+        if let Some(desc) = &desc.expand {
+            // With a multiplier, expand computes each channel as often as the depthwise stage reads it: rows of the
+            // expanded tensor are then what the kernels read, and never need a second form.
+            let conv = pack::repeated(desc, "expand", depthwise.multiplier)?;
+            if desc.filter.outputs() != depthwise.inputs {
+                let (expected, got) = (desc.filter.outputs(), depthwise.inputs);
+                return Err(Error::Channels { what: "depthwise", expected, got });
+            }
+            expand = Some(conv);
+            (depthwise.inputs, depthwise.multiplier) = (depthwise.outputs(), 1);
         }
         if project.inputs != depthwise.outputs() {
             return Err(Error::Channels { what: "project", expected: depthwise.outputs(), got: project.inputs });
@@ -76,7 +82,7 @@ impl InvertedResidual {
         Ok(InvertedResidual {
             node: Node::Chain {
                 head: expand,
-                depthwise: Some(depthwise),
+                depthwise: Some(depthwise.into()),
                 tail: Some(project),
                 shortcut: desc.shortcut,
             },

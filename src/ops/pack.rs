@@ -8,17 +8,24 @@ use crate::memory::{Aligned, zeros};
 use crate::program::{Conv, Depthwise};
 use crate::{ConvDesc, Error, Result};
 
-/// Checks and packs a standard convolution, the stage `what` of `operator`.
+/// Checks and packs a standard convolution, the stage `what` of an operator.
 pub(super) fn conv(desc: &ConvDesc<'_>, what: &'static str) -> Result<Arc<Conv>> {
+    repeated(desc, what, 1)
+}
+
+/// The same, with each output channel `repeat` times in a row.
+pub(super) fn repeated(desc: &ConvDesc<'_>, what: &'static str, repeat: usize) -> Result<Arc<Conv>> {
     let filter = desc.filter;
     if filter.is_depthwise() {
         return Err(Error::FilterOrder { operator: what, expected: "HWIO, OIHW or OHWI", got: filter.order_name() });
     }
     desc.check(what)?;
-    let ([kh, kw], inputs, outputs) = (filter.kernel(), filter.inputs(), filter.outputs());
-    let weights = packed(desc, kh * kw * inputs, outputs, |o, scale, k| {
+    let ([kh, kw], inputs) = (filter.kernel(), filter.inputs());
+    let outputs =
+        filter.outputs().checked_mul(repeat).ok_or(Error::Allocation { what: "packed weights", bytes: usize::MAX })?;
+    let weights = packed(desc, kh * kw * inputs, outputs, repeat, |o, scale, k| {
         let (tap, i) = (k / inputs, k % inputs);
-        desc.folded(scale, tap / kw, tap % kw, i, o)
+        desc.folded(scale, tap / kw, tap % kw, i, o / repeat)
     })?;
     Ok(Arc::new(Conv { window: desc.window(), inputs, outputs, clamp: desc.activation.bounds(), weights }))
 }
@@ -37,7 +44,7 @@ pub(super) fn pointwise(desc: &ConvDesc<'_>, what: &'static str) -> Result<Arc<C
 }
 
 /// Checks and packs a depthwise convolution.
-pub(super) fn depthwise(desc: &ConvDesc<'_>, what: &'static str) -> Result<Arc<Depthwise>> {
+pub(super) fn depthwise(desc: &ConvDesc<'_>, what: &'static str) -> Result<Depthwise> {
     let filter = desc.filter;
     if !filter.is_depthwise() {
         return Err(Error::FilterOrder {
@@ -49,21 +56,27 @@ pub(super) fn depthwise(desc: &ConvDesc<'_>, what: &'static str) -> Result<Arc<D
     desc.check(what)?;
     let ([kh, kw], inputs, outputs) = (filter.kernel(), filter.inputs(), filter.outputs());
     let multiplier = outputs / inputs;
-    let weights = packed(desc, kh * kw, outputs, |o, scale, tap| {
+    let weights = packed(desc, kh * kw, outputs, 1, |o, scale, tap| {
         desc.folded_depthwise(scale, tap / kw, tap % kw, o, multiplier)
     })?;
-    Ok(Arc::new(Depthwise { window: desc.window(), inputs, multiplier, clamp: desc.activation.bounds(), weights }))
+    Ok(Depthwise { window: desc.window(), inputs, multiplier, clamp: desc.activation.bounds(), weights })
 }
 
-/// Panels of 16 outputs: bias, then `k` rows.
-fn packed(desc: &ConvDesc<'_>, k: usize, outputs: usize, weight: impl Fn(usize, f64, usize) -> f32) -> Result<Aligned> {
+/// Panels of 16 outputs, each of the description's `repeat` times: bias, then `k` rows.
+fn packed(
+    desc: &ConvDesc<'_>,
+    k: usize,
+    outputs: usize,
+    repeat: usize,
+    weight: impl Fn(usize, f64, usize) -> f32,
+) -> Result<Aligned> {
     let overflow = Error::Allocation { what: "packed weights", bytes: usize::MAX };
     let mut weights = zeros("packed weights", pack::pointwise_len(k, outputs).ok_or(overflow)?)?;
     let mut folds = Vec::new();
     folds
         .try_reserve_exact(outputs)
         .map_err(|_| Error::Allocation { what: "folded batch norm", bytes: outputs * size_of::<(f64, f64)>() })?;
-    folds.extend((0..outputs).map(|o| desc.fold(o)));
+    folds.extend((0..outputs).map(|o| desc.fold(o / repeat)));
     pack::pack(k, outputs, &mut weights, |o, row| {
         let (scale, bias) = folds[o];
         if row == 0 { bias as f32 } else { weight(o, scale, row - 1) }

@@ -24,7 +24,7 @@ impl SeparableConv2d {
             return Err(Error::Channels { what: "pointwise", expected, got });
         }
         Ok(SeparableConv2d {
-            node: Node::Chain { head: None, depthwise: Some(depthwise), tail: Some(pointwise), shortcut: false },
+            node: Node::Chain { head: None, depthwise: Some(depthwise.into()), tail: Some(pointwise), shortcut: false },
         })
     }
 }

@@ -54,6 +54,11 @@ pub(crate) fn lower(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize
     for node in nodes {
         split(node, fusion, &mut shapes, &mut stages)?;
     }
+    if let Fusion::Require(schedule) = fusion
+        && !stages.iter().any(|stage| stage.fused)
+    {
+        return Err(Error::Fusion(format!("{schedule:?} was asked for, and no layer has stages to fuse")));
+    }
     let layouts = layouts(&shapes, &stages)?;
     let (places, arena) = places(&layouts, &shapes, &stages)?;
     let tensors: Vec<Tensor> =
@@ -82,7 +87,7 @@ pub(crate) fn lower(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize
         };
         report.scratch_bytes = scratch.len() * size_of::<f32>();
         report.pieces = step.pieces();
-        program.macs += report.macs;
+        program.macs = program.macs.saturating_add(report.macs);
         program.worker = program.worker.max(scratch.len());
         program.steps.push(step);
         program.reports.push(report);
@@ -290,7 +295,8 @@ impl StageReport {
         };
         let mut weights = 0;
         let mut conv = |conv: &Conv, pixels: usize, macs: &mut u64| {
-            *macs += (pixels as u64).saturating_mul((conv.k() as u64).saturating_mul(conv.outputs as u64));
+            let of_pixel = (conv.k() as u64).saturating_mul(conv.outputs as u64);
+            *macs = macs.saturating_add((pixels as u64).saturating_mul(of_pixel));
             weights += conv.weights.len() as u64;
         };
         match &stage.parts {
@@ -309,11 +315,12 @@ impl StageReport {
                     report.kernels.push(KernelKind::Pointwise);
                     conv(c, to.shape.pixels(), &mut report.macs);
                 }
-                report.macs += depthwise_macs(&chain.depthwise, to.shape.pixels());
+                report.macs = report.macs.saturating_add(depthwise_macs(&chain.depthwise, to.shape.pixels()));
                 weights += chain.depthwise.weights.len() as u64;
             }
         }
-        report.bytes = 4 * (floats(from) + floats(to) + residual.map_or(0, floats) + weights);
+        // a tensor's floats fit an isize, so four of them fit a u64
+        report.bytes = (floats(from) + floats(to) + residual.map_or(0, floats) + weights).saturating_mul(4);
         report.bound = Bound::predict(report.macs, report.bytes);
         report
     }

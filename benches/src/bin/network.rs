@@ -106,7 +106,9 @@ impl Options {
             options = options.max_isa(isa);
             let got = options.isa()?;
             if got != isa {
-                return Err(Error::Isa(format!("asked for {isa}, but this CPU and SEPCONV_MAX_ISA allow {got} at the most")));
+                return Err(Error::Isa(format!(
+                    "asked for {isa}, but this CPU and SEPCONV_MAX_ISA allow {got} at the most"
+                )));
             }
         }
         if self.threads > 1 {
