@@ -66,12 +66,12 @@ fn call(isa: Isa) -> Option<u64> {
     let arithmetic = isa.arithmetic();
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => Some(pulp::x86::V3::try_new()?.vectorize(Loop::<12> { arithmetic })),
+        Isa::Avx2 => Some(Simd::vectorize(pulp::x86::V3::try_new()?, Loop::<12> { arithmetic })),
         #[cfg(target_arch = "x86_64")]
-        Isa::Sse42 => Some(pulp::x86::V2::try_new()?.vectorize(Loop::<12> { arithmetic })),
+        Isa::Sse42 => Some(Simd::vectorize(pulp::x86::V2::try_new()?, Loop::<12> { arithmetic })),
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon => Some(pulp::aarch64::Neon::try_new()?.vectorize(Loop::<24> { arithmetic })),
-        Isa::Scalar => Some(pulp::Scalar::new().vectorize(Loop::<12> { arithmetic })),
+        Isa::Neon => Some(Simd::vectorize(pulp::aarch64::Neon::try_new()?, Loop::<24> { arithmetic })),
+        Isa::Scalar => Some(Simd::vectorize(pulp::Scalar::new(), Loop::<12> { arithmetic })),
         _ => None,
     }
 }
