@@ -21,7 +21,7 @@ struct Plane {
 /// One layer by its definition: sum over the taps that are in the plane, batch norm as it is written, activation.
 /// Padding is TensorFlow's SAME.
 fn layer(x: &Plane, conv: &Convolution, weights: &Weights<'_>) -> Plane {
-    let get = |part: &str| weights.values(&format!("{}.{part}", conv.name)).map(|v| v.into_owned());
+    let get = |part: &str| weights.values(&format!("{}.{part}", conv.name)).map(std::borrow::Cow::into_owned);
     let filter: Vec<f64> = get("weight").unwrap().into_iter().map(f64::from).collect();
     let bias = get("bias").ok();
     let norm = ["gamma", "beta", "mean", "variance"].map(get);

@@ -20,7 +20,7 @@ struct Options {
     #[arg(long)]
     net: Net,
     /// Its width multiplier.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     alpha: f64,
     /// Rows of the image, and columns.
     #[arg(long, default_value_t = 224, value_parser = clap::value_parser!(u64).range(1..=8192))]
@@ -106,9 +106,7 @@ impl Options {
             options = options.max_isa(isa);
             let got = options.isa()?;
             if got != isa {
-                return Err(Error::Isa(format!(
-                    "asked for {isa}, but this CPU and SEPCONV_MAX_ISA allow {got} at the most"
-                )));
+                return Err(Error::Isa(format!("asked for {isa}, but this CPU and SEPCONV_MAX_ISA leave {got}")));
             }
         }
         if self.threads > 1 {
