@@ -162,7 +162,7 @@ fn levels_have_the_arithmetic_of_the_contract() {
     let average = GlobalAveragePool::new(3).unwrap();
     on_every_level(|level| {
         let plan = average.plan(Shape::new(1, 2, 2, 3), &level.options()).unwrap();
-        let fused = level.common_bits || matches!(level.isa, Isa::Avx2 | Isa::Neon);
+        let fused = level.common_bits || matches!(level.isa, Isa::Avx512 | Isa::Avx2 | Isa::Neon);
         assert_eq!(plan.isa(), level.isa);
         assert_eq!(plan.arithmetic(), if fused { Arithmetic::Fused } else { Arithmetic::Separate });
     });

@@ -5,6 +5,7 @@
 //!
 //! | instruction set | step | sums | registers in use |
 //! |---|---|---|---|
+//! | AVX-512 | one fused multiply-add | 12 | 14 of 32 |
 //! | AVX2 | one fused multiply-add | 12 | 14 of 16 |
 //! | SSE4.2 | a product, then a sum | 12 | 15 of 16 |
 //! | NEON | one fused multiply-add | 24 | 26 of 32 |
@@ -67,6 +68,8 @@ impl<const SUMS: usize> WithSimd for Loop<SUMS> {
 fn call(isa: Isa) -> Option<u64> {
     let arithmetic = isa.arithmetic();
     match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => Some(Simd::vectorize(pulp::x86::V4::try_new()?, Loop::<12> { arithmetic })),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => Some(Simd::vectorize(pulp::x86::V3::try_new()?, Loop::<12> { arithmetic })),
         #[cfg(target_arch = "x86_64")]

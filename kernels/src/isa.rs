@@ -9,6 +9,8 @@ use core::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Isa {
+    /// x86-64 with AVX-512 F, BW, CD, DQ and VL: 32 registers of 16 floats.
+    Avx512,
     /// x86-64 with AVX2 and FMA: 16 registers of 8 floats.
     Avx2,
     /// x86-64 with SSE4.2, without FMA: 16 registers of 4 floats.
@@ -21,11 +23,13 @@ pub enum Isa {
 
 impl Isa {
     /// Every instruction set, in the order of preference.
-    pub const ALL: [Isa; 4] = [Isa::Avx2, Isa::Sse42, Isa::Neon, Isa::Scalar];
+    pub const ALL: [Isa; 5] = [Isa::Avx512, Isa::Avx2, Isa::Sse42, Isa::Neon, Isa::Scalar];
 
     /// Whether this CPU can run it. Found once, then remembered.
     pub fn is_available(self) -> bool {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => pulp::x86::V4::try_new().is_some(),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => pulp::x86::V3::try_new().is_some(),
             #[cfg(target_arch = "x86_64")]
@@ -49,9 +53,10 @@ impl Isa {
         Isa::ALL[start..].iter().copied().find(|isa| isa.is_available()).unwrap_or(Isa::Scalar)
     }
 
-    /// The name in lower case: `avx2`, `sse42`, `neon`, `scalar`.
+    /// The name in lower case: `avx512`, `avx2`, `sse42`, `neon`, `scalar`.
     pub const fn name(self) -> &'static str {
         match self {
+            Isa::Avx512 => "avx512",
             Isa::Avx2 => "avx2",
             Isa::Sse42 => "sse42",
             Isa::Neon => "neon",
@@ -62,7 +67,7 @@ impl Isa {
     /// How a step of a sum is rounded on this instruction set unless common bits are asked for.
     pub const fn arithmetic(self) -> Arithmetic {
         match self {
-            Isa::Avx2 | Isa::Neon => Arithmetic::Fused,
+            Isa::Avx512 | Isa::Avx2 | Isa::Neon => Arithmetic::Fused,
             Isa::Sse42 | Isa::Scalar => Arithmetic::Separate,
         }
     }
@@ -80,7 +85,7 @@ pub struct UnknownIsa;
 
 impl fmt::Display for UnknownIsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("expected avx2, sse42, neon or scalar")
+        f.write_str("expected avx512, avx2, sse42, neon or scalar")
     }
 }
 

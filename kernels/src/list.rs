@@ -130,6 +130,9 @@ macro_rules! levels {
 
 levels! {
     #[cfg(target_arch = "x86_64")]
+    Avx512 AVX512: pulp::x86::V4, pulp::x86::V4::new_unchecked(), Fused,
+        "avx,avx2,fma,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl";
+    #[cfg(target_arch = "x86_64")]
     Avx2 AVX2: pulp::x86::V3, pulp::x86::V3::new_unchecked(), Fused, "avx,avx2,fma,bmi1,bmi2,lzcnt,popcnt";
     #[cfg(target_arch = "x86_64")]
     Sse42 SSE42: pulp::x86::V2, pulp::x86::V2::new_unchecked(), Separate, "sse3,ssse3,sse4.1,sse4.2,popcnt";

@@ -18,8 +18,9 @@
 //! it serves four of them: NHWC (one segment), channel blocks (segments of 16), standard convolution (one segment for each
 //! kernel row, or tap where there is dilation), and slabs of any.
 //!
-//! Registers on AVX2 (16): 6 × 2 sums, 2 weights, 1 broadcast. A last panel of at most 8 channels takes 12 × 1. NEON (32):
-//! 6 × 4 sums, 4 weights, 1 broadcast. SSE4.2 (16, and a product needs one): 5 × 2 sums, half a panel at a time.
+//! Registers on AVX2 (16): 6 × 2 sums, 2 weights, 1 broadcast. A last panel of at most 8 channels takes 12 × 1. AVX-512
+//! (32, and a panel is one vector): 10 pixels of two panels, 20 sums; with more pixels their pointers do not fit the 16 integer
+//! registers. NEON (32): 6 × 4 sums, 4 weights, 1 broadcast. SSE4.2 (16, and a product needs one): 5 × 2 sums, half a panel at a time.
 //! One pixel alone (a dense layer) has too few sums to hide the latency, so it takes four panels at once.
 //!
 //! Pixels are split evenly over tiles: 49 are 4 × 6 + 5 × 5, never 8 × 6 + 1.
@@ -94,7 +95,8 @@ impl Kernel for Pointwise {
     #[inline(always)]
     unsafe fn run<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs) {
         let panels = a.n.div_ceil(BLOCK);
-        let half = (1..=BLOCK / 2).contains(&(a.n % BLOCK));
+        // a vector as wide as a panel has no half
+        let half = S::F32_LANES < BLOCK && (1..=BLOCK / 2).contains(&(a.n % BLOCK));
         let wide = panels - usize::from(half);
         // SAFETY: the caller's promise, for every pixel and panel.
         unsafe {
@@ -106,30 +108,37 @@ impl Kernel for Pointwise {
             }
             if a.k * a.n * size_of::<f32>() <= RESIDENT_WEIGHTS {
                 for (i, mr) in split(a.m, max_mr::<S>(false)) {
-                    for panel in 0..wide {
-                        panel_tile::<S, A>(simd, a, mr, i, panel, false);
+                    for panel in (0..wide).step_by(panels_of_tile::<S>()) {
+                        panel_tile::<S, A>(simd, a, mr, i, panel, wide, false);
                     }
                 }
             } else {
-                for panel in 0..wide {
+                for panel in (0..wide).step_by(panels_of_tile::<S>()) {
                     for (i, mr) in split(a.m, max_mr::<S>(false)) {
-                        panel_tile::<S, A>(simd, a, mr, i, panel, false);
+                        panel_tile::<S, A>(simd, a, mr, i, panel, wide, false);
                     }
                 }
             }
             if half {
                 for (i, mr) in split(a.m, max_mr::<S>(true)) {
-                    panel_tile::<S, A>(simd, a, mr, i, wide, true);
+                    panel_tile::<S, A>(simd, a, mr, i, wide, panels, true);
                 }
             }
         }
     }
 }
 
+/// Panels that one tile covers: two where a panel is a single vector.
+#[inline(always)]
+const fn panels_of_tile<S: Vector>() -> usize {
+    if S::F32_LANES == BLOCK { 2 } else { 1 }
+}
+
 /// The most pixels of a tile, for whole and for half panels.
 #[inline(always)]
 const fn max_mr<S: Vector>(half: bool) -> usize {
     match (S::F32_LANES, S::REGISTER_COUNT, half) {
+        (16, _, _) => 10,
         (8, _, false) => 6,
         (8, _, true) => 12,
         (4, 32, false) => 6,
@@ -150,18 +159,26 @@ fn split(m: usize, max: usize) -> impl Iterator<Item = (usize, usize)> {
     )
 }
 
-/// One tile of the first 16 channels of a panel, or of the first 8 with `half`, by as many vectors at a time as the
-/// registers hold.
+/// One tile from `panel` on, of its first 8 channels with `half`, by as many vectors at a time as the registers hold; panels
+/// from `end` on are left alone.
 ///
 /// # Safety
 /// As [`Pointwise::run`], for pixels `i..i + mr`.
 #[inline(always)]
-unsafe fn panel_tile<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs, mr: usize, i: usize, panel: usize, half: bool) {
+unsafe fn panel_tile<S: Vector, A: MulAdd>(
+    simd: S,
+    a: &PointwiseArgs,
+    mr: usize,
+    i: usize,
+    panel: usize,
+    end: usize,
+    half: bool,
+) {
     macro_rules! tiles {
-        ($channels:expr, $nv:literal: $($mr:literal)*) => {
+        ($channels:expr, $np:literal by $nv:literal: $($mr:literal)*) => {
             match mr {
                 $($mr => for part in 0..$channels / (S::F32_LANES * $nv) {
-                    tile::<S, A, $mr, $nv>(simd, a, i, panel, part * S::F32_LANES * $nv);
+                    tile::<S, A, $mr, $np, $nv>(simd, a, i, panel, part * S::F32_LANES * $nv);
                 },)*
                 _ => unreachable!(),
             }
@@ -170,24 +187,26 @@ unsafe fn panel_tile<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs, mr: usize
     // SAFETY: the caller's.
     unsafe {
         match (S::F32_LANES, S::REGISTER_COUNT, half) {
-            (8, _, false) => tiles!(BLOCK, 2: 1 2 3 4 5 6),
-            (8, _, true) => tiles!(BLOCK / 2, 1: 1 2 3 4 5 6 7 8 9 10 11 12),
-            (4, 32, false) => tiles!(BLOCK, 4: 1 2 3 4 5 6),
-            (4, 32, true) => tiles!(BLOCK / 2, 2: 1 2 3 4 5 6 7 8 9 10 11 12),
-            (4, _, false) => tiles!(BLOCK, 2: 1 2 3 4 5),
-            (4, _, true) => tiles!(BLOCK / 2, 2: 1 2 3 4 5),
-            (_, _, false) => tiles!(BLOCK, 4: 1 2 3),
-            (_, _, true) => tiles!(BLOCK / 2, 4: 1 2 3),
+            (16, ..) if panel + 1 < end => tiles!(BLOCK, 2 by 1: 1 2 3 4 5 6 7 8 9 10),
+            (16, ..) => tiles!(BLOCK, 1 by 1: 1 2 3 4 5 6 7 8 9 10),
+            (8, _, false) => tiles!(BLOCK, 1 by 2: 1 2 3 4 5 6),
+            (8, _, true) => tiles!(BLOCK / 2, 1 by 1: 1 2 3 4 5 6 7 8 9 10 11 12),
+            (4, 32, false) => tiles!(BLOCK, 1 by 4: 1 2 3 4 5 6),
+            (4, 32, true) => tiles!(BLOCK / 2, 1 by 2: 1 2 3 4 5 6 7 8 9 10 11 12),
+            (4, _, false) => tiles!(BLOCK, 1 by 2: 1 2 3 4 5),
+            (4, _, true) => tiles!(BLOCK / 2, 1 by 2: 1 2 3 4 5),
+            (_, _, false) => tiles!(BLOCK, 1 by 4: 1 2 3),
+            (_, _, true) => tiles!(BLOCK / 2, 1 by 4: 1 2 3),
         }
     }
 }
 
-/// `MR` pixels from `i` on, times `NV` vectors of a panel from channel `lane` on.
+/// `MR` pixels from `i` on, times `NV` vectors from channel `lane` on of each of `NP` panels.
 ///
 /// # Safety
 /// As [`Pointwise::run`].
 #[inline(always)]
-unsafe fn tile<S: Vector, A: MulAdd, const MR: usize, const NV: usize>(
+unsafe fn tile<S: Vector, A: MulAdd, const MR: usize, const NP: usize, const NV: usize>(
     simd: S,
     a: &PointwiseArgs,
     i: usize,
@@ -195,26 +214,28 @@ unsafe fn tile<S: Vector, A: MulAdd, const MR: usize, const NV: usize>(
     lane: usize,
 ) {
     let lanes = S::F32_LANES;
-    let mut acc = [[simd.splat_f32s(0.0); NV]; MR];
-    // SAFETY: every address below is one that the caller promised: a pixel of `i..i + MR`, a channel of the panel.
+    let mut acc = [[[simd.splat_f32s(0.0); NV]; NP]; MR];
+    // SAFETY: every address below is one that the caller promised: a pixel of `i..i + MR`, a channel of the panels.
     unsafe {
         let mut x = [a.x; MR];
         for p in 0..MR {
             x[p] = a.x.add(*a.x_pixels.add(i + p));
         }
-        if a.partial.is_null() {
-            let bias = a.bias.add(panel * a.w_panel + lane);
-            for v in 0..NV {
-                let b = load(simd, bias.add(v * lanes));
-                for p in 0..MR {
-                    acc[p][v] = b;
-                }
-            }
-        } else {
-            let partial = a.partial.add(panel * a.partial_panel + i * BLOCK + lane);
-            for p in 0..MR {
+        for q in 0..NP {
+            if a.partial.is_null() {
+                let bias = a.bias.add((panel + q) * a.w_panel + lane);
                 for v in 0..NV {
-                    acc[p][v] = load(simd, partial.add(p * BLOCK + v * lanes));
+                    let b = load(simd, bias.add(v * lanes));
+                    for p in 0..MR {
+                        acc[p][q][v] = b;
+                    }
+                }
+            } else {
+                let partial = a.partial.add((panel + q) * a.partial_panel + i * BLOCK + lane);
+                for p in 0..MR {
+                    for v in 0..NV {
+                        acc[p][q][v] = load(simd, partial.add(p * BLOCK + v * lanes));
+                    }
                 }
             }
         }
@@ -225,14 +246,18 @@ unsafe fn tile<S: Vector, A: MulAdd, const MR: usize, const NV: usize>(
             let segment = left.min(a.segment);
             let mut k = 0;
             while k < segment {
-                let mut weights = [simd.splat_f32s(0.0); NV];
-                for v in 0..NV {
-                    weights[v] = load(simd, w.add(v * lanes));
+                let mut weights = [[simd.splat_f32s(0.0); NV]; NP];
+                for q in 0..NP {
+                    for v in 0..NV {
+                        weights[q][v] = load(simd, w.add(q * a.w_panel + v * lanes));
+                    }
                 }
                 for p in 0..MR {
                     let value = simd.splat_f32s(*x[p].add(k));
-                    for v in 0..NV {
-                        acc[p][v] = A::mul_add(simd, value, weights[v], acc[p][v]);
+                    for q in 0..NP {
+                        for v in 0..NV {
+                            acc[p][q][v] = A::mul_add(simd, value, weights[q][v], acc[p][q][v]);
+                        }
                     }
                 }
                 w = w.add(BLOCK);
@@ -246,13 +271,51 @@ unsafe fn tile<S: Vector, A: MulAdd, const MR: usize, const NV: usize>(
                 x[p] = x[p].add(a.x_segment);
             }
         }
-
-        let channel = panel * BLOCK + lane;
-        // a sub-panel past the last channel has nothing to store
-        if channel >= a.n && !a.whole_blocks {
-            return;
+        // The panel is a constant at each of these: were it not, LLVM would keep all sums in memory and store them at every
+        // step of k. Read the assembly of each instance after a change here.
+        const { assert!(NP <= 2) };
+        epilogue(simd, a, column(&acc, 0), i, panel, lane);
+        if NP == 2 {
+            epilogue(simd, a, column(&acc, 1), i, panel + 1, lane);
         }
-        let channels = a.n.saturating_sub(channel);
+    }
+}
+
+/// The sums of one panel.
+#[inline(always)]
+fn column<V: Copy, const MR: usize, const NP: usize, const NV: usize>(
+    acc: &[[[V; NV]; NP]; MR],
+    q: usize,
+) -> [[V; NV]; MR] {
+    let mut sums = [acc[0][q]; MR];
+    for p in 0..MR {
+        sums[p] = acc[p][q];
+    }
+    sums
+}
+
+/// Adds the residual, clamps and stores `MR` pixels of `NV` vectors.
+///
+/// # Safety
+/// As [`Pointwise::run`].
+#[inline(always)]
+unsafe fn epilogue<S: Vector, const MR: usize, const NV: usize>(
+    simd: S,
+    a: &PointwiseArgs,
+    mut acc: [[S::f32s; NV]; MR],
+    i: usize,
+    panel: usize,
+    lane: usize,
+) {
+    let lanes = S::F32_LANES;
+    let channel = panel * BLOCK + lane;
+    // a part of a panel past the last channel has nothing to store
+    if channel >= a.n && !a.whole_blocks {
+        return;
+    }
+    let channels = a.n.saturating_sub(channel);
+    // SAFETY: the caller's: vectors are read and written whole only where 16 channels are there.
+    unsafe {
         if !a.residual.is_null() {
             let residual = a.residual.add(panel * a.residual_panel + lane);
             for p in 0..MR {
@@ -262,7 +325,7 @@ unsafe fn tile<S: Vector, A: MulAdd, const MR: usize, const NV: usize>(
                     let r = if a.residual_whole || (v + 1) * lanes <= channels {
                         load(simd, r)
                     } else {
-                        load_lanes(simd, r, channels.saturating_sub(v * lanes))
+                        load_lanes(simd, r, channels.saturating_sub(v * lanes).min(lanes))
                     };
                     acc[p][v] = simd.add_f32s(acc[p][v], r);
                 }
@@ -303,6 +366,7 @@ unsafe fn few_pixels<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs, i: usize,
     // SAFETY: the caller's.
     unsafe {
         match S::F32_LANES {
+            16 => pixel::<S, A, 8, 1>(simd, a, i, panels),
             8 => pixel::<S, A, 4, 2>(simd, a, i, panels),
             4 => pixel::<S, A, 2, 4>(simd, a, i, panels),
             _ => pixel::<S, A, 1, 16>(simd, a, i, panels),

@@ -43,6 +43,12 @@ macro_rules! clamp_by_operand_order {
 }
 
 #[cfg(target_arch = "x86_64")]
+impl Vector for pulp::x86::V4 {
+    const ISA: Isa = Isa::Avx512;
+    clamp_by_operand_order!();
+}
+
+#[cfg(target_arch = "x86_64")]
 impl Vector for pulp::x86::V3 {
     const ISA: Isa = Isa::Avx2;
     clamp_by_operand_order!();
