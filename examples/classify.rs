@@ -56,11 +56,11 @@ impl Classifier {
         };
         let (network, size) = match (args.model, args.synthetic) {
             (Model::V1, false) => {
-                let weights = graph_def::mobilenet_v1(&std::fs::read(assets::V1.path()?)?)?;
+                let weights = graph_def::mobilenet_v1(&assets::V1.read()?)?;
                 (MobileNetV1::network(&Config::new().classes(1001), &weights)?, 224)
             }
             (Model::V2, false) => {
-                let weights = keras::mobilenet_v2(&std::fs::read(assets::V2.path()?)?)?;
+                let weights = keras::mobilenet_v2(&assets::V2.read()?)?;
                 (MobileNetV2::network(&Config::new().classes(19), &weights)?, 160)
             }
             (Model::V1, true) => (seeded(&MobileNetV1::architecture(&Config::new())?)?, 224),
@@ -117,8 +117,7 @@ fn seeded(architecture: &sepconv::models::Architecture) -> Result<Network> {
 
 /// The names of the 1001 classes: ImageNet's, after one for the background.
 fn imagenet_labels() -> Result<Vec<String>> {
-    let names: std::collections::HashMap<usize, String> =
-        serde_json::from_slice(&std::fs::read(assets::LABELS.path()?)?)?;
+    let names: std::collections::HashMap<usize, String> = serde_json::from_slice(&assets::LABELS.read()?)?;
     let mut labels = vec!["background".to_owned()];
     for class in 0..1000 {
         labels.push(names.get(&class).with_context(|| format!("no label for class {class}"))?.clone());
@@ -127,11 +126,7 @@ fn imagenet_labels() -> Result<Vec<String>> {
 }
 
 fn photos(args: &Args) -> Result<Vec<PathBuf>> {
-    if args.images.is_empty() {
-        assets::PHOTOS.iter().map(assets::Asset::path).collect()
-    } else {
-        Ok(args.images.clone())
-    }
+    if args.images.is_empty() { assets::PHOTOS.paths() } else { Ok(args.images.clone()) }
 }
 
 fn run(args: &Args) -> Result<bool> {
