@@ -607,7 +607,7 @@ fn a_cap_from_the_environment() {
         if expected == "error" {
             let error = plan.unwrap_err();
             assert!(matches!(error, Error::Isa(_)), "{error:?}");
-            let message = "instruction set: SEPCONV_MAX_ISA=avx1024: expected avx2, sse42, neon or scalar";
+            let message = "instruction set: SEPCONV_MAX_ISA=avx1024: expected avx512, avx2, sse42, neon or scalar";
             assert_eq!(error.to_string(), message);
         } else {
             assert_eq!(plan.unwrap().isa().name(), expected);
@@ -635,5 +635,19 @@ fn a_cap_from_the_environment() {
             .unwrap();
         let said = String::from_utf8_lossy(&child.stdout).into_owned();
         assert!(child.status.success() && said.contains("1 passed"), "SEPCONV_MAX_ISA={cap}: {said}");
+    }
+}
+
+#[test]
+fn a_batch_norm_that_divides_by_zero() {
+    let good = &[0.5f32; 8][..];
+    for (variance, epsilon, got) in [(0.0, 0.0, "0 + 0"), (-1.0, 1e-3, "-1 + 0.001")] {
+        let variance = &[0.5, 0.5, variance, 0.5, 0.5, 0.5, 0.5, 0.5][..];
+        let norm = BatchNorm { gamma: Some(good), beta: Some(good), mean: good, variance, epsilon };
+        let error = PointwiseConv2d::new(io([4, 8]).batch_norm(norm)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("pointwise batch norm variance: expected variance + epsilon above 0, got {got}")
+        );
     }
 }

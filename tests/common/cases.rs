@@ -118,7 +118,8 @@ impl ConvCase {
             gamma: vector(norm.gamma, Values::Plain),
             beta: vector(norm.beta, Values::Plain),
             mean: vector(true, Values::Plain).unwrap(),
-            variance: vector(true, Values::Plain).unwrap().into_iter().map(f32::abs).collect(),
+            // a variance of zero with an epsilon of zero is an error, and tested as one
+            variance: vector(true, Values::Plain).unwrap().into_iter().map(|v| v.abs().max(f32::EPSILON)).collect(),
             epsilon: norm.epsilon,
         });
         let mut ordered = vec![0.0; canonical.len()];
