@@ -13,13 +13,12 @@
 //! Columns of padding are in the rows. A pixel is 16 values from the next, so no stride makes sets of the cache collide.
 //!
 //! Registers on AVX2 (16), stride 1: 2 × 4 sums, two kernel rows of 3 weights, 1 input: 15. The weights of a tile are read
-//! again from L1, 15 loads for 72 multiply-adds. Stride 2 shares one kernel row of weights between two output rows: 8 sums,
-//! 6 weights, 1 input. Other windows: 8 pixels of sums, one weight, 8 loads for 8 multiply-adds; the loads bound it.
+//! again from L1, at most 18 loads for 72 multiply-adds. Stride 2 shares one kernel row of weights between two output rows:
+//! 8 sums, 6 weights, 1 input. Other windows: 8 pixels of sums, one weight, 8 loads for 8 multiply-adds; the loads bound it.
+//! AVX-512 and NEON (32) take the same tiles.
 //!
-//! NEON (32): the same tiles on 4 pixels, 4 × 2 sums, and LLVM keeps all 9 weights in registers.
-//!
-//! What lost: all 9 weights in registers on AVX2 leaves room for 6 sums, too few for the latency of a multiply-add;
-//! one row at a time loads each input three times.
+//! Not taken, by count and not by measurement: all 9 weights in registers on AVX2 leaves room for 6 sums, too few for the
+//! latency of a multiply-add; one row at a time loads each input three times.
 
 use crate::simd::{MulAdd, Vector, load, store, store_lanes};
 use crate::{BLOCK, Kernel};
@@ -149,7 +148,6 @@ unsafe fn tile3x3<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize, 
     c: usize,
     x0: usize,
 ) {
-    let lanes = S::F32_LANES;
     let (block, lane) = (c / BLOCK, c % BLOCK);
     // SAFETY: the caller's.
     unsafe {
@@ -180,16 +178,43 @@ unsafe fn tile3x3<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize, 
                 }
             }
         });
-        let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
         for oy in 0..ROWS {
-            let out = a.out[oy].add(block * a.out_block + x0 * a.out_pixel + lane);
-            for ox in 0..PX {
-                let v = simd.clamp(acc[oy][ox], lo, hi);
-                if a.whole_blocks || c + lanes <= a.channels {
-                    store(simd, out.add(ox * a.out_pixel), v);
-                } else {
-                    store_lanes(simd, out.add(ox * a.out_pixel), v, a.channels - c);
-                }
+            epilogue(simd, a, acc[oy], oy, c, x0);
+        }
+    }
+}
+
+/// Clamps and stores `PX` pixels from column `x0` on of output row `oy`, for the vector of channels from `c` on.
+///
+/// Whole vectors and tails go in loops of their own: with the choice inside one loop, LLVM leaves it a loop, and keeps the
+/// sums in memory that it indexes there, stored at every tap.
+///
+/// # Safety
+/// As [`DwConv3x3::run`], for those pixels and channels.
+#[inline(always)]
+unsafe fn epilogue<S: Vector, const PX: usize>(
+    simd: S,
+    a: &DepthwiseArgs,
+    sums: [S::f32s; PX],
+    oy: usize,
+    c: usize,
+    x0: usize,
+) {
+    let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
+    // SAFETY: the caller's.
+    unsafe {
+        let out = a.out[oy].add(c / BLOCK * a.out_block + x0 * a.out_pixel + c % BLOCK);
+        if a.whole_blocks || c + S::F32_LANES <= a.channels {
+            for p in 0..PX {
+                store(simd, out.add(p * a.out_pixel), simd.clamp(sums[p], lo, hi));
+            }
+        } else {
+            let mut clamped = sums;
+            for p in 0..PX {
+                clamped[p] = simd.clamp(sums[p], lo, hi);
+            }
+            for p in 0..PX {
+                store_lanes(simd, out.add(p * a.out_pixel), clamped[p], a.channels - c);
             }
         }
     }
@@ -231,7 +256,6 @@ impl Kernel for DwConv {
 /// As [`DwConv::run`], for those pixels and channels.
 #[inline(always)]
 unsafe fn tile<S: Vector, A: MulAdd, const PX: usize>(simd: S, a: &DepthwiseArgs, c: usize, x0: usize) {
-    let lanes = S::F32_LANES;
     let (block, lane) = (c / BLOCK, c % BLOCK);
     let [kh, kw] = a.kernel;
     // SAFETY: the caller's.
@@ -250,15 +274,6 @@ unsafe fn tile<S: Vector, A: MulAdd, const PX: usize>(simd: S, a: &DepthwiseArgs
                 x = x.wrapping_add(a.dilation * BLOCK);
             }
         }
-        let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
-        let out = a.out[0].add(block * a.out_block + x0 * a.out_pixel + lane);
-        for p in 0..PX {
-            let v = simd.clamp(acc[p], lo, hi);
-            if a.whole_blocks || c + lanes <= a.channels {
-                store(simd, out.add(p * a.out_pixel), v);
-            } else {
-                store_lanes(simd, out.add(p * a.out_pixel), v, a.channels - c);
-            }
-        }
+        epilogue(simd, a, acc, 0, c, x0);
     }
 }

@@ -430,25 +430,8 @@ unsafe fn pixel<S: Vector, A: MulAdd, const NP: usize, const NV: usize>(
                     w[q] = w[q].add(segment * BLOCK);
                 }
             }
-            let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
             for q in 0..NP.min(panels - first) {
-                let channels = a.n - panel[q] * BLOCK;
-                let out = a.out.add(panel[q] * a.out_panel + *a.out_pixels.add(i));
-                for v in 0..NV {
-                    let n = channels.saturating_sub(v * lanes).min(lanes);
-                    let mut sum = acc[q][v];
-                    if !a.residual.is_null() {
-                        let r = a.residual.add(panel[q] * a.residual_panel + *a.residual_pixels.add(i));
-                        let n = if a.residual_whole { lanes } else { n };
-                        sum = simd.add_f32s(sum, load_lanes(simd, r.wrapping_add(v * lanes), n));
-                    }
-                    sum = simd.clamp(sum, lo, hi);
-                    if a.whole_blocks || n == lanes {
-                        store(simd, out.add(v * lanes), sum);
-                    } else {
-                        store_lanes(simd, out.wrapping_add(v * lanes), sum, n);
-                    }
-                }
+                epilogue(simd, a, [acc[q]], i, panel[q], 0);
             }
         }
         first += NP;
