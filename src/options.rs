@@ -107,15 +107,8 @@ impl PlanOptions {
 
     /// The instruction set that a plan with these options runs on.
     pub fn isa(&self) -> Result<Isa> {
-        let mut isa = max_isa()?;
-        if let Some(cap) = self.isa {
-            let capped = Isa::best_up_to(cap);
-            let rank = |isa| Isa::ALL.iter().position(|&i| i == isa);
-            if rank(capped) > rank(isa) {
-                isa = capped;
-            }
-        }
-        Ok(isa)
+        let isa = max_isa()?;
+        Ok(self.isa.map_or(isa, |cap| isa.max(Isa::best_up_to(cap))))
     }
 }
 

@@ -18,8 +18,8 @@ pub(crate) struct Progress {
     done: AtomicUsize,
 }
 
-/// How often a waiting worker looks before it lets other threads run. A step of MobileNet is over within this time; beyond
-/// it the core is given up, as the one that is waited for may need it.
+/// How often a waiting worker looks before it lets other threads run: then the core is given up at each look, as the one that
+/// is waited for may need it.
 const SPINS: u32 = 20_000;
 
 /// Marks a piece as done, also where its step panics: others must not wait for it for ever.

@@ -6,6 +6,8 @@ use anyhow::{Context, Result, ensure};
 use prost::Message;
 use sepconv::models::{WeightOrder, Weights};
 
+use super::BATCH_NORM;
+
 #[derive(Clone, PartialEq, Message)]
 struct GraphDef {
     #[prost(message, repeated, tag = "1")]
@@ -89,10 +91,9 @@ pub(crate) fn mobilenet_v1(bytes: &[u8]) -> Result<Weights<'static>> {
         let (shape, values) = tensor.floats().with_context(|| from.to_owned())?;
         Ok(weights.insert(to, &shape, values)?)
     };
-    let norm = [("gamma", "gamma"), ("beta", "beta"), ("moving_mean", "mean"), ("moving_variance", "variance")];
     let mut layer = |from: &str, filter: &str, to: &str| -> Result<()> {
         take(&format!("MobilenetV1/{from}/{filter}"), &format!("{to}.weight"))?;
-        for (theirs, ours) in norm {
+        for (theirs, ours) in BATCH_NORM {
             take(&format!("MobilenetV1/{from}/BatchNorm/{theirs}"), &format!("{to}.{ours}"))?;
         }
         Ok(())

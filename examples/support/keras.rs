@@ -4,6 +4,8 @@ use anyhow::{Context, Result};
 use hdf5_reader::Hdf5File;
 use sepconv::models::{WeightOrder, Weights};
 
+use super::BATCH_NORM;
+
 /// What the model tells apart, in the order of its outputs: the classes of the label encoder beside it.
 pub(crate) const BREEDS: [&str; 19] = [
     "Chihuahua",
@@ -39,10 +41,9 @@ pub(crate) fn mobilenet_v2(bytes: &[u8]) -> Result<Weights<'static>> {
         dataset.read_into(&mut values).with_context(|| path)?;
         Ok(weights.insert(to, &shape, values)?)
     };
-    let norm = [("gamma", "gamma"), ("beta", "beta"), ("moving_mean", "mean"), ("moving_variance", "variance")];
     let mut layer = |from: &str, batch_norm: &str, to: &str| -> Result<()> {
         take(&format!("mobilenetv2_1.00_160/{from}/kernel"), &format!("{to}.weight"))?;
-        for (theirs, ours) in norm {
+        for (theirs, ours) in BATCH_NORM {
             take(&format!("mobilenetv2_1.00_160/{batch_norm}/{theirs}"), &format!("{to}.{ours}"))?;
         }
         Ok(())

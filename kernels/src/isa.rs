@@ -5,8 +5,9 @@ use core::str::FromStr;
 
 /// An instruction set that kernels are compiled for.
 ///
-/// The order is that of preference on one architecture: a later variant is never faster than an earlier one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// The order is that of preference on one architecture: a later variant, which is the greater one, is never faster than an
+/// earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Isa {
     /// x86-64 with AVX-512 F, BW, CD, DQ and VL: 32 registers of 16 floats.
@@ -49,8 +50,7 @@ impl Isa {
 
     /// The best that this CPU can run and that is not above `cap`; the cap never lifts.
     pub fn best_up_to(cap: Isa) -> Isa {
-        let start = Isa::ALL.iter().position(|&isa| isa == cap).unwrap_or(0);
-        Isa::ALL[start..].iter().copied().find(|isa| isa.is_available()).unwrap_or(Isa::Scalar)
+        Isa::ALL.into_iter().find(|&isa| isa >= cap && isa.is_available()).unwrap_or(Isa::Scalar)
     }
 
     /// The name in lower case: `avx512`, `avx2`, `sse42`, `neon`, `scalar`.

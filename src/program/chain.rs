@@ -89,10 +89,12 @@ pub(super) struct ChainParts {
     pub(super) tail: Option<Arc<Conv>>,
 }
 
-/// Values of ring and depthwise rows that a group may take: half of the L2 of the CPUs that this is for.
+/// Values of ring and depthwise rows that a group may take: 192 KiB, which leaves room for weights in an L2 of 512 KiB.
 const GROUP_VALUES: usize = 48 << 10;
-/// Values of a slab's ring and depthwise rows.
+/// Values of a slab's ring and depthwise rows: 160 KiB, by the same reason.
 const SLAB_VALUES: usize = 40 << 10;
+/// Values of input that one call of the kernel goes over to fill the ring.
+const HEAD_VALUES: usize = 32 << 10;
 
 impl ChainStep {
     pub(super) fn new(
@@ -121,18 +123,7 @@ impl ChainStep {
         product(&[padded_width, blocks, BLOCK])?;
 
         // workers share out the rows of an image only where images alone do not come out even
-        let macs = height as f64
-            * width as f64
-            * shape.n as f64
-            * middle.c as f64
-            * (window.kernel[0] * window.kernel[1]
-                + tail.as_ref().map_or(0, |t| t.outputs)
-                + head.as_ref().map_or(0, |h| h.k())) as f64;
-        let parts = if workers == 1 || shape.n.is_multiple_of(workers) || macs < super::lower::MACS_WORTH_SHARING {
-            1
-        } else {
-            workers.min(height)
-        };
+        let parts = if shape.n.is_multiple_of(workers) { 1 } else { workers.min(height) };
         let piece_rows = height.div_ceil(parts);
         let rows_read = |rows: usize| ((rows - 1) * window.stride[0] + window.reach(0)).min(middle.h);
         let (group, slab) = match schedule {
@@ -142,7 +133,7 @@ impl ChainStep {
                 let overlap = window.reach(0).saturating_sub(window.stride[0]) * row;
                 let budget = GROUP_VALUES.saturating_sub(overlap);
                 let group =
-                    rows_within(budget, window.stride[0].saturating_mul(row).saturating_add(out_row), piece_rows)?;
+                    rows_within(budget, window.stride[0].saturating_mul(row).saturating_add(out_row), piece_rows);
                 // the 3×3 kernels take two rows at a time
                 let group = if group > 1 { group } else { 2.min(piece_rows) };
                 (piece_rows.div_ceil(piece_rows.div_ceil(group)), blocks)
@@ -160,7 +151,7 @@ impl ChainStep {
         let head = match head {
             None if in_place => Head::InPlace,
             None => Head::Copy,
-            Some(conv) => Head::Conv(ConvRows::new(conv, shape, 32 << 10, carver)?),
+            Some(conv) => Head::Conv(ConvRows::new(conv, shape, HEAD_VALUES, carver)?),
         };
         let tailed = usize::from(tail.is_some());
         let scratch = Scratch {

@@ -67,7 +67,7 @@ impl ConvRows {
         };
         let width = extent.out[1];
         let values = product(&[width, conv.k()])?;
-        let group = rows_within(budget, values, extent.out[0])?;
+        let group = rows_within(budget, values, extent.out[0]);
         let pixels = product(&[group, width])?;
         let window = match taps {
             Taps::InPlace => 0,
@@ -276,8 +276,7 @@ impl ConvStep {
         // what the busiest worker does, where it is shared by rows and where by panels
         let by_rows = lines.div_ceil(workers) as f64 / lines as f64;
         let by_panels = panels.div_ceil(workers) as f64 / panels as f64;
-        let macs = lines as f64 * (rows.extent.out[1] * rows.conv.outputs) as f64 * rows.conv.k() as f64;
-        let (row_parts, panel_parts) = if workers == 1 || macs < super::lower::MACS_WORTH_SHARING {
+        let (row_parts, panel_parts) = if workers == 1 {
             (1, 1)
         } else if by_rows <= by_panels {
             (workers.min(lines), 1)

@@ -10,8 +10,9 @@ use crate::memory::Carver;
 use crate::plan::{Bound, StageReport};
 use crate::{Error, Fusion, Result, Schedule, Shape};
 
-/// A step below this runs on one thread: waking or meeting another one takes microseconds, and this takes as long.
-pub(crate) const MACS_WORTH_SHARING: f64 = 100_000.0;
+/// A step of fewer multiply-adds, or of a pool's additions, runs on one thread: waking or meeting another one takes
+/// microseconds, and this takes as long.
+const WORTH_SHARING: u64 = 100_000;
 
 /// Planes of at most this many output pixels go by slabs of channels where the plan may choose: every weight is then read
 /// once, and the whole plane of a slab fits the cache.
@@ -70,6 +71,11 @@ pub(crate) fn lower(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize
         let (from, to) = (program.tensors[stage.input], program.tensors[stage.output]);
         let source = (stage.input, from.shape);
         let mut report = StageReport::new(&stage, &from, &to, stage.residual.map(|r| &program.tensors[r]));
+        let work = match stage.parts {
+            Parts::Pool => (from.shape.pixels() * from.shape.c) as u64,
+            _ => report.macs,
+        };
+        let workers = if work < WORTH_SHARING { 1 } else { workers };
         let step = match stage.parts {
             Parts::Pool => Step::Pool(PoolStep::new(source, stage.output, workers)),
             Parts::Conv(conv) => {
@@ -104,7 +110,6 @@ pub(crate) fn shapes_of(node: &Node, input: Shape) -> Result<[Shape; 3]> {
     match node {
         Node::Pool { channels: c } => {
             channels("average pool input", *c, input.c)?;
-            // the divisor is an f32
             Ok([Shape::new(input.n, 1, 1, input.c); 3])
         }
         Node::Chain { head, depthwise, tail, .. } => {
@@ -319,7 +324,6 @@ impl StageReport {
                 weights += chain.depthwise.weights.len() as u64;
             }
         }
-        // a tensor's floats fit an isize, so four of them fit a u64
         report.bytes = (floats(from) + floats(to) + residual.map_or(0, floats) + weights).saturating_mul(4);
         report.bound = Bound::predict(report.macs, report.bytes);
         report

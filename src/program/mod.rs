@@ -8,7 +8,8 @@
 //! several, gives every tensor between them a layout and a place in the arena, and sizes the scratch of a worker. A step
 //! is cut into pieces that no two of which write the same value; who runs a piece is [`crate::team`]'s business.
 //!
-//! This is the one place outside `kernels` with unsafe code: here slices become pointers. What makes it sound is said once:
+//! Here slices become pointers; outside of it and of `kernels`, only the plan that enters it and the one-shot call on the
+//! `gemm` crate have unsafe code. What makes it sound is said once:
 //! every offset is computed from the shapes that the plan was made for, `Plan::run` checks that slices have those shapes, and
 //! the scratch comes from the same plan.
 
@@ -22,9 +23,9 @@ use std::sync::Arc;
 use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::{BLOCK, Kernels};
 
+use crate::Shape;
 use crate::memory::Aligned;
 use crate::shape::Window;
-use crate::{Result, Shape};
 
 pub(crate) use chain::ChainStep;
 pub(crate) use conv::ConvStep;
@@ -262,6 +263,6 @@ unsafe fn zero_columns(first: *mut f32, rows: usize, layout: &Layout, width: usi
 }
 
 /// The longest run of output rows that a step takes at once, so that `values` a row stay below `budget`.
-fn rows_within(budget: usize, values: usize, rows: usize) -> Result<usize> {
-    Ok((budget / values.max(1)).clamp(1, rows.max(1)))
+fn rows_within(budget: usize, values: usize, rows: usize) -> usize {
+    (budget / values.max(1)).clamp(1, rows.max(1))
 }

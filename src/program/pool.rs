@@ -18,8 +18,7 @@ impl PoolStep {
     pub(crate) fn new(input: (usize, Shape), output: usize, workers: usize) -> PoolStep {
         let shape = input.1;
         let blocks = shape.n * shape.c.div_ceil(BLOCK);
-        let worth = shape.pixels() as f64 * shape.c as f64 >= super::lower::MACS_WORTH_SHARING;
-        PoolStep { input: input.0, output, shape, parts: if worth { workers.min(blocks) } else { 1 } }
+        PoolStep { input: input.0, output, shape, parts: workers.min(blocks) }
     }
 
     pub(super) fn pieces(&self) -> usize {

@@ -178,17 +178,6 @@ pub fn check(
     macs: u64,
     runs: Runs,
 ) -> Result<(), TestCaseError> {
-    run_every_way(plan, fusions, input, expected, macs, runs).map_err(TestCaseError::fail)
-}
-
-fn run_every_way(
-    plan: impl Fn(&PlanOptions) -> Result<Plan>,
-    fusions: &[Fusion],
-    input: &Dense,
-    expected: impl Fn(Arithmetic) -> Dense,
-    macs: u64,
-    runs: Runs,
-) -> Result<(), String> {
     let [mut fused, mut separate] = [None, None];
     let memory = runs.input.lay_out(input);
     let view =
@@ -200,7 +189,7 @@ fn run_every_way(
         };
         for &fusion in fusions {
             for count in [1, runs.threads] {
-                let fail = |e: String| format!("{level:?}, {fusion:?}, {count} threads: {e}");
+                let fail = |e: String| TestCaseError::fail(format!("{level:?}, {fusion:?}, {count} threads: {e}"));
                 let options = level.options().fusion(fusion).threads(threads(count));
                 let plan = plan(&options).map_err(|e| fail(format!("no plan: {e}")))?;
                 let (shape, isa) = (plan.output_shape(), plan.isa());
