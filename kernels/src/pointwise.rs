@@ -25,10 +25,18 @@
 //!
 //! Pixels are split evenly over tiles: 49 are 4 × 6 + 5 × 5, never 8 × 6 + 1.
 //!
+//! The weights of a panel pass once for each tile. Where they are few, a tile goes over all panels and keeps its pixels at
+//! hand; where they are many, all tiles go over a panel, and the last of them ask for the next: 7×7 planes, of nine tiles, gained
+//! a seventh by that (79 → 92 % of the peak), since a first tile that waits for L3 takes more than twice its time.
+//!
 //! What lost: 4 pixels × 3 vectors on AVX2 spills (36–40 % of the peak); a division for each pixel of a tile in place of
-//! the table of offsets cost a quarter at k = 16.
+//! the table of offsets cost a quarter at k = 16; slabs of 192 to 320 of `k` whose weights stay in L1, with partial sums on the
+//! stack, took 3 to 5 % longer than long sums over weights that come from L2; `k` unrolled by 4 or 16 gained nothing.
 
-use crate::simd::{MulAdd, Vector, load, load_lanes, store, store_lanes};
+use core::mem::MaybeUninit;
+use core::ops::Range;
+
+use crate::simd::{MulAdd, Vector, load, prefetch, store};
 use crate::{BLOCK, Kernel};
 
 /// What [`Pointwise`] computes on. Offsets and distances are counted in values.
@@ -81,6 +89,9 @@ pub struct PointwiseArgs {
 /// `f32_pointwise`.
 pub enum Pointwise {}
 
+/// Rows of weights that a single pixel asks for ahead of their use: it reads each once, from as far away as they lie.
+const AHEAD: usize = 32;
+
 /// Bytes of weights that may stay in L1 beside the pixels of a tile.
 const RESIDENT_WEIGHTS: usize = 20 << 10;
 
@@ -108,23 +119,55 @@ impl Kernel for Pointwise {
             }
             if a.k * a.n * size_of::<f32>() <= RESIDENT_WEIGHTS {
                 for (i, mr) in split(a.m, max_mr::<S>(false)) {
-                    for panel in (0..wide).step_by(panels_of_tile::<S>()) {
-                        panel_tile::<S, A>(simd, a, mr, i, panel, wide, false);
-                    }
+                    panel_tiles::<S, A>(simd, a, Ahead::nothing(a), mr, i, 0..wide, false);
                 }
             } else {
-                for panel in (0..wide).step_by(panels_of_tile::<S>()) {
-                    for (i, mr) in split(a.m, max_mr::<S>(false)) {
-                        panel_tile::<S, A>(simd, a, mr, i, panel, wide, false);
-                    }
+                let step = panels_of_tile::<S>();
+                for panel in (0..wide).step_by(step) {
+                    all_pixels::<S, A>(simd, a, panel..wide.min(panel + step), false);
                 }
             }
             if half {
-                for (i, mr) in split(a.m, max_mr::<S>(true)) {
-                    panel_tile::<S, A>(simd, a, mr, i, wide, panels, true);
-                }
+                all_pixels::<S, A>(simd, a, wide..panels, true);
             }
         }
+    }
+}
+
+/// Weights that a tile asks for while it computes: so many rows in each segment of `k`.
+#[derive(Clone, Copy)]
+struct Ahead {
+    w: *const f32,
+    rows: usize,
+}
+
+impl Ahead {
+    #[inline(always)]
+    fn nothing(a: &PointwiseArgs) -> Ahead {
+        Ahead { w: a.w, rows: 0 }
+    }
+}
+
+/// All pixels in the panels of one tile. Meanwhile the next panel is fetched into the cache: the last tiles ask for it, since
+/// what the first ones asked for would be gone again.
+///
+/// # Safety
+/// As [`Pointwise::run`].
+#[inline(always)]
+unsafe fn all_pixels<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs, panels: Range<usize>, half: bool) {
+    let max = max_mr::<S>(half);
+    let tiles = a.m.div_ceil(max);
+    let segments = a.k.div_ceil(a.segment);
+    let asking = tiles.min(a.k.div_ceil(segments));
+    let rows = a.k.div_ceil(asking * segments);
+    let mut ahead = Ahead { w: a.w.wrapping_add(panels.end * a.w_panel), rows: 0 };
+    for (t, (i, mr)) in split(a.m, max).enumerate() {
+        if t + asking >= tiles {
+            ahead.rows = rows;
+        }
+        // SAFETY: the caller's.
+        unsafe { panel_tiles::<S, A>(simd, a, ahead, mr, i, panels.clone(), half) };
+        ahead.w = ahead.w.wrapping_add(ahead.rows * segments * BLOCK);
     }
 }
 
@@ -159,26 +202,26 @@ fn split(m: usize, max: usize) -> impl Iterator<Item = (usize, usize)> {
     )
 }
 
-/// One tile from `panel` on, of its first 8 channels with `half`, by as many vectors at a time as the registers hold; panels
-/// from `end` on are left alone.
+/// `mr` pixels from `i` on in some panels, of which only the first 8 channels count with `half`, by as many vectors at a time
+/// as the registers hold.
 ///
 /// # Safety
 /// As [`Pointwise::run`], for pixels `i..i + mr`.
 #[inline(always)]
-unsafe fn panel_tile<S: Vector, A: MulAdd>(
+unsafe fn panel_tiles<S: Vector, A: MulAdd>(
     simd: S,
     a: &PointwiseArgs,
+    ahead: Ahead,
     mr: usize,
     i: usize,
-    panel: usize,
-    end: usize,
+    panels: Range<usize>,
     half: bool,
 ) {
     macro_rules! tiles {
-        ($channels:expr, $np:literal by $nv:literal: $($mr:literal)*) => {
+        ($panels:expr, $channels:expr, $np:literal by $nv:literal: $($mr:literal)*) => {
             match mr {
                 $($mr => for part in 0..$channels / (S::F32_LANES * $nv) {
-                    tile::<S, A, $mr, $np, $nv>(simd, a, i, panel, part * S::F32_LANES * $nv);
+                    tiles::<S, A, $mr, $np, $nv>(simd, a, ahead, i, $panels, part * S::F32_LANES * $nv);
                 },)*
                 _ => unreachable!(),
             }
@@ -187,96 +230,112 @@ unsafe fn panel_tile<S: Vector, A: MulAdd>(
     // SAFETY: the caller's.
     unsafe {
         match (S::F32_LANES, S::REGISTER_COUNT, half) {
-            (16, ..) if panel + 1 < end => tiles!(BLOCK, 2 by 1: 1 2 3 4 5 6 7 8 9 10),
-            (16, ..) => tiles!(BLOCK, 1 by 1: 1 2 3 4 5 6 7 8 9 10),
-            (8, _, false) => tiles!(BLOCK, 1 by 2: 1 2 3 4 5 6),
-            (8, _, true) => tiles!(BLOCK / 2, 1 by 1: 1 2 3 4 5 6 7 8 9 10 11 12),
-            (4, 32, false) => tiles!(BLOCK, 1 by 4: 1 2 3 4 5 6),
-            (4, 32, true) => tiles!(BLOCK / 2, 1 by 2: 1 2 3 4 5 6 7 8 9 10 11 12),
-            (4, _, false) => tiles!(BLOCK, 1 by 2: 1 2 3 4 5),
-            (4, _, true) => tiles!(BLOCK / 2, 1 by 2: 1 2 3 4 5),
-            (_, _, false) => tiles!(BLOCK, 1 by 4: 1 2 3),
-            (_, _, true) => tiles!(BLOCK / 2, 1 by 4: 1 2 3),
+            (16, ..) => {
+                let pairs = panels.end - panels.len() % 2;
+                if pairs > panels.start {
+                    tiles!(panels.start..pairs, BLOCK, 2 by 1: 1 2 3 4 5 6 7 8 9 10);
+                }
+                if pairs < panels.end {
+                    tiles!(pairs..panels.end, BLOCK, 1 by 1: 1 2 3 4 5 6 7 8 9 10);
+                }
+            }
+            (8, _, false) => tiles!(panels.clone(), BLOCK, 1 by 2: 1 2 3 4 5 6),
+            (8, _, true) => tiles!(panels.clone(), BLOCK / 2, 1 by 1: 1 2 3 4 5 6 7 8 9 10 11 12),
+            (4, 32, false) => tiles!(panels.clone(), BLOCK, 1 by 4: 1 2 3 4 5 6),
+            (4, 32, true) => tiles!(panels.clone(), BLOCK / 2, 1 by 2: 1 2 3 4 5 6 7 8 9 10 11 12),
+            (4, _, false) => tiles!(panels.clone(), BLOCK, 1 by 2: 1 2 3 4 5),
+            (4, _, true) => tiles!(panels.clone(), BLOCK / 2, 1 by 2: 1 2 3 4 5),
+            (_, _, false) => tiles!(panels.clone(), BLOCK, 1 by 4: 1 2 3),
+            (_, _, true) => tiles!(panels.clone(), BLOCK / 2, 1 by 4: 1 2 3),
         }
     }
 }
 
-/// `MR` pixels from `i` on, times `NV` vectors from channel `lane` on of each of `NP` panels.
+/// `MR` pixels from `i` on, times `NV` vectors from channel `lane` on of each panel, `NP` panels at a time.
 ///
 /// # Safety
-/// As [`Pointwise::run`].
+/// As [`Pointwise::run`]; the panels are a multiple of `NP`.
 #[inline(always)]
-unsafe fn tile<S: Vector, A: MulAdd, const MR: usize, const NP: usize, const NV: usize>(
+unsafe fn tiles<S: Vector, A: MulAdd, const MR: usize, const NP: usize, const NV: usize>(
     simd: S,
     a: &PointwiseArgs,
+    ahead: Ahead,
     i: usize,
-    panel: usize,
+    panels: Range<usize>,
     lane: usize,
 ) {
     let lanes = S::F32_LANES;
-    let mut acc = [[[simd.splat_f32s(0.0); NV]; NP]; MR];
     // SAFETY: every address below is one that the caller promised: a pixel of `i..i + MR`, a channel of the panels.
     unsafe {
-        let mut x = [a.x; MR];
+        let mut pixels = [a.x; MR];
         for p in 0..MR {
-            x[p] = a.x.add(*a.x_pixels.add(i + p));
+            pixels[p] = a.x.add(*a.x_pixels.add(i + p));
         }
-        for q in 0..NP {
-            if a.partial.is_null() {
-                let bias = a.bias.add((panel + q) * a.w_panel + lane);
-                for v in 0..NV {
-                    let b = load(simd, bias.add(v * lanes));
+        for panel in panels.step_by(NP) {
+            let mut acc = [[[simd.splat_f32s(0.0); NV]; NP]; MR];
+            for q in 0..NP {
+                if a.partial.is_null() {
+                    let bias = a.bias.add((panel + q) * a.w_panel + lane);
+                    for v in 0..NV {
+                        let b = load(simd, bias.add(v * lanes));
+                        for p in 0..MR {
+                            acc[p][q][v] = b;
+                        }
+                    }
+                } else {
+                    let partial = a.partial.add((panel + q) * a.partial_panel + i * BLOCK + lane);
                     for p in 0..MR {
-                        acc[p][q][v] = b;
-                    }
-                }
-            } else {
-                let partial = a.partial.add((panel + q) * a.partial_panel + i * BLOCK + lane);
-                for p in 0..MR {
-                    for v in 0..NV {
-                        acc[p][q][v] = load(simd, partial.add(p * BLOCK + v * lanes));
-                    }
-                }
-            }
-        }
-
-        let mut w = a.w.add(panel * a.w_panel + lane);
-        let mut left = a.k;
-        loop {
-            let segment = left.min(a.segment);
-            let mut k = 0;
-            while k < segment {
-                let mut weights = [[simd.splat_f32s(0.0); NV]; NP];
-                for q in 0..NP {
-                    for v in 0..NV {
-                        weights[q][v] = load(simd, w.add(q * a.w_panel + v * lanes));
-                    }
-                }
-                for p in 0..MR {
-                    let value = simd.splat_f32s(*x[p].add(k));
-                    for q in 0..NP {
                         for v in 0..NV {
-                            acc[p][q][v] = A::mul_add(simd, value, weights[q][v], acc[p][q][v]);
+                            acc[p][q][v] = load(simd, partial.add(p * BLOCK + v * lanes));
                         }
                     }
                 }
-                w = w.add(BLOCK);
-                k += 1;
             }
-            left -= segment;
-            if left == 0 {
-                break;
+
+            let mut x = pixels;
+            let mut w = a.w.add(panel * a.w_panel + lane);
+            let mut next = ahead.w;
+            let mut left = a.k;
+            loop {
+                for _ in 0..ahead.rows {
+                    prefetch(next);
+                    next = next.wrapping_add(BLOCK);
+                }
+                let segment = left.min(a.segment);
+                let mut k = 0;
+                while k < segment {
+                    let mut weights = [[simd.splat_f32s(0.0); NV]; NP];
+                    for q in 0..NP {
+                        for v in 0..NV {
+                            weights[q][v] = load(simd, w.add(q * a.w_panel + v * lanes));
+                        }
+                    }
+                    for p in 0..MR {
+                        let value = simd.splat_f32s(*x[p].add(k));
+                        for q in 0..NP {
+                            for v in 0..NV {
+                                acc[p][q][v] = A::mul_add(simd, value, weights[q][v], acc[p][q][v]);
+                            }
+                        }
+                    }
+                    w = w.add(BLOCK);
+                    k += 1;
+                }
+                left -= segment;
+                if left == 0 {
+                    break;
+                }
+                for p in 0..MR {
+                    x[p] = x[p].add(a.x_segment);
+                }
             }
-            for p in 0..MR {
-                x[p] = x[p].add(a.x_segment);
+            // The panel is a constant at each of these: were it not, LLVM would keep all sums in memory and store them at
+            // every step of k. Read the assembly of each instance after a change here.
+            const { assert!(NP <= 2) };
+            finish(simd, a, column(&acc, 0), i, panel, lane);
+            if NP == 2 {
+                finish(simd, a, column(&acc, 1), i, panel + 1, lane);
             }
-        }
-        // The panel is a constant at each of these: were it not, LLVM would keep all sums in memory and store them at every
-        // step of k. Read the assembly of each instance after a change here.
-        const { assert!(NP <= 2) };
-        epilogue(simd, a, column(&acc, 0), i, panel, lane);
-        if NP == 2 {
-            epilogue(simd, a, column(&acc, 1), i, panel + 1, lane);
         }
     }
 }
@@ -294,12 +353,28 @@ fn column<V: Copy, const MR: usize, const NP: usize, const NV: usize>(
     sums
 }
 
+/// The most pixels of any tile.
+const MAX_MR: usize = 12;
+
+/// Where pixels begin in a block of memory of the tile's own.
+static DENSE: [usize; MAX_MR] = {
+    let mut at = [0; MAX_MR];
+    let mut p = 0;
+    while p < MAX_MR {
+        at[p] = p * BLOCK;
+        p += 1;
+    }
+    at
+};
+
 /// Adds the residual, clamps and stores `MR` pixels of `NV` vectors.
+///
+/// Where a panel has not room for whole vectors, they go over a block of memory, so that vectors meet one path.
 ///
 /// # Safety
 /// As [`Pointwise::run`].
 #[inline(always)]
-unsafe fn epilogue<S: Vector, const MR: usize, const NV: usize>(
+unsafe fn finish<S: Vector, const MR: usize, const NV: usize>(
     simd: S,
     a: &PointwiseArgs,
     mut acc: [[S::f32s; NV]; MR],
@@ -308,50 +383,75 @@ unsafe fn epilogue<S: Vector, const MR: usize, const NV: usize>(
     lane: usize,
 ) {
     let lanes = S::F32_LANES;
+    const { assert!(MR <= MAX_MR) };
+    let mut block = [const { MaybeUninit::<f32>::uninit() }; MAX_MR * BLOCK];
+    let block = block.as_mut_ptr().cast::<f32>();
+    let (mut out, mut out_pixels) = (block, DENSE.as_ptr());
     let channel = panel * BLOCK + lane;
-    // a part of a panel past the last channel has nothing to store
-    if channel >= a.n && !a.whole_blocks {
-        return;
-    }
-    let channels = a.n.saturating_sub(channel);
-    // SAFETY: the caller's: vectors are read and written whole only where 16 channels are there.
+    // of these vectors; a part of a panel may lie past the last channel
+    let channels = a.n.saturating_sub(channel).min(NV * lanes);
+    // SAFETY: the caller's: vectors are read and written whole only where 16 channels are there, and elsewhere no more than
+    // `channels`; `block` and `DENSE` hold `MR` pixels.
     unsafe {
+        let whole = a.whole_blocks || channels == NV * lanes;
+        if whole {
+            (out, out_pixels) = (a.out.wrapping_add(panel * a.out_panel + lane), a.out_pixels.add(i));
+        }
         if !a.residual.is_null() {
-            let residual = a.residual.add(panel * a.residual_panel + lane);
+            let mut residual = a.residual.wrapping_add(panel * a.residual_panel + lane);
+            let mut pixels = a.residual_pixels.add(i);
+            if !(a.residual_whole || channels == NV * lanes) {
+                copy_lanes(MR, channels, residual, pixels, block, DENSE.as_ptr());
+                (residual, pixels) = (block, DENSE.as_ptr());
+            }
             for p in 0..MR {
-                let r = residual.add(*a.residual_pixels.add(i + p));
+                let r = residual.add(*pixels.add(p));
                 for v in 0..NV {
-                    let r = r.wrapping_add(v * lanes);
-                    let r = if a.residual_whole || (v + 1) * lanes <= channels {
-                        load(simd, r)
-                    } else {
-                        load_lanes(simd, r, channels.saturating_sub(v * lanes).min(lanes))
-                    };
-                    acc[p][v] = simd.add_f32s(acc[p][v], r);
+                    acc[p][v] = simd.add_f32s(acc[p][v], load(simd, r.add(v * lanes)));
                 }
             }
         }
-        let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
+        if a.clamp != [f32::NEG_INFINITY, f32::INFINITY] {
+            let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
+            for p in 0..MR {
+                for v in 0..NV {
+                    acc[p][v] = simd.clamp(acc[p][v], lo, hi);
+                }
+            }
+        }
         for p in 0..MR {
+            let out = out.add(*out_pixels.add(p));
             for v in 0..NV {
-                acc[p][v] = simd.clamp(acc[p][v], lo, hi);
+                store(simd, out.add(v * lanes), acc[p][v]);
             }
         }
-        let out = a.out.add(panel * a.out_panel + lane);
-        if a.whole_blocks || NV * lanes <= channels {
-            for p in 0..MR {
-                let out = out.add(*a.out_pixels.add(i + p));
-                for v in 0..NV {
-                    store(simd, out.add(v * lanes), acc[p][v]);
-                }
-            }
-        } else {
-            for p in 0..MR {
-                let out = out.add(*a.out_pixels.add(i + p));
-                for v in 0..NV {
-                    let n = channels.saturating_sub(v * lanes).min(lanes);
-                    store_lanes(simd, out.wrapping_add(v * lanes), acc[p][v], n);
-                }
+        if !whole {
+            let to = a.out.wrapping_add(panel * a.out_panel + lane);
+            copy_lanes(MR, channels, block, DENSE.as_ptr(), to, a.out_pixels.add(i));
+        }
+    }
+}
+
+/// Copies `n` values of each of `mr` pixels. For the last channels at the door, which are few.
+///
+/// # Safety
+/// `n` values from each of the first `mr` places of both tables on are readable in `from` and writable in `to`.
+#[cold]
+#[inline(never)]
+unsafe fn copy_lanes(
+    mr: usize,
+    n: usize,
+    from: *const f32,
+    from_pixels: *const usize,
+    to: *mut f32,
+    to_pixels: *const usize,
+) {
+    for p in 0..mr {
+        for c in 0..n {
+            // SAFETY: the caller's.
+            unsafe {
+                let value = from.wrapping_add(*from_pixels.add(p) + c).read();
+                to.wrapping_add(*to_pixels.add(p) + c).write(value);
             }
         }
     }
@@ -415,6 +515,7 @@ unsafe fn pixel<S: Vector, A: MulAdd, const NP: usize, const NV: usize>(
                 for k in 0..segment {
                     let value = simd.splat_f32s(*x.add(k));
                     for q in 0..NP {
+                        prefetch(w[q].wrapping_add((k + AHEAD) * BLOCK));
                         for v in 0..NV {
                             let weight = load(simd, w[q].add(k * BLOCK + v * lanes));
                             acc[q][v] = A::mul_add(simd, value, weight, acc[q][v]);
@@ -431,7 +532,7 @@ unsafe fn pixel<S: Vector, A: MulAdd, const NP: usize, const NV: usize>(
                 }
             }
             for q in 0..NP.min(panels - first) {
-                epilogue(simd, a, [acc[q]], i, panel[q], 0);
+                finish(simd, a, [acc[q]], i, panel[q], 0);
             }
         }
         first += NP;

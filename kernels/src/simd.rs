@@ -104,6 +104,24 @@ impl MulAdd for Separate {
     }
 }
 
+/// Asks for the cache line at `p`, which need not be anybody's: nothing is read that the program could see, and no address
+/// faults. Where the architecture has no stable way to ask, nothing is done.
+#[inline(always)]
+pub fn prefetch(p: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the instruction is part of the baseline, and a hint.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(p.cast());
+    }
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    // SAFETY: the instruction is a hint; it touches neither memory that the compiler knows of, nor stack, nor flags.
+    unsafe {
+        core::arch::asm!("prfm pldl1keep, [{p}]", p = in(reg) p, options(nostack, readonly, preserves_flags));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = p;
+}
+
 /// Reads a vector.
 ///
 /// # Safety

@@ -91,6 +91,10 @@ pub(super) struct ChainParts {
 
 /// Values of ring and depthwise rows that a group may take: 192 KiB, which leaves room for weights in an L2 of 512 KiB.
 const GROUP_VALUES: usize = 48 << 10;
+/// The same where the tail's weights are so many that they come from L3 for every group: 224 KiB, so that they come less often.
+const LARGE_GROUP_VALUES: usize = 56 << 10;
+/// Weights that stay in L2 from group to group.
+const RESIDENT_WEIGHTS: usize = 96 << 10;
 /// Values of a slab's ring and depthwise rows: 160 KiB, by the same reason.
 const SLAB_VALUES: usize = 40 << 10;
 /// Values of input that one call of the kernel goes over to fill the ring.
@@ -128,10 +132,12 @@ impl ChainStep {
         let rows_read = |rows: usize| ((rows - 1) * window.stride[0] + window.reach(0)).min(middle.h);
         let (group, slab) = match schedule {
             Schedule::RowRing => {
-                let row = product(&[padded_width, blocks * BLOCK])?;
+                // rows that are read in place are not the ring's
+                let row = if in_place { 0 } else { product(&[padded_width, blocks * BLOCK])? };
                 let out_row = if tail.is_some() { width * blocks * BLOCK } else { 0 };
                 let overlap = window.reach(0).saturating_sub(window.stride[0]) * row;
-                let budget = GROUP_VALUES.saturating_sub(overlap);
+                let heavy = tail.as_ref().is_some_and(|tail| tail.weights.len() > RESIDENT_WEIGHTS);
+                let budget = if heavy { LARGE_GROUP_VALUES } else { GROUP_VALUES }.saturating_sub(overlap);
                 let group =
                     rows_within(budget, window.stride[0].saturating_mul(row).saturating_add(out_row), piece_rows);
                 // the 3×3 kernels take two rows at a time

@@ -176,7 +176,7 @@ fn split(node: &Node, fusion: Fusion, shapes: &mut Vec<Shape>, stages: &mut Vec<
     };
     let alone = head.is_none() && tail.is_none();
     let pixels = after_depthwise.h * after_depthwise.w;
-    let chosen = if pixels <= SLAB_PIXELS { Schedule::ChannelSlabs } else { Schedule::RowRing };
+    let chosen = if head.is_some() && pixels <= SLAB_PIXELS { Schedule::ChannelSlabs } else { Schedule::RowRing };
     let (fused, schedule, why) = match fusion {
         _ if alone => (false, chosen, String::from("one stage")),
         Fusion::Require(schedule) => (true, schedule, "asked for".into()),
