@@ -156,6 +156,11 @@ unsafe fn tile3x3<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize, 
         let w = a.w.add(block * 10 * BLOCK + lane);
         let bias = load(simd, w);
         let mut acc = [[bias; PX]; ROWS];
+        for oy in 0..ROWS {
+            for px in 0..PX {
+                acc[oy][px] = simd.load_start(w);
+            }
+        }
         unrolled!(IY in (ROWS - 1) * STRIDE + 3, of 0 1 2 3 4, {
             let row = (*a.rows.add(IY)).add(block * a.x_block + x0 * STRIDE * BLOCK + lane);
             // the kernel rows that this input row is a tap row of, one for each output row
