@@ -18,6 +18,16 @@ pub trait Vector: Simd {
     /// `min(max(lo, v), hi)` of each lane, where a comparison with NaN is false: NaN comes out as it went in, and so does a
     /// −0 that meets a bound of +0.
     fn clamp(self, v: Self::f32s, lo: Self::f32s, hi: Self::f32s) -> Self::f32s;
+
+    /// Reads what a sum starts from, into a register of its own however many sums start from one address.
+    ///
+    /// # Safety
+    /// As [`load`].
+    #[inline(always)]
+    unsafe fn load_start(self, p: *const f32) -> Self::f32s {
+        // SAFETY: the caller's.
+        unsafe { load(self, p) }
+    }
 }
 
 /// The clamp of an instruction set whose own minimum and maximum treat NaN or −0 in another way.
@@ -63,7 +73,32 @@ impl Vector for pulp::x86::V2 {
 #[cfg(target_arch = "aarch64")]
 impl Vector for pulp::aarch64::Neon {
     const ISA: Isa = Isa::Neon;
-    clamp_by_selection!();
+
+    /// The two pipes that do multiply-adds do all of this too, so an instruction less counts. FMIN passes NaN, and differs from
+    /// the contract for a bound of −0 alone, which it takes where the value is +0. All vectors of a call have one bound: LLVM
+    /// makes one branch of these for a whole tile. FMAX would not do: its bound that differs is +0, which is ReLU's.
+    #[inline(always)]
+    fn clamp(self, v: Self::f32s, lo: Self::f32s, hi: Self::f32s) -> Self::f32s {
+        let v = self.select_f32s(self.greater_than_f32s(lo, v), lo, v);
+        if hi.0.to_bits() == (-0.0f32).to_bits() {
+            self.select_f32s(self.less_than_f32s(hi, v), hi, v)
+        } else {
+            self.min_f32s(v, hi)
+        }
+    }
+
+    /// A copy of a register takes a slot of those two pipes, and a load takes none. LLVM would load once and copy.
+    #[cfg(not(miri))]
+    #[inline(always)]
+    unsafe fn load_start(self, p: *const f32) -> Self::f32s {
+        let v: core::arch::aarch64::float32x4_t;
+        // SAFETY: the instruction reads four floats that the caller says are there, at any alignment, and a vector register
+        // and pulp's vector are the same four floats.
+        unsafe {
+            core::arch::asm!("ldr {v:q}, [{p}]", v = out(vreg) v, p = in(reg) p, options(nostack, readonly, preserves_flags));
+            core::mem::transmute(v)
+        }
+    }
 }
 
 impl Vector for pulp::Scalar {
