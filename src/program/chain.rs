@@ -91,6 +91,8 @@ pub(super) struct ChainParts {
 
 /// Values of ring and depthwise rows that a group may take: 192 KiB, which leaves room for weights in an L2 of 512 KiB.
 const GROUP_VALUES: usize = 48 << 10;
+/// Values of a ring of all channels: 32 MiB, beyond any L2 and most L3, where nothing is won by keeping rows.
+const LONG_ROWS_VALUES: usize = 8 << 20;
 /// Values of a slab's ring and depthwise rows: 160 KiB, by the same reason.
 const SLAB_VALUES: usize = 40 << 10;
 /// Values of input that one call of the kernel goes over to fill the ring.
@@ -136,10 +138,15 @@ impl ChainStep {
                     rows_within(budget, window.stride[0].saturating_mul(row).saturating_add(out_row), piece_rows);
                 // the 3×3 kernels take two rows at a time
                 let group = if group > 1 { group } else { 2.min(piece_rows) };
-                (piece_rows.div_ceil(piece_rows.div_ceil(group)), blocks)
+                let group = piece_rows.div_ceil(piece_rows.div_ceil(group));
+                // rows too long for all channels at once: some channels at a time, which computes or copies rows again
+                let block = product(&[padded_width, rows_read(group), BLOCK])?;
+                let slab = (LONG_ROWS_VALUES / block).clamp(1, blocks);
+                (group, blocks.div_ceil(blocks.div_ceil(slab)))
             }
             Schedule::ChannelSlabs => {
-                let plane = product(&[padded_width, rows_read(piece_rows)])?.saturating_add(width * piece_rows) * BLOCK;
+                let plane = product(&[padded_width, rows_read(piece_rows)])?.saturating_add(width * piece_rows);
+                let plane = product(&[plane, BLOCK])?;
                 let slab = (SLAB_VALUES / plane.max(1)).clamp(1, blocks);
                 (piece_rows, blocks.div_ceil(blocks.div_ceil(slab)))
             }

@@ -18,6 +18,16 @@ const WORTH_SHARING: u64 = 100_000;
 /// once, and the whole plane of a slab fits the cache.
 const SLAB_PIXELS: usize = 14 * 14;
 
+/// The most bytes of scratch that a worker may need for a stage that reads and writes `bytes` bytes, weights counted. Channel
+/// blocks take up to 16 times a tensor of one channel; what is far beyond that comes of windows that reach over next to nothing
+/// but padding, and of rows longer than any cache or memory was made for.
+fn scratch_limit(bytes: u64) -> usize {
+    let limit = (64u64 << 20).saturating_add(bytes.saturating_mul(64)).min(1 << 30);
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+const DECLINED: &str = "fusion was declined";
+
 /// The steps of a plan, and the memory that they need.
 #[derive(Debug)]
 pub(crate) struct Program {
@@ -49,6 +59,19 @@ enum Parts {
 
 /// Turns nodes into a program for `workers` threads.
 pub(crate) fn lower(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize) -> Result<Program> {
+    match lower_as(nodes, input, fusion, workers) {
+        Err(Error::Scratch { .. }) if fusion == Fusion::Auto => {
+            let mut program = lower_as(nodes, input, Fusion::Never, workers)?;
+            for report in program.reports.iter_mut().filter(|report| report.why == DECLINED) {
+                report.why = "fused, its scratch would be out of proportion".into();
+            }
+            Ok(program)
+        }
+        other => other,
+    }
+}
+
+fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize) -> Result<Program> {
     input.len()?;
     let mut shapes = vec![input];
     let mut stages = Vec::new();
@@ -92,6 +115,10 @@ pub(crate) fn lower(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize
             }
         };
         report.scratch_bytes = scratch.len() * size_of::<f32>();
+        let limit = scratch_limit(report.bytes);
+        if report.scratch_bytes > limit {
+            return Err(Error::Scratch { stage: report.name, bytes: report.scratch_bytes, limit });
+        }
         report.pieces = step.pieces();
         program.macs = program.macs.saturating_add(report.macs);
         program.worker = program.worker.max(scratch.len());
@@ -180,7 +207,7 @@ fn split(node: &Node, fusion: Fusion, shapes: &mut Vec<Shape>, stages: &mut Vec<
     let (fused, schedule, why) = match fusion {
         _ if alone => (false, chosen, String::from("one stage")),
         Fusion::Require(schedule) => (true, schedule, "asked for".into()),
-        Fusion::Never => (false, chosen, "fusion was declined".into()),
+        Fusion::Never => (false, chosen, DECLINED.into()),
         Fusion::Auto if chosen == Schedule::ChannelSlabs => {
             (true, chosen, format!("{pixels} output pixels: a slab of the whole plane fits the cache"))
         }
