@@ -106,13 +106,13 @@ impl<'a> Filter<'a> {
         if self.inputs == 0 || self.outputs == 0 {
             return Err(Error::ZeroWindow { what: "channels of a filter" });
         }
-        let sizes = format!("{what} filter {h}×{w}×{}×{} ({})", self.inputs, self.outputs, self.order_name());
         let expected = h
             .checked_mul(w)
             .and_then(|v| v.checked_mul(self.inputs))
             .and_then(|v| v.checked_mul(self.outputs))
             .unwrap_or(usize::MAX);
         if self.data.len() != expected {
+            let sizes = format!("{what} filter {h}×{w}×{}×{} ({})", self.inputs, self.outputs, self.order_name());
             return Err(Error::Length { what: sizes, expected, got: self.data.len() });
         }
         Ok(())

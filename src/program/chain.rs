@@ -23,14 +23,13 @@
 //! the ring. A row of vertical padding is a pointer to one row of zeros.
 
 use core::ops::Range;
-use std::sync::Arc;
 
 use sepconv_kernels::pack::{RowLayout, block_row};
 use sepconv_kernels::{BLOCK, DepthwiseArgs, KernelKind, PointwiseArgs};
 
 use super::conv::{ConvRows, Target};
 use super::{Bound, Conv, Depthwise, Layout, Run, pixel_offsets, rows_within, share, zero_columns};
-use crate::memory::{Carver, product};
+use crate::memory::{Arc, Carver, product, text};
 use crate::shape::Extent;
 use crate::{Result, Schedule, Shape};
 
@@ -199,7 +198,7 @@ impl ChainStep {
     }
 
     /// How it goes over its plane, in words.
-    pub(super) fn explain_schedule(&self) -> String {
+    pub(super) fn explain_schedule(&self) -> Result<String> {
         let blocks = self.middle.c.div_ceil(BLOCK);
         let head = match &self.head {
             Head::InPlace => "rows read in place",
@@ -207,9 +206,9 @@ impl ChainStep {
             Head::Conv(_) => "rows computed into the ring",
         };
         if self.slab < blocks {
-            format!("channel slabs of {} over {} rows; {head}", self.slab * BLOCK, self.group)
+            text(format_args!("channel slabs of {} over {} rows; {head}", self.slab * BLOCK, self.group))
         } else {
-            format!("row ring, {} output rows at a time; {head}", self.group)
+            text(format_args!("row ring, {} output rows at a time; {head}", self.group))
         }
     }
 
