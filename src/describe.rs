@@ -284,7 +284,10 @@ impl<'a> ConvDesc<'a> {
     }
 
     pub(crate) fn window(&self) -> Window {
-        Window { kernel: self.filter.kernel(), stride: self.stride, dilation: self.dilation, padding: self.padding }
+        let kernel = self.filter.kernel();
+        // one tap is as far from the next as anyone likes; zero stays zero, which is an error
+        let dilation = [0, 1].map(|axis| self.dilation[axis].min(if kernel[axis] == 1 { 1 } else { usize::MAX }));
+        Window { kernel, stride: self.stride, dilation, padding: self.padding }
     }
 
     /// Whether the window is that of a 1×1 convolution.

@@ -492,6 +492,35 @@ fn scratch_is_in_proportion_to_the_tensors() {
 }
 
 #[test]
+fn the_dilation_of_a_kernel_of_one_tap_does_not_matter() {
+    // found by fuzzing: offsets of taps that are not there overflowed
+    let shape = Shape::new(1, 3, 3, 8);
+    let x = [1.5; 72];
+    for dilations in [[usize::MAX, usize::MAX], [1, usize::MAX / 2], [1 << 62, 1]] {
+        let far = |desc: ConvDesc<'static>| desc.dilations(dilations);
+        let rows = dilations[1] == 1;
+        let plans = [
+            DepthwiseConv2d::new(far(dw([1, 1, 8]))).unwrap().plan(shape, &options()).unwrap(),
+            DepthwiseConv2d::new(far(dw(if rows { [1, 3, 8] } else { [1, 1, 8] })))
+                .unwrap()
+                .plan(shape, &options())
+                .unwrap(),
+            Conv2d::new(far(hwio([1, 1, 8, 4]))).unwrap().plan(shape, &options()).unwrap(),
+            PointwiseConv2d::new(far(io([8, 4]))).unwrap().plan(shape, &options()).unwrap(),
+        ];
+        for plan in plans {
+            let mut output = vec![CANARY; plan.output_shape().len().unwrap()];
+            let to = ViewMut::new(&mut output, plan.output_shape()).unwrap();
+            plan.run(View::new(&x, shape).unwrap(), to, &mut plan.scratch().unwrap()).unwrap();
+            assert!(output.iter().all(|v| *v >= 1.5), "{}", plan.explain());
+        }
+    }
+    for desc in [dw([1, 1, 8]).dilation(0), dw([1, 3, 8]).dilations([0, 1])] {
+        assert_eq!(DepthwiseConv2d::new(desc).unwrap_err(), Error::ZeroWindow { what: "dilation" });
+    }
+}
+
+#[test]
 fn rows_too_long_for_all_channels_at_once_have_the_same_bits() {
     // a ring of 3 rows of 88 channels is 36 MiB
     let (shape, c) = (Shape::new(1, 3, 1 << 15, 88), 88);
