@@ -106,13 +106,13 @@ impl<'a> Filter<'a> {
         if self.inputs == 0 || self.outputs == 0 {
             return Err(Error::ZeroWindow { what: "channels of a filter" });
         }
-        let sizes = format!("{what} filter {h}×{w}×{}×{} ({})", self.inputs, self.outputs, self.order_name());
         let expected = h
             .checked_mul(w)
             .and_then(|v| v.checked_mul(self.inputs))
             .and_then(|v| v.checked_mul(self.outputs))
             .unwrap_or(usize::MAX);
         if self.data.len() != expected {
+            let sizes = format!("{what} filter {h}×{w}×{}×{} ({})", self.inputs, self.outputs, self.order_name());
             return Err(Error::Length { what: sizes, expected, got: self.data.len() });
         }
         Ok(())
@@ -284,7 +284,10 @@ impl<'a> ConvDesc<'a> {
     }
 
     pub(crate) fn window(&self) -> Window {
-        Window { kernel: self.filter.kernel(), stride: self.stride, dilation: self.dilation, padding: self.padding }
+        let kernel = self.filter.kernel();
+        // one tap is as far from the next as anyone likes; zero stays zero, which is an error
+        let dilation = [0, 1].map(|axis| self.dilation[axis].min(if kernel[axis] == 1 { 1 } else { usize::MAX }));
+        Window { kernel, stride: self.stride, dilation, padding: self.padding }
     }
 
     /// Whether the window is that of a 1×1 convolution.

@@ -135,6 +135,16 @@ pub enum Error {
         /// Bytes asked for.
         bytes: usize,
     },
+    /// Scratch out of proportion to what a stage reads and writes: [`crate::Plan::scratch_bytes`] says what is taken.
+    #[error("{stage}: would take {bytes} bytes of scratch on each thread, at most {limit} are taken")]
+    Scratch {
+        /// The stage.
+        stage: &'static str,
+        /// Bytes that it would take.
+        bytes: usize,
+        /// The most that a stage on tensors and weights of these sizes may take.
+        limit: usize,
+    },
     /// An instruction set that this CPU does not have.
     #[error("instruction set: {0}")]
     Isa(String),

@@ -91,7 +91,7 @@ impl Network {
 
     /// Plans it for an input shape.
     pub fn plan(&self, input: Shape, options: &PlanOptions) -> Result<Plan> {
-        let nodes: Vec<Node> = self.layers.iter().map(|layer| layer.node().clone()).collect();
+        let nodes = crate::memory::collect("plan", self.layers.iter().map(|layer| layer.node().clone()))?;
         Plan::new(&nodes, input, options)
     }
 }

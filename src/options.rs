@@ -1,6 +1,6 @@
 //! What a caller can decide about a plan.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::{Error, Isa, Result};
 
@@ -86,7 +86,7 @@ impl PlanOptions {
         self
     }
 
-    /// Caps the instruction set, as the environment variable `SEPCONV_MAX_ISA` does. A cap that the CPU cannot run takes the
+    /// Caps the instruction set, as the environment variable `SEPCONV_MAX_ISA` does, which is read once. A cap that the CPU cannot run takes the
     /// next one down.
     pub fn max_isa(mut self, isa: Isa) -> Self {
         self.isa = Some(isa);
@@ -112,11 +112,13 @@ impl PlanOptions {
     }
 }
 
-/// The best instruction set of this CPU, capped by `SEPCONV_MAX_ISA`.
+/// The best instruction set of this CPU, capped by `SEPCONV_MAX_ISA`, which is read once.
 fn max_isa() -> Result<Isa> {
-    match std::env::var("SEPCONV_MAX_ISA") {
+    static MAX_ISA: OnceLock<Result<Isa>> = OnceLock::new();
+    let read = || match std::env::var("SEPCONV_MAX_ISA") {
         Err(std::env::VarError::NotPresent) => Ok(Isa::best()),
         Ok(name) => name.parse().map(Isa::best_up_to).map_err(|e| Error::Isa(format!("SEPCONV_MAX_ISA={name}: {e}"))),
         Err(e) => Err(Error::Isa(format!("SEPCONV_MAX_ISA: {e}"))),
-    }
+    };
+    MAX_ISA.get_or_init(read).clone()
 }

@@ -1,12 +1,11 @@
 //! A plan: every decision made, ready to run; and how it explains itself.
 
 use core::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sepconv_kernels::{BLOCK, KernelKind, Kernels};
 
-use crate::memory::{self, Aligned, Carver, product};
+use crate::memory::{self, Aligned, Arc, Carver, product};
 use crate::program::{Node, Program, Run, lower};
 use crate::team::{self, Progress};
 use crate::{Arithmetic, Error, Isa, PlanOptions, Result, Shape, Threads, View, ViewMut};
@@ -63,26 +62,25 @@ impl Plan {
             .ok_or_else(|| Error::Isa(format!("no {isa} kernels with {arithmetic:?} arithmetic")))?;
         let workers = options.threads.count();
         let program = lower(nodes, input, options.fusion, workers)?;
-        let pieces: Vec<usize> = program.steps.iter().map(crate::program::Step::pieces).collect();
+        let pieces = memory::collect("plan", program.steps.iter().map(crate::program::Step::pieces))?;
         // a plan of which no step is shared needs no pool
         let workers = workers.min(pieces.iter().copied().max().unwrap_or(1));
         let mut carver = Carver::default();
         carver.floats(program.arena)?;
         carver.floats(product(&[program.worker, workers])?)?;
         let output = program.tensors.last().map_or(input, |t| t.shape);
-        Ok(Plan {
-            inner: Arc::new(Inner {
-                id: NEXT.fetch_add(1, Ordering::Relaxed),
-                program,
-                pieces,
-                input,
-                output,
-                kernels,
-                threads: options.threads.clone(),
-                workers,
-                memory: carver.len(),
-            }),
-        })
+        let inner = Inner {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            program,
+            pieces,
+            input,
+            output,
+            kernels,
+            threads: options.threads.clone(),
+            workers,
+            memory: carver.len(),
+        };
+        Ok(Plan { inner: Arc::try_new("plan", inner)? })
     }
 
     /// The shape that it was planned for.
@@ -111,6 +109,11 @@ impl Plan {
     }
 
     /// Bytes of the tensors between steps and of every worker's scratch.
+    ///
+    /// It is in proportion to the tensors. Those between steps take no more than all of them at once, in blocks of 16 channels
+    /// and with the columns of zeros that their readers ask for: no more of these than a tensor has columns, or 16. A worker's
+    /// scratch for a stage is at most 64 MiB and 64 times the bytes of the stage's input, output and weights, and never more
+    /// than 1 GiB: where fusion would take more, the plan goes without; where a stage alone would, it is [`Error::Scratch`].
     pub fn scratch_bytes(&self) -> usize {
         self.inner.memory * size_of::<f32>()
     }

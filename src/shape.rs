@@ -32,9 +32,9 @@ impl Shape {
         self.span(self.c)
     }
 
-    /// Pixels in the batch: `n × h × w`.
+    /// Pixels in the batch: `n × h × w`, or `usize::MAX` where that does not fit.
     pub fn pixels(&self) -> usize {
-        self.n * self.h * self.w
+        self.n.saturating_mul(self.h).saturating_mul(self.w)
     }
 
     /// Values from the first of the first pixel to the last of the last one, where pixels lie `pixel_stride` apart.

@@ -6,8 +6,9 @@ use common::{CANARY, LEVELS, SCHEDULES, is_canary, threads};
 use sepconv::{
     Activation, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion, GlobalAveragePool,
     InvertedResidual, InvertedResidualDesc, Layer, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Result,
-    SeparableConv2d, Shape, View, ViewMut,
+    Schedule, SeparableConv2d, Shape, View, ViewMut,
 };
+use sepconv_kernels::reference;
 
 /// Asserts the variant and the whole message of an error.
 macro_rules! refuses {
@@ -437,7 +438,12 @@ fn outputs_and_scratch_beyond_memory_are_errors_and_no_aborts() {
                     let result = plan(shape, &options).and_then(|plan| plan.scratch());
                     let blocks = operator.starts_with("separable") || operator.starts_with("inverted");
                     match result {
-                        Err(Error::TooLarge { .. } | Error::Allocation { .. } | Error::Fusion(_)) => {}
+                        Err(
+                            Error::TooLarge { .. }
+                            | Error::Allocation { .. }
+                            | Error::Scratch { .. }
+                            | Error::Fusion(_),
+                        ) => {}
                         Err(error) => panic!("{operator}, {shape}, {fusion:?}: {error:?}"),
                         Ok(_) if blocks && fusion == Fusion::Never => {
                             panic!("{operator}, {shape}: scratch for a tensor that no memory holds")
@@ -448,6 +454,99 @@ fn outputs_and_scratch_beyond_memory_are_errors_and_no_aborts() {
             }
         }
     }
+}
+
+#[test]
+fn scratch_is_in_proportion_to_the_tensors() {
+    const MIB: usize = 1 << 20;
+    let alone = DepthwiseConv2d::new(dw([3, 3, 1])).unwrap();
+    // rows of one channel, which channel blocks make sixteen times as long
+    let error = alone.plan(Shape::new(1, 4, 1 << 27, 1), &options()).unwrap_err();
+    let Error::Scratch { stage: "depthwise", bytes, limit } = error else { panic!("{error:?}") };
+    assert!(bytes > 3 * (16 << 29) && limit == 1024 * MIB, "{error}");
+    assert!(error.to_string().starts_with("depthwise: would take "), "{error}");
+    // one pixel in, one pixel out, and a window that reaches over a plane of padding between its taps
+    let apart = dw([3, 3, 1]).dilation(1 << 24).padding(Padding::all(1 << 24));
+    let error = DepthwiseConv2d::new(apart).unwrap().plan(Shape::new(1, 1, 1, 1), &options()).unwrap_err();
+    assert!(matches!(error, Error::Scratch { bytes, limit, .. } if bytes > limit && limit < 65 * MIB), "{error:?}");
+    let apart = hwio([3, 3, 1, 1]).dilations([1 << 25, 1]).padding(Padding::all(1 << 25)).strides([1, 1 << 25]);
+    let error = Conv2d::new(apart).unwrap().plan(Shape::new(1, 1, 1, 1), &options()).unwrap_err();
+    assert!(matches!(error, Error::Scratch { stage: "convolution", .. }), "{error:?}");
+
+    // long rows of many channels go by some of them at a time
+    let long = Shape::new(1, 1, 1 << 20, 512);
+    let (taps, matrix) = (vec![1.0; 9 * 512], vec![1.0; 512 * 512]);
+    let depthwise = ConvDesc::new(Filter::depthwise_hwc(&taps, [3, 3, 512]));
+    let plan = DepthwiseConv2d::new(depthwise).unwrap().plan(long, &options()).unwrap();
+    assert!(plan.scratch_bytes() < 129 * MIB, "{}", plan.explain());
+    // fused, the sums of the pointwise stage would rest in memory between those times
+    let block = SeparableConv2d::new(depthwise, ConvDesc::new(Filter::io(&matrix, [512, 512]))).unwrap();
+    let plan = block.plan(long, &options()).unwrap();
+    let explained = plan.explain();
+    assert!(explained.stages.iter().all(|s| !s.fused && s.why.contains("out of proportion")), "{explained}");
+    let rings = [Schedule::RowRing, Schedule::ChannelSlabs].map(Fusion::Require);
+    for fusion in rings {
+        let error = block.plan(long, &options().fusion(fusion)).unwrap_err();
+        assert!(matches!(error, Error::Scratch { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn the_dilation_of_a_kernel_of_one_tap_does_not_matter() {
+    // found by fuzzing: offsets of taps that are not there overflowed
+    let shape = Shape::new(1, 3, 3, 8);
+    let x = [1.5; 72];
+    for dilations in [[usize::MAX, usize::MAX], [1, usize::MAX / 2], [1 << 62, 1]] {
+        let far = |desc: ConvDesc<'static>| desc.dilations(dilations);
+        let rows = dilations[1] == 1;
+        let plans = [
+            DepthwiseConv2d::new(far(dw([1, 1, 8]))).unwrap().plan(shape, &options()).unwrap(),
+            DepthwiseConv2d::new(far(dw(if rows { [1, 3, 8] } else { [1, 1, 8] })))
+                .unwrap()
+                .plan(shape, &options())
+                .unwrap(),
+            Conv2d::new(far(hwio([1, 1, 8, 4]))).unwrap().plan(shape, &options()).unwrap(),
+            PointwiseConv2d::new(far(io([8, 4]))).unwrap().plan(shape, &options()).unwrap(),
+        ];
+        for plan in plans {
+            let mut output = vec![CANARY; plan.output_shape().len().unwrap()];
+            let to = ViewMut::new(&mut output, plan.output_shape()).unwrap();
+            plan.run(View::new(&x, shape).unwrap(), to, &mut plan.scratch().unwrap()).unwrap();
+            assert!(output.iter().all(|v| *v >= 1.5), "{}", plan.explain());
+        }
+    }
+    for desc in [dw([1, 1, 8]).dilation(0), dw([1, 3, 8]).dilations([0, 1])] {
+        assert_eq!(DepthwiseConv2d::new(desc).unwrap_err(), Error::ZeroWindow { what: "dilation" });
+    }
+}
+
+#[test]
+fn rows_too_long_for_all_channels_at_once_have_the_same_bits() {
+    // a ring of 3 rows of 88 channels is 36 MiB
+    let (shape, c) = (Shape::new(1, 3, 1 << 15, 88), 88);
+    let value = |i: usize| (i as u32).wrapping_mul(0x9e37_79b9) as f32 / (1u64 << 31) as f32 - 1.0;
+    let x: Vec<f32> = (0..shape.len().unwrap()).map(value).collect();
+    let [taps, bias]: [Vec<f32>; 2] = [9 * c, c].map(|len| (0..len).map(|i| value(7 * i)).collect());
+    let desc = ConvDesc::new(Filter::depthwise_hwc(&taps, [3, 3, c])).bias(&bias);
+    let plan = DepthwiseConv2d::new(desc).unwrap().plan(shape, &options()).unwrap();
+    let schedule = plan.explain().stages[0].schedule.clone().unwrap();
+    assert!(schedule.starts_with("channel slabs"), "{schedule}");
+    let mut output = vec![0.0; x.len()];
+    let to = ViewMut::new(&mut output, shape).unwrap();
+    plan.run(View::new(&x, shape).unwrap(), to, &mut plan.scratch().unwrap()).unwrap();
+    let mut expected = vec![0.0; x.len()];
+    let conv = reference::Conv {
+        window: reference::Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], before: [1, 1] },
+        filter: &taps,
+        bias: &bias,
+        clamp: [f32::NEG_INFINITY, f32::INFINITY],
+    };
+    let dims = [1, 3, 1 << 15, c];
+    let of = reference::Tensor { data: &x, shape: dims, pixel_stride: c };
+    let to = reference::TensorMut { data: &mut expected, shape: dims, pixel_stride: c };
+    reference::depthwise(&conv, of, to, plan.arithmetic());
+    let same = output.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());
+    assert!(same, "{}", plan.explain());
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! Every kernel of the list, in every table that this CPU can run, called directly against the reference.
 //!
-//! The list drives this: a kernel that is added to it does not compile here until its arm is written. Buffers have exactly
-//! the length that a kernel's contract asks for, with canaries on both sides; what the contract leaves undefined is NaN, so
-//! that a sum that takes it shows.
+//! The list drives this: a kernel that is added to it does not compile here until its arm is written. Everything that a kernel
+//! is given a pointer to, tables of offsets too, has exactly the length that its contract asks for and lies beside a guard page:
+//! every case runs once with its memory flush with the page at the end, and once at the start. What the contract leaves
+//! undefined is NaN, so that a sum that takes it shows.
 
 mod common;
 
 use common::isa::assert_required_isa_ran;
-use common::{CANARY, Guarded, Rng, Values, is_canary, same_bits};
+use common::{CANARY, Guarded, Placement, Rng, Values, guard, is_canary, same_bits};
 use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
 use sepconv_kernels::{BLOCK, DepthwiseArgs, Isa, KernelKind, Kernels, PointwiseArgs, PoolArgs, pack};
 
@@ -21,13 +22,18 @@ fn every_kernel_equals_the_reference_in_every_table() {
     let mut ran = Vec::new();
     for table in Kernels::available() {
         for &kind in KernelKind::ALL {
-            match kind {
-                KernelKind::Pointwise => pointwise(table),
-                KernelKind::DwConv3x3S1 => dwconv3x3(table, 1),
-                KernelKind::DwConv3x3S2 => dwconv3x3(table, 2),
-                KernelKind::DwConv => dwconv(table),
-                KernelKind::AveragePool => average_pool(table),
+            let made = guard::made();
+            for placement in Placement::ALL {
+                placement.with(|| match kind {
+                    KernelKind::Pointwise => pointwise(table),
+                    KernelKind::DwConv3x3S1 => dwconv3x3(table, 1),
+                    KernelKind::DwConv3x3S2 => dwconv3x3(table, 2),
+                    KernelKind::DwConv => dwconv(table),
+                    KernelKind::AveragePool => average_pool(table),
+                });
             }
+            // input and output of every case, twice
+            assert!(guard::made() - made > 500, "{}: its memory is not guarded", kind.name());
         }
         ran.push(table.isa());
     }
@@ -48,7 +54,30 @@ fn names_of_kernels_differ() {
 
 /// The name of a case, for failures.
 fn describe(table: &Kernels, kind: KernelKind, case: &dyn core::fmt::Debug) -> String {
-    format!("{} on {} ({:?}): {case:?}", kind.name(), table.isa(), table.arithmetic())
+    let placement = Placement::current();
+    format!("{} on {} ({:?}), guarded at its {placement:?}: {case:?}", kind.name(), table.isa(), table.arithmetic())
+}
+
+#[test]
+fn guard_pages_are_flush_with_memory() {
+    for placement in Placement::ALL {
+        placement.with(|| {
+            for len in [1, 3, 1000, 1024, 1025] {
+                let memory = Guarded::new(len);
+                assert!(memory.slice().iter().all(|v| is_canary(*v)));
+                let outside = match placement {
+                    Placement::Start => memory.as_ptr().cast::<u8>().wrapping_sub(1),
+                    Placement::End => memory.as_ptr().wrapping_add(len).cast::<u8>(),
+                };
+                let what = format!("{len} values at the {placement:?}");
+                guard::note(&what);
+                // SAFETY: the child does what it may not, which ends it.
+                guard::assert_touches(&what, || {
+                    let _ = unsafe { outside.read_volatile() };
+                });
+            }
+        });
+    }
 }
 
 /// How the pixels of a tensor lie in memory of the length that they need and no more.
@@ -273,6 +302,7 @@ fn pointwise(table: &Kernels) {
 fn pointwise_case(table: &Kernels, case: PointwiseCase) {
     let PointwiseCase { m, k, n, clamp, values, .. } = case;
     let what = || describe(table, KernelKind::Pointwise, &case);
+    guard::note(&what());
     let rng = &mut Rng(case.seed);
     let weights = Weights::new(rng, k, n, values);
     let x = rng.values(m * k, values);
@@ -324,6 +354,8 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
 
     let panel_len = (k + 1) * BLOCK;
     let w = weights.packed.as_ptr();
+    let [x_pixels, residual_pixels, out_pixels] =
+        [&x_pixels, &residual_layout.pixels, &layout.pixels].map(|offsets| Guarded::from(offsets));
     let args = PointwiseArgs {
         m,
         k,
@@ -342,10 +374,10 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
             _ if shared => out_ptr.cast_const(),
             _ => residual_memory.as_ptr(),
         },
-        residual_pixels: residual_layout.pixels.as_ptr(),
+        residual_pixels: residual_pixels.as_ptr(),
         residual_panel: residual_layout.block,
         out: out_ptr,
-        out_pixels: layout.pixels.as_ptr(),
+        out_pixels: out_pixels.as_ptr(),
         out_panel: layout.block,
         whole_blocks: layout.whole,
         residual_whole: residual_layout.whole,
@@ -361,7 +393,7 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
             let skipped = if segments > 1 { split / segment * x_segment } else { split };
             let panels = n.div_ceil(BLOCK);
             let mut partial = Guarded::new(if in_place { 0 } else { panels * m * BLOCK });
-            let partial_pixels: Vec<usize> = (0..m).map(|i| i * BLOCK).collect();
+            let partial_pixels = Guarded::from(&(0..m).map(|i| i * BLOCK).collect::<Vec<usize>>());
             let (sums, sums_panel) = if in_place { (out_ptr, layout.block) } else { (partial.as_mut_ptr(), m * BLOCK) };
             // SAFETY: as above; partial sums are `m` × 16 values a panel, apart from the output or at its offsets.
             unsafe {
@@ -472,6 +504,7 @@ fn dwconv(table: &Kernels) {
 fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&DepthwiseArgs), case: DepthwiseCase) {
     let DepthwiseCase { channels, width, rows_out, kernel, stride, dilation, clamp, values, .. } = case;
     let what = || describe(table, kind, &case);
+    guard::note(&what());
     let rng = &mut Rng(case.seed);
     let taps = kernel[0] * kernel[1];
     let weights = Weights::new(rng, taps, channels, values);
@@ -497,7 +530,7 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
     // every row in memory of its own, as in a ring
     let layout = Layout::blocks(rng, columns, channels);
     let memory: Vec<Guarded> = x.chunks_exact(columns * channels).map(|row| layout.lay_out(row)).collect();
-    let pointers: Vec<*const f32> = memory.iter().map(Guarded::as_ptr).collect();
+    let pointers = Guarded::from(&memory.iter().map(Guarded::as_ptr).collect::<Vec<*const f32>>());
 
     let whole_blocks = rng.chance(2);
     let (out_block, out_pixel) = if whole_blocks && rng.chance(2) {
@@ -564,6 +597,7 @@ fn average_pool(table: &Kernels) {
 fn pool_case(table: &Kernels, case: PoolCase) {
     let PoolCase { channels, plane: [h, w], blocks, values, .. } = case;
     let what = || describe(table, KernelKind::AveragePool, &case);
+    guard::note(&what());
     let rng = &mut Rng(case.seed);
     let x = rng.values(h * w * channels, values);
     let mut expected = vec![0.0; channels];

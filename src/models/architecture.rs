@@ -1,7 +1,10 @@
 //! What a network is made of, before it has weights.
 
+use core::fmt::Arguments;
+
 use super::Weights;
 use super::weights::LayerWeights;
+use crate::memory::{push, text};
 use crate::{
     Activation, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, GlobalAveragePool, InvertedResidual,
     InvertedResidualDesc, Layer, Network, Padding, PointwiseConv2d, Result, SeparableConv2d,
@@ -229,7 +232,11 @@ impl Architecture {
     /// # Errors
     /// [`Error::Weights`] where a tensor is missing, or of another shape or type than its layer asks for.
     pub fn network(&self, weights: &Weights<'_>) -> Result<Network> {
-        self.blocks.iter().map(|block| self.layer(block, weights)).collect::<Result<_>>().and_then(Network::new)
+        let mut layers = Vec::new();
+        for block in &self.blocks {
+            push("network", &mut layers, self.layer(block, weights)?)?;
+        }
+        Network::new(layers)
     }
 
     /// A layer as an operator takes it.
@@ -300,41 +307,48 @@ impl Builder {
         self.channels
     }
 
-    fn convolution(&mut self, name: String, kind: ConvKind, outputs: usize, stride: usize) -> Convolution {
+    fn convolution(
+        &mut self,
+        name: Arguments<'_>,
+        kind: ConvKind,
+        outputs: usize,
+        stride: usize,
+    ) -> Result<Convolution> {
         let kernel = match kind {
             ConvKind::Standard | ConvKind::Depthwise => 3,
             ConvKind::Pointwise | ConvKind::Dense => 1,
         };
         let inputs = core::mem::replace(&mut self.channels, outputs);
-        Convolution { name, kind, kernel, stride, inputs, outputs, activation: Activation::Relu6 }
+        let name = text(name)?;
+        Ok(Convolution { name, kind, kernel, stride, inputs, outputs, activation: Activation::Relu6 })
     }
 
     /// 3×3 at stride 2, then ReLU6.
-    pub(super) fn stem(&mut self, outputs: usize) -> Convolution {
-        self.convolution("stem".into(), ConvKind::Standard, outputs, 2)
+    pub(super) fn stem(&mut self, outputs: usize) -> Result<Convolution> {
+        self.convolution(format_args!("stem"), ConvKind::Standard, outputs, 2)
     }
 
     /// 3×3 of each channel, then ReLU6.
-    pub(super) fn depthwise(&mut self, block: usize, stride: usize) -> Convolution {
-        self.convolution(format!("block{block}.depthwise"), ConvKind::Depthwise, self.channels, stride)
+    pub(super) fn depthwise(&mut self, block: usize, stride: usize) -> Result<Convolution> {
+        self.convolution(format_args!("block{block}.depthwise"), ConvKind::Depthwise, self.channels, stride)
     }
 
     /// 1×1, then ReLU6.
-    pub(super) fn pointwise(&mut self, name: String, outputs: usize) -> Convolution {
+    pub(super) fn pointwise(&mut self, name: Arguments<'_>, outputs: usize) -> Result<Convolution> {
         self.convolution(name, ConvKind::Pointwise, outputs, 1)
     }
 
-    pub(super) fn push(&mut self, block: Block) {
-        self.blocks.push(block);
+    pub(super) fn push(&mut self, block: Block) -> Result<()> {
+        push("network", &mut self.blocks, block)
     }
 
     /// The pool and, where it is asked for, the top.
-    pub(super) fn finish(mut self) -> Architecture {
-        self.push(Block::GlobalAveragePool { channels: self.channels });
+    pub(super) fn finish(mut self) -> Result<Architecture> {
+        self.push(Block::GlobalAveragePool { channels: self.channels })?;
         if self.config.include_top {
-            let head = self.convolution("head".into(), ConvKind::Dense, self.config.classes, 1);
-            self.push(Block::Single(Convolution { activation: Activation::Linear, ..head }));
+            let head = self.convolution(format_args!("head"), ConvKind::Dense, self.config.classes, 1)?;
+            self.push(Block::Single(Convolution { activation: Activation::Linear, ..head }))?;
         }
-        Architecture { config: self.config, blocks: self.blocks, outputs: self.channels }
+        Ok(Architecture { config: self.config, blocks: self.blocks, outputs: self.channels })
     }
 }

@@ -45,14 +45,14 @@ impl MobileNetV1 {
         let alpha = builder.alpha();
         let scaled = |channels: usize| ((channels as f64 * alpha) as usize).max(8);
 
-        let stem = builder.stem(scaled(32));
-        builder.push(Block::Single(stem));
+        let stem = builder.stem(scaled(32))?;
+        builder.push(Block::Single(stem))?;
         for (block, (channels, stride)) in (1..).zip(BLOCKS) {
-            let depthwise = builder.depthwise(block, stride);
-            let pointwise = builder.pointwise(format!("block{block}.pointwise"), scaled(channels));
-            builder.push(Block::Separable { depthwise, pointwise });
+            let depthwise = builder.depthwise(block, stride)?;
+            let pointwise = builder.pointwise(format_args!("block{block}.pointwise"), scaled(channels))?;
+            builder.push(Block::Separable { depthwise, pointwise })?;
         }
-        Ok(builder.finish())
+        builder.finish()
     }
 
     /// The network with these weights: [`Architecture::network`] of [`MobileNetV1::architecture`].

@@ -43,9 +43,9 @@ impl MobileNetV2 {
         let alpha = builder.alpha();
         let scaled = |channels: usize| divisible(channels as f64 * alpha);
 
-        let stem = builder.stem(scaled(32));
+        let stem = builder.stem(scaled(32))?;
         let mut stem = if scaled(STAGES[0].1) == stem.outputs {
-            builder.push(Block::Single(stem));
+            builder.push(Block::Single(stem))?;
             None
         } else {
             Some(stem)
@@ -60,18 +60,18 @@ impl MobileNetV2 {
                 let expand = if factor == 1 {
                     stem
                 } else {
-                    Some(builder.pointwise(format!("block{block}.expand"), inputs * factor))
+                    Some(builder.pointwise(format_args!("block{block}.expand"), inputs * factor)?)
                 };
-                let depthwise = builder.depthwise(block, stride);
-                let project = builder.pointwise(format!("block{block}.project"), scaled(channels));
+                let depthwise = builder.depthwise(block, stride)?;
+                let project = builder.pointwise(format_args!("block{block}.project"), scaled(channels))?;
                 let project = Convolution { activation: Activation::Linear, ..project };
-                builder.push(Block::InvertedResidual { expand, depthwise, project, shortcut });
+                builder.push(Block::InvertedResidual { expand, depthwise, project, shortcut })?;
                 block += 1;
             }
         }
-        let last = builder.pointwise("last".into(), if alpha > 1.0 { scaled(1280) } else { 1280 });
-        builder.push(Block::Single(last));
-        Ok(builder.finish())
+        let last = builder.pointwise(format_args!("last"), if alpha > 1.0 { scaled(1280) } else { 1280 })?;
+        builder.push(Block::Single(last))?;
+        builder.finish()
     }
 
     /// The network with these weights: [`Architecture::network`] of [`MobileNetV2::architecture`].

@@ -1,12 +1,14 @@
 //! Tensors by name, and how a layer finds its own among them.
 
+use core::cmp::Ordering;
+use core::ops::Deref;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use super::{Architecture, ConvKind, Convolution};
+use crate::memory::{collect, push, text};
 use crate::{BatchNorm, ConvDesc, Error, Filter, Result};
 
 /// The order in which filters lie. It is stated, never guessed: a square matrix looks the same in both.
@@ -26,15 +28,15 @@ pub enum WeightOrder {
 
 impl WeightOrder {
     /// The shapes that the filter of a layer may have; the first one is named in errors.
-    fn shapes(self, layer: &Convolution) -> Vec<Vec<usize>> {
+    fn shapes(self, layer: &Convolution) -> [Sides; 2] {
         let &Convolution { kernel: k, inputs: i, outputs: o, .. } = layer;
         match (self, layer.kind) {
-            (WeightOrder::Hwio, ConvKind::Standard) => vec![vec![k, k, i, o]],
-            (WeightOrder::Hwio, ConvKind::Depthwise) => vec![vec![k, k, i, 1], vec![k, k, i]],
-            (WeightOrder::Hwio, ConvKind::Pointwise | ConvKind::Dense) => vec![vec![1, 1, i, o], vec![i, o]],
-            (WeightOrder::Oihw, ConvKind::Standard) => vec![vec![o, i, k, k]],
-            (WeightOrder::Oihw, ConvKind::Depthwise) => vec![vec![i, 1, k, k]],
-            (WeightOrder::Oihw, ConvKind::Pointwise | ConvKind::Dense) => vec![vec![o, i, 1, 1], vec![o, i]],
+            (WeightOrder::Hwio, ConvKind::Standard) => [Sides::of([k, k, i, o]); 2],
+            (WeightOrder::Hwio, ConvKind::Depthwise) => [Sides::of([k, k, i, 1]), Sides::of([k, k, i])],
+            (WeightOrder::Hwio, ConvKind::Pointwise | ConvKind::Dense) => [Sides::of([1, 1, i, o]), Sides::of([i, o])],
+            (WeightOrder::Oihw, ConvKind::Standard) => [Sides::of([o, i, k, k]); 2],
+            (WeightOrder::Oihw, ConvKind::Depthwise) => [Sides::of([i, 1, k, k]); 2],
+            (WeightOrder::Oihw, ConvKind::Pointwise | ConvKind::Dense) => [Sides::of([o, i, 1, 1]), Sides::of([o, i])],
         }
     }
 
@@ -46,6 +48,29 @@ impl WeightOrder {
             (WeightOrder::Oihw, false) => Filter::oihw(values, [o, i, k, k]),
             (WeightOrder::Oihw, true) => Filter::depthwise_c1hw(values, [i, k, k], 1),
         }
+    }
+}
+
+/// Up to four sides of a tensor that a layer asks for.
+#[derive(Clone, Copy, Debug)]
+struct Sides {
+    sides: [usize; 4],
+    rank: usize,
+}
+
+impl Sides {
+    fn of<const RANK: usize>(of: [usize; RANK]) -> Sides {
+        let mut sides = [0; 4];
+        sides[..RANK].copy_from_slice(&of);
+        Sides { sides, rank: RANK }
+    }
+}
+
+impl Deref for Sides {
+    type Target = [usize];
+
+    fn deref(&self) -> &[usize] {
+        &self.sides[..self.rank]
     }
 }
 
@@ -62,6 +87,20 @@ enum Values<'a> {
 struct Tensor<'a> {
     shape: Vec<usize>,
     values: Values<'a>,
+}
+
+impl Tensor<'_> {
+    /// Its values, or an error that `why` makes of the type that they are of.
+    fn floats(&self, why: impl FnOnce(&str) -> String) -> Result<Cow<'_, [f32]>> {
+        match &self.values {
+            Values::Floats(values) => Ok(Cow::Borrowed(values)),
+            Values::Bytes(bytes) => {
+                let floats = bytes.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value));
+                collect("weights", floats).map(Cow::Owned)
+            }
+            Values::Foreign(dtype) => Err(Error::Weights(why(&type_name(*dtype)))),
+        }
+    }
 }
 
 /// Tensors by name: what a network is made with.
@@ -81,19 +120,26 @@ struct Tensor<'a> {
 #[derive(Clone, Debug)]
 pub struct Weights<'a> {
     order: WeightOrder,
-    tensors: BTreeMap<String, Tensor<'a>>,
+    /// In the order of names.
+    tensors: Vec<(String, Tensor<'a>)>,
+}
+
+/// How a name compares with that of a part of a layer, or with a whole name where there is no part.
+fn compare(name: &str, layer: &str, part: Option<&str>) -> Ordering {
+    let (dot, part) = part.map_or(("", ""), |part| (".", part));
+    name.bytes().cmp(layer.bytes().chain(dot.bytes()).chain(part.bytes()))
 }
 
 impl<'a> Weights<'a> {
     /// No tensors yet.
     pub fn new(order: WeightOrder) -> Self {
-        Weights { order, tensors: BTreeMap::new() }
+        Weights { order, tensors: Vec::new() }
     }
 
     /// Adds a tensor, in place of one of the same name.
     ///
     /// # Errors
-    /// [`Error::Weights`] where `values` are not as many as `shape` says.
+    /// [`Error::Weights`] where `values` are not as many as `shape` says, [`Error::Allocation`] where there is no memory.
     pub fn insert(
         &mut self,
         name: impl Into<String>,
@@ -107,7 +153,15 @@ impl<'a> Weights<'a> {
             let expected = expected.map_or("more than memory".into(), |len| format!("{len}"));
             return Err(Error::Weights(format!("{name}: {shape} holds {expected} values, got {}", values.len())));
         }
-        self.tensors.insert(name, Tensor { shape: shape.to_vec(), values: Values::Floats(values) });
+        let shape = collect("weights", shape.iter().copied())?;
+        let tensor = Tensor { shape, values: Values::Floats(values) };
+        match self.find(&name, None) {
+            Ok(at) => self.tensors[at].1 = tensor,
+            Err(at) => {
+                self.tensors.try_reserve(1).map_err(|_| Error::Allocation { what: "weights", bytes: 1 })?;
+                self.tensors.insert(at, (name, tensor));
+            }
+        }
         Ok(())
     }
 
@@ -116,6 +170,9 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// [`Error::Weights`] where the bytes are no such file. Whether a tensor has the shape that its layer asks for, and
     /// type F32, shows when a network is made.
+    ///
+    /// The header is read by the crates serde_json and safetensors, for which memory that runs out is an abort; they take no
+    /// more than some 200 bytes for each byte that the header has.
     pub fn from_safetensors(file: &'a [u8], order: WeightOrder) -> Result<Self> {
         let malformed = |why: String| Error::Weights(format!("not a safetensors file: {why}"));
         // The crate's own reader adds up offsets of the header unchecked; reading the header alone does not.
@@ -131,13 +188,17 @@ impl<'a> Weights<'a> {
         if metadata.data_len() != data.len() {
             return Err(malformed(format!("expected {} bytes of tensors, got {}", metadata.data_len(), data.len())));
         }
-        let tensors = metadata.tensors().into_iter().map(|(name, info)| {
+        let mut tensors = Vec::new();
+        for (name, info) in metadata.tensors() {
             let (start, end) = info.data_offsets;
             let bytes = data.get(start..end).ok_or_else(|| malformed(format!("{name}: lies outside of the file")))?;
             let values = if info.dtype == Dtype::F32 { Values::Bytes(bytes) } else { Values::Foreign(info.dtype) };
-            Ok((name, Tensor { shape: info.shape.clone(), values }))
-        });
-        Ok(Weights { order, tensors: tensors.collect::<Result<_>>()? })
+            let shape = collect("weights", info.shape.iter().copied())?;
+            push("weights", &mut tensors, (name, Tensor { shape, values }))?;
+        }
+        // no name comes twice, so this is an order
+        tensors.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(Weights { order, tensors })
     }
 
     /// Seeded random weights and biases for every layer, the same on every machine: for measuring and testing.
@@ -155,10 +216,10 @@ impl<'a> Weights<'a> {
             let bound = (gain / fan_in as f64).sqrt() as f32;
             let len = layer.outputs.saturating_mul(fan_in);
             for (part, shape, len, bound) in [
-                ("weight", order.shapes(layer).swap_remove(0), len, bound),
-                ("bias", vec![layer.outputs], layer.outputs, 0.1),
+                ("weight", order.shapes(layer)[0], len, bound),
+                ("bias", Sides::of([layer.outputs]), layer.outputs, 0.1),
             ] {
-                let name = format!("{}.{part}", layer.name);
+                let name = text(format_args!("{}.{part}", layer.name))?;
                 let values = Random::new(seed, &name).values(len, bound)?;
                 weights.insert(name, &shape, values)?;
             }
@@ -178,40 +239,39 @@ impl<'a> Weights<'a> {
 
     /// The values of a tensor, or an error where it is not there or not of type F32.
     pub fn values(&self, name: &str) -> Result<Cow<'_, [f32]>> {
-        match self.tensors.get(name).map(|tensor| &tensor.values) {
-            Some(Values::Floats(values)) => Ok(Cow::Borrowed(values)),
-            Some(Values::Bytes(bytes)) => {
-                let floats = bytes.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value));
-                Ok(Cow::Owned(floats.collect()))
-            }
-            Some(Values::Foreign(dtype)) => {
-                Err(Error::Weights(format!("{name}: expected f32, got {}", type_name(*dtype))))
-            }
-            None => Err(Error::Weights(format!("{name}: expected f32, got no such tensor"))),
-        }
+        let no_such = || Error::Weights(format!("{name}: expected f32, got no such tensor"));
+        let at = self.find(name, None).map_err(|_| no_such())?;
+        self.tensors[at].1.floats(|got| format!("{name}: expected f32, got {got}"))
+    }
+
+    /// Where a tensor is, or where it would be; `name` is that of a layer where there is a `part`.
+    fn find(&self, name: &str, part: Option<&str>) -> Result<usize, usize> {
+        self.tensors.binary_search_by(|(other, _)| compare(other, name, part))
     }
 
     fn contains(&self, layer: &Convolution, part: &str) -> bool {
-        self.tensors.contains_key(&format!("{}.{part}", layer.name))
+        self.find(&layer.name, Some(part)).is_ok()
     }
 
     /// A tensor that must have one of these shapes.
-    fn shaped(&self, layer: &Convolution, part: &str, shapes: &[Vec<usize>]) -> Result<Cow<'_, [f32]>> {
-        let name = format!("{}.{part}", layer.name);
-        let got = match self.tensors.get(&name) {
-            None => "no such tensor".into(),
-            Some(Tensor { shape, values: Values::Foreign(dtype) }) => {
-                format!("{} {}", shape_text(shape), type_name(*dtype))
-            }
-            Some(Tensor { shape, .. }) if shapes.contains(shape) => return self.values(&name),
-            Some(Tensor { shape, .. }) => format!("{} f32", shape_text(shape)),
+    fn shaped(&self, layer: &Convolution, part: &str, shapes: &[Sides]) -> Result<Cow<'_, [f32]>> {
+        let wrong = |got: String| {
+            Error::Weights(format!("{}.{part}: expected {} f32, got {got}", layer.name, shape_text(&shapes[0])))
         };
-        Err(Error::Weights(format!("{name}: expected {} f32, got {got}", shape_text(&shapes[0]))))
+        let at = self.find(&layer.name, Some(part)).map_err(|_| wrong("no such tensor".into()))?;
+        let tensor = &self.tensors[at].1;
+        if let Values::Foreign(dtype) = tensor.values {
+            return Err(wrong(format!("{} {}", shape_text(&tensor.shape), type_name(dtype))));
+        }
+        if !shapes.iter().any(|shape| **shape == *tensor.shape) {
+            return Err(wrong(format!("{} f32", shape_text(&tensor.shape))));
+        }
+        tensor.floats(|_| String::new())
     }
 
     /// Everything that belongs to a layer.
     pub(super) fn layer<'w>(&'w self, layer: &'w Convolution) -> Result<LayerWeights<'w>> {
-        let vector = |part| self.shaped(layer, part, &[vec![layer.outputs]]);
+        let vector = |part| self.shaped(layer, part, &[Sides::of([layer.outputs])]);
         let optional = |part| self.contains(layer, part).then(|| vector(part)).transpose();
         let weight = self.shaped(layer, "weight", &self.order.shapes(layer))?;
         let bias = optional("bias")?;
@@ -306,12 +366,7 @@ impl Random {
 
     /// Values spread evenly from `-bound` to `bound`.
     fn values(&mut self, len: usize, bound: f32) -> Result<Vec<f32>> {
-        let mut values = Vec::new();
-        values
-            .try_reserve_exact(len)
-            .map_err(|_| Error::Allocation { what: "weights", bytes: len.saturating_mul(size_of::<f32>()) })?;
         // 24 bits: every one of them has a float of its own
-        values.extend((0..len).map(|_| ((self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0) * bound));
-        Ok(values)
+        collect("weights", (0..len).map(|_| ((self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0) * bound))
     }
 }

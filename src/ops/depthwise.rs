@@ -1,5 +1,6 @@
 //! Depthwise convolution: a filter of its own for each channel.
 
+use crate::memory::Arc;
 use crate::ops::{operator, pack};
 use crate::program::Node;
 use crate::{ConvDesc, Result};
@@ -39,7 +40,12 @@ impl DepthwiseConv2d {
     pub fn new(desc: ConvDesc<'_>) -> Result<DepthwiseConv2d> {
         let depthwise = pack::depthwise(&desc, "depthwise")?;
         Ok(DepthwiseConv2d {
-            node: Node::Chain { head: None, depthwise: Some(depthwise.into()), tail: None, shortcut: false },
+            node: Node::Chain {
+                head: None,
+                depthwise: Some(Arc::try_new("operator", depthwise)?),
+                tail: None,
+                shortcut: false,
+            },
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The inverted residual: MobileNetV2's block.
 
+use crate::memory::Arc;
 use crate::ops::{operator, pack};
 use crate::program::Node;
 use crate::{ConvDesc, Error, Result};
@@ -82,7 +83,7 @@ impl InvertedResidual {
         Ok(InvertedResidual {
             node: Node::Chain {
                 head: expand,
-                depthwise: Some(depthwise.into()),
+                depthwise: Some(Arc::try_new("operator", depthwise)?),
                 tail: Some(project),
                 shortcut: desc.shortcut,
             },

@@ -1,10 +1,8 @@
 //! From a description to packed weights.
 
-use std::sync::Arc;
-
 use sepconv_kernels::pack;
 
-use crate::memory::{Aligned, zeros};
+use crate::memory::{Aligned, Arc, collect, zeros};
 use crate::program::{Conv, Depthwise};
 use crate::{ConvDesc, Error, Result};
 
@@ -27,7 +25,8 @@ pub(super) fn repeated(desc: &ConvDesc<'_>, what: &'static str, repeat: usize) -
         let (tap, i) = (k / inputs, k % inputs);
         desc.folded(scale, tap / kw, tap % kw, i, o / repeat)
     })?;
-    Ok(Arc::new(Conv { window: desc.window(), inputs, outputs, clamp: desc.activation.bounds(), weights }))
+    let conv = Conv { window: desc.window(), inputs, outputs, clamp: desc.activation.bounds(), weights };
+    Arc::try_new("operator", conv)
 }
 
 /// The same for a 1×1 convolution of stride 1.
@@ -72,11 +71,7 @@ fn packed(
 ) -> Result<Aligned> {
     let overflow = Error::Allocation { what: "packed weights", bytes: usize::MAX };
     let mut weights = zeros("packed weights", pack::pointwise_len(k, outputs).ok_or(overflow)?)?;
-    let mut folds = Vec::new();
-    folds
-        .try_reserve_exact(outputs)
-        .map_err(|_| Error::Allocation { what: "folded batch norm", bytes: outputs * size_of::<(f64, f64)>() })?;
-    folds.extend((0..outputs).map(|o| desc.fold(o / repeat)));
+    let folds = collect("folded batch norm", (0..outputs).map(|o| desc.fold(o / repeat)))?;
     pack::pack(k, outputs, &mut weights, |o, row| {
         let (scale, bias) = folds[o];
         if row == 0 { bias as f32 } else { weight(o, scale, row - 1) }

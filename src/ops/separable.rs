@@ -1,5 +1,6 @@
 //! Depthwise-separable convolution: MobileNetV1's block.
 
+use crate::memory::Arc;
 use crate::ops::{operator, pack};
 use crate::program::Node;
 use crate::{ConvDesc, Error, Result};
@@ -24,7 +25,12 @@ impl SeparableConv2d {
             return Err(Error::Channels { what: "pointwise", expected, got });
         }
         Ok(SeparableConv2d {
-            node: Node::Chain { head: None, depthwise: Some(depthwise.into()), tail: Some(pointwise), shortcut: false },
+            node: Node::Chain {
+                head: None,
+                depthwise: Some(Arc::try_new("operator", depthwise)?),
+                tail: Some(pointwise),
+                shortcut: false,
+            },
         })
     }
 }

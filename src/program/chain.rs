@@ -23,14 +23,13 @@
 //! the ring. A row of vertical padding is a pointer to one row of zeros.
 
 use core::ops::Range;
-use std::sync::Arc;
 
 use sepconv_kernels::pack::{RowLayout, block_row};
 use sepconv_kernels::{BLOCK, DepthwiseArgs, KernelKind, PointwiseArgs};
 
 use super::conv::{ConvRows, Target};
 use super::{Bound, Conv, Depthwise, Layout, Run, pixel_offsets, rows_within, share, zero_columns};
-use crate::memory::{Carver, product};
+use crate::memory::{Arc, Carver, product, text};
 use crate::shape::Extent;
 use crate::{Result, Schedule, Shape};
 
@@ -95,6 +94,8 @@ const GROUP_VALUES: usize = 48 << 10;
 const LARGE_GROUP_VALUES: usize = 56 << 10;
 /// Weights that stay in L2 from group to group.
 const RESIDENT_WEIGHTS: usize = 96 << 10;
+/// Values of a ring of all channels: 32 MiB, beyond any L2 and most L3, where nothing is won by keeping rows.
+const LONG_ROWS_VALUES: usize = 8 << 20;
 /// Values of a slab's ring and depthwise rows: 160 KiB, by the same reason.
 const SLAB_VALUES: usize = 40 << 10;
 /// Values of input that one call of the kernel goes over to fill the ring.
@@ -142,10 +143,15 @@ impl ChainStep {
                     rows_within(budget, window.stride[0].saturating_mul(row).saturating_add(out_row), piece_rows);
                 // the 3×3 kernels take two rows at a time
                 let group = if group > 1 { group } else { 2.min(piece_rows) };
-                (piece_rows.div_ceil(piece_rows.div_ceil(group)), blocks)
+                let group = piece_rows.div_ceil(piece_rows.div_ceil(group));
+                // rows too long for all channels at once: some channels at a time, which computes or copies rows again
+                let block = product(&[padded_width, rows_read(group), BLOCK])?;
+                let slab = (LONG_ROWS_VALUES / block).clamp(1, blocks);
+                (group, blocks.div_ceil(blocks.div_ceil(slab)))
             }
             Schedule::ChannelSlabs => {
-                let plane = product(&[padded_width, rows_read(piece_rows)])?.saturating_add(width * piece_rows) * BLOCK;
+                let plane = product(&[padded_width, rows_read(piece_rows)])?.saturating_add(width * piece_rows);
+                let plane = product(&[plane, BLOCK])?;
                 let slab = (SLAB_VALUES / plane.max(1)).clamp(1, blocks);
                 (piece_rows, blocks.div_ceil(blocks.div_ceil(slab)))
             }
@@ -198,7 +204,7 @@ impl ChainStep {
     }
 
     /// How it goes over its plane, in words.
-    pub(super) fn explain_schedule(&self) -> String {
+    pub(super) fn explain_schedule(&self) -> Result<String> {
         let blocks = self.middle.c.div_ceil(BLOCK);
         let head = match &self.head {
             Head::InPlace => "rows read in place",
@@ -206,9 +212,9 @@ impl ChainStep {
             Head::Conv(_) => "rows computed into the ring",
         };
         if self.slab < blocks {
-            format!("channel slabs of {} over {} rows; {head}", self.slab * BLOCK, self.group)
+            text(format_args!("channel slabs of {} over {} rows; {head}", self.slab * BLOCK, self.group))
         } else {
-            format!("row ring, {} output rows at a time; {head}", self.group)
+            text(format_args!("row ring, {} output rows at a time; {head}", self.group))
         }
     }
 

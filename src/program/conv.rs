@@ -8,13 +8,12 @@
 //! ```
 
 use core::ops::Range;
-use std::sync::Arc;
 
 use sepconv_kernels::pack::dense_row;
 use sepconv_kernels::{BLOCK, PointwiseArgs};
 
 use super::{Bound, Conv, Run, pixel_offsets, rows_within, share, zero_columns};
-use crate::memory::{Carver, product};
+use crate::memory::{Arc, Carver, product};
 use crate::shape::Extent;
 use crate::{Result, Shape};
 

@@ -1,12 +1,10 @@
 //! From nodes to steps: what is fused, how tensors lie, and where they live.
 
-use std::sync::Arc;
-
 use sepconv_kernels::{BLOCK, KernelKind};
 
 use super::chain::ChainParts;
 use super::{ChainStep, Conv, ConvStep, Depthwise, Layout, Node, Place, PoolStep, Step, Tensor};
-use crate::memory::Carver;
+use crate::memory::{Arc, Carver, collect, push, text};
 use crate::plan::{Bound, StageReport};
 use crate::{Error, Fusion, Result, Schedule, Shape};
 
@@ -17,6 +15,16 @@ const WORTH_SHARING: u64 = 100_000;
 /// Planes of at most this many output pixels go by slabs of channels where the plan may choose: every weight is then read
 /// once, and the whole plane of a slab fits the cache.
 const SLAB_PIXELS: usize = 14 * 14;
+
+/// The most bytes of scratch that a worker may need for a stage that reads and writes `bytes` bytes, weights counted. Channel
+/// blocks take up to 16 times a tensor of one channel; what is far beyond that comes of windows that reach over next to nothing
+/// but padding, and of rows longer than any cache or memory was made for.
+fn scratch_limit(bytes: u64) -> usize {
+    let limit = (64u64 << 20).saturating_add(bytes.saturating_mul(64)).min(1 << 30);
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+const DECLINED: &str = "fusion was declined";
 
 /// The steps of a plan, and the memory that they need.
 #[derive(Debug)]
@@ -49,8 +57,22 @@ enum Parts {
 
 /// Turns nodes into a program for `workers` threads.
 pub(crate) fn lower(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize) -> Result<Program> {
+    match lower_as(nodes, input, fusion, workers) {
+        Err(Error::Scratch { .. }) if fusion == Fusion::Auto => {
+            let mut program = lower_as(nodes, input, Fusion::Never, workers)?;
+            for report in program.reports.iter_mut().filter(|report| report.why == DECLINED) {
+                report.why = text(format_args!("fused, its scratch would be out of proportion"))?;
+            }
+            Ok(program)
+        }
+        other => other,
+    }
+}
+
+fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize) -> Result<Program> {
     input.len()?;
-    let mut shapes = vec![input];
+    let mut shapes = Vec::new();
+    push("plan", &mut shapes, input)?;
     let mut stages = Vec::new();
     for node in nodes {
         split(node, fusion, &mut shapes, &mut stages)?;
@@ -62,15 +84,15 @@ pub(crate) fn lower(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize
     }
     let layouts = layouts(&shapes, &stages)?;
     let (places, arena) = places(&layouts, &shapes, &stages)?;
-    let tensors: Vec<Tensor> =
-        (0..shapes.len()).map(|t| Tensor { shape: shapes[t], place: places[t], layout: layouts[t] }).collect();
+    let tensor = |t| Tensor { shape: shapes[t], place: places[t], layout: layouts[t] };
+    let tensors = collect("plan", (0..shapes.len()).map(tensor))?;
 
     let mut program = Program { steps: Vec::new(), tensors, arena, worker: 0, macs: 0, reports: Vec::new() };
     for stage in stages {
         let mut scratch = Carver::default();
         let (from, to) = (program.tensors[stage.input], program.tensors[stage.output]);
         let source = (stage.input, from.shape);
-        let mut report = StageReport::new(&stage, &from, &to, stage.residual.map(|r| &program.tensors[r]));
+        let mut report = StageReport::new(&stage, &from, &to, stage.residual.map(|r| &program.tensors[r]))?;
         let work = match stage.parts {
             Parts::Pool => (from.shape.pixels() * from.shape.c) as u64,
             _ => report.macs,
@@ -87,16 +109,20 @@ pub(crate) fn lower(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize
                 let step =
                     ChainStep::new(chain, source, stage.output, stage.residual, schedule, workers, &mut scratch)?;
                 report.kernels.insert(usize::from(report.kernels.len() > 1), step.kind());
-                report.schedule = Some(step.explain_schedule());
-                Step::Chain(Box::new(step))
+                report.schedule = Some(step.explain_schedule()?);
+                Step::Chain(Arc::try_new("plan", step)?)
             }
         };
         report.scratch_bytes = scratch.len() * size_of::<f32>();
+        let limit = scratch_limit(report.bytes);
+        if report.scratch_bytes > limit {
+            return Err(Error::Scratch { stage: report.name, bytes: report.scratch_bytes, limit });
+        }
         report.pieces = step.pieces();
         program.macs = program.macs.saturating_add(report.macs);
         program.worker = program.worker.max(scratch.len());
-        program.steps.push(step);
-        program.reports.push(report);
+        push("plan", &mut program.steps, step)?;
+        push("plan", &mut program.reports, report)?;
     }
     Ok(program)
 }
@@ -146,48 +172,37 @@ fn split(node: &Node, fusion: Fusion, shapes: &mut Vec<Shape>, stages: &mut Vec<
     let shape = shapes[input];
     let [after_head, after_depthwise, after_tail] = shapes_of(node, shape)?;
     let Node::Chain { head, depthwise, tail, shortcut } = node else {
-        shapes.push(after_tail);
-        stages.push(Stage {
-            parts: Parts::Pool,
-            input,
-            output: input + 1,
-            residual: None,
-            fused: false,
-            why: "one stage".into(),
-            name: "average pool",
-        });
-        return Ok(());
+        push("plan", shapes, after_tail)?;
+        let (why, name) = (text(format_args!("one stage"))?, "average pool");
+        let stage = Stage { parts: Parts::Pool, input, output: input + 1, residual: None, fused: false, why, name };
+        return push("plan", stages, stage);
     };
     let residual = (*shortcut && after_tail == shape).then_some(input);
     let Some(depthwise) = depthwise else {
         let conv = head.clone().ok_or_else(|| Error::Network("a layer without stages".into()))?;
-        shapes.push(after_tail);
+        push("plan", shapes, after_tail)?;
         let name = if conv.is_pointwise() { "pointwise" } else { "convolution" };
-        stages.push(Stage {
-            parts: Parts::Conv(conv),
-            input,
-            output: input + 1,
-            residual,
-            fused: false,
-            why: "one stage".into(),
-            name,
-        });
-        return Ok(());
+        let (parts, why) = (Parts::Conv(conv), text(format_args!("one stage"))?);
+        let stage = Stage { parts, input, output: input + 1, residual, fused: false, why, name };
+        return push("plan", stages, stage);
     };
     let alone = head.is_none() && tail.is_none();
     let pixels = after_depthwise.h * after_depthwise.w;
     let chosen = if head.is_some() && pixels <= SLAB_PIXELS { Schedule::ChannelSlabs } else { Schedule::RowRing };
     let (fused, schedule, why) = match fusion {
-        _ if alone => (false, chosen, String::from("one stage")),
-        Fusion::Require(schedule) => (true, schedule, "asked for".into()),
-        Fusion::Never => (false, chosen, "fusion was declined".into()),
-        Fusion::Auto if chosen == Schedule::ChannelSlabs => {
-            (true, chosen, format!("{pixels} output pixels: a slab of the whole plane fits the cache"))
+        _ if alone => (false, chosen, text(format_args!("one stage"))?),
+        Fusion::Require(schedule) => (true, schedule, text(format_args!("asked for"))?),
+        Fusion::Never => (false, chosen, text(format_args!("{DECLINED}"))?),
+        Fusion::Auto => {
+            let fits = match chosen {
+                Schedule::ChannelSlabs => "a slab of the whole plane fits the cache",
+                Schedule::RowRing => "a ring of rows fits the cache",
+            };
+            (true, chosen, text(format_args!("{pixels} output pixels: {fits}"))?)
         }
-        Fusion::Auto => (true, chosen, format!("{pixels} output pixels: a ring of rows fits the cache")),
     };
     if fused || alone {
-        shapes.push(after_tail);
+        push("plan", shapes, after_tail)?;
         let chain = ChainParts { head: head.clone(), depthwise: depthwise.clone(), tail: tail.clone() };
         let name = match (head, tail) {
             (None, None) => "depthwise",
@@ -196,31 +211,32 @@ fn split(node: &Node, fusion: Fusion, shapes: &mut Vec<Shape>, stages: &mut Vec<
             (Some(_), Some(_)) => "expand → depthwise → project",
         };
         let parts = Parts::Chain { chain, schedule };
-        stages.push(Stage { parts, input, output: input + 1, residual, fused, why, name });
-        return Ok(());
+        return push("plan", stages, Stage { parts, input, output: input + 1, residual, fused, why, name });
     }
     let mut from = input;
     let mut add = |parts, shape, residual, name| {
-        shapes.push(shape);
+        push("plan", shapes, shape)?;
         let output = shapes.len() - 1;
-        stages.push(Stage { parts, input: from, output, residual, fused: false, why: why.clone(), name });
+        let why = text(format_args!("{why}"))?;
+        let stage = Stage { parts, input: from, output, residual, fused: false, why, name };
         from = output;
+        push("plan", stages, stage)
     };
     if let Some(conv) = head {
-        add(Parts::Conv(conv.clone()), after_head, None, "expand");
+        add(Parts::Conv(conv.clone()), after_head, None, "expand")?;
     }
     let chain = ChainParts { head: None, depthwise: Arc::clone(depthwise), tail: None };
     let last = tail.is_none();
-    add(Parts::Chain { chain, schedule: Schedule::RowRing }, after_depthwise, residual.filter(|_| last), "depthwise");
+    add(Parts::Chain { chain, schedule: Schedule::RowRing }, after_depthwise, residual.filter(|_| last), "depthwise")?;
     if let Some(conv) = tail {
-        add(Parts::Conv(conv.clone()), after_tail, residual, "project");
+        add(Parts::Conv(conv.clone()), after_tail, residual, "project")?;
     }
     Ok(())
 }
 
 /// A layout for each tensor, as the step that reads it likes best.
 fn layouts(shapes: &[Shape], stages: &[Stage]) -> Result<Vec<Layout>> {
-    let mut layouts: Vec<Layout> = shapes.iter().map(|&s| Layout::nhwc(s, s.c)).collect();
+    let mut layouts = collect("plan", shapes.iter().map(|&s| Layout::nhwc(s, s.c)))?;
     for stage in stages.iter().skip(1) {
         let shape = shapes[stage.input];
         let columns = match &stage.parts {
@@ -244,10 +260,10 @@ fn layouts(shapes: &[Shape], stages: &[Stage]) -> Result<Vec<Layout>> {
 /// A place for each tensor: the caller's, or the lowest of the arena that no tensor alive at the same time takes.
 fn places(layouts: &[Layout], shapes: &[Shape], stages: &[Stage]) -> Result<(Vec<Place>, usize)> {
     let last = shapes.len() - 1;
-    let mut places = vec![Place::Input; shapes.len()];
+    let mut places = collect("plan", shapes.iter().map(|_| Place::Input))?;
     places[last] = Place::Output;
     // the last stage that reads each tensor
-    let mut dies = vec![0; shapes.len()];
+    let mut dies = collect("plan", shapes.iter().map(|_| 0))?;
     for (s, stage) in stages.iter().enumerate() {
         dies[stage.input] = s;
         if let Some(r) = stage.residual {
@@ -274,7 +290,7 @@ fn places(layouts: &[Layout], shapes: &[Shape], stages: &[Stage]) -> Result<(Vec
             at = end;
         }
         places[t] = Place::Arena(at);
-        alive.push((at, at + len, t));
+        push("plan", &mut alive, (at, at + len, t))?;
         arena = arena.max(at + len);
     }
     Ok((places, arena))
@@ -282,7 +298,7 @@ fn places(layouts: &[Layout], shapes: &[Shape], stages: &[Stage]) -> Result<(Vec
 
 impl StageReport {
     /// What is known of a stage before its step is made.
-    fn new(stage: &Stage, from: &Tensor, to: &Tensor, residual: Option<&Tensor>) -> StageReport {
+    fn new(stage: &Stage, from: &Tensor, to: &Tensor, residual: Option<&Tensor>) -> Result<StageReport> {
         let floats = |t: &Tensor| (t.shape.pixels() * t.shape.c) as u64;
         let mut report = StageReport {
             name: stage.name,
@@ -290,7 +306,7 @@ impl StageReport {
             output: to.shape,
             kernels: Vec::new(),
             fused: stage.fused,
-            why: stage.why.clone(),
+            why: text(format_args!("{}", stage.why))?,
             schedule: None,
             macs: 0,
             bytes: 0,
@@ -298,6 +314,8 @@ impl StageReport {
             pieces: 1,
             bound: Bound::Compute,
         };
+        // a head, a depthwise stage and a tail
+        report.kernels.try_reserve_exact(3).map_err(|_| Error::Allocation { what: "plan", bytes: 3 })?;
         let mut weights = 0;
         let mut conv = |conv: &Conv, pixels: usize, macs: &mut u64| {
             let of_pixel = (conv.k() as u64).saturating_mul(conv.outputs as u64);
@@ -326,7 +344,7 @@ impl StageReport {
         }
         report.bytes = (floats(from) + floats(to) + residual.map_or(0, floats) + weights).saturating_mul(4);
         report.bound = Bound::predict(report.macs, report.bytes);
-        report
+        Ok(report)
     }
 }
 

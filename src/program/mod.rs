@@ -18,13 +18,11 @@ mod conv;
 mod lower;
 mod pool;
 
-use std::sync::Arc;
-
 use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::{BLOCK, Kernels};
 
 use crate::Shape;
-use crate::memory::Aligned;
+use crate::memory::{Aligned, Arc};
 use crate::shape::Window;
 
 pub(crate) use chain::ChainStep;
@@ -182,7 +180,7 @@ impl Run<'_> {
 #[derive(Debug)]
 pub(crate) enum Step {
     Conv(ConvStep),
-    Chain(Box<ChainStep>),
+    Chain(Arc<ChainStep>),
     Pool(PoolStep),
 }
 

@@ -1,7 +1,10 @@
-//! What the tests of kernels share: numbers, memory with canaries, and equality of bits.
+//! What the tests of kernels share: numbers, memory beside guard pages, and equality of bits.
 #![allow(dead_code, unreachable_pub, reason = "each test crate takes what it needs, and none exports anything")]
 
+pub mod guard;
 pub mod isa;
+
+pub use guard::{Guarded, Placement};
 
 /// SplitMix64: numbers that a failure can be repeated from.
 pub struct Rng(pub u64);
@@ -63,51 +66,6 @@ pub const SPECIAL: [f32; 9] =
 
 /// What memory holds that nobody may write, and what nobody may take into a sum.
 pub const CANARY: f32 = f32::from_bits(0x7fc0_cafe);
-
-/// Memory of an exact length between two zones of canaries.
-pub struct Guarded {
-    memory: Vec<f32>,
-    len: usize,
-}
-
-/// Odd, so that the memory is aligned to one float and no more.
-const ZONE: usize = 67;
-
-impl Guarded {
-    pub fn new(len: usize) -> Guarded {
-        Guarded { memory: vec![CANARY; len + 2 * ZONE], len }
-    }
-
-    pub fn from(values: &[f32]) -> Guarded {
-        let mut guarded = Guarded::new(values.len());
-        guarded.slice_mut().copy_from_slice(values);
-        guarded
-    }
-
-    pub fn slice(&self) -> &[f32] {
-        &self.memory[ZONE..ZONE + self.len]
-    }
-
-    pub fn slice_mut(&mut self) -> &mut [f32] {
-        &mut self.memory[ZONE..ZONE + self.len]
-    }
-
-    /// A pointer that may reach the whole memory, so that a stray write is found by its canary.
-    pub fn as_ptr(&self) -> *const f32 {
-        self.memory.as_ptr().wrapping_add(ZONE)
-    }
-
-    pub fn as_mut_ptr(&mut self) -> *mut f32 {
-        self.memory.as_mut_ptr().wrapping_add(ZONE)
-    }
-
-    pub fn assert_zones_untouched(&self, what: &str) {
-        let zones = self.memory[..ZONE].iter().chain(&self.memory[ZONE + self.len..]);
-        for v in zones {
-            assert_eq!(v.to_bits(), CANARY.to_bits(), "{what}: written outside");
-        }
-    }
-}
 
 /// Equal bits; one NaN is as good as another, since sign and payload differ between instruction sets.
 pub fn same_bits(a: f32, b: f32) -> bool {

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Builds the fuzz targets and runs each for a minute, or for as many seconds as the first argument says.
+#
+#     .ci/fuzz.sh 9600        a night
+#
+# What is found is in fuzz/artifacts/<target>/; fuzz/corpus/ grows from run to run, and is not committed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seconds=${1:-60}
+
+if ! rustup toolchain list | grep -q '^nightly'; then
+    rustup toolchain install nightly --profile minimal
+fi
+if ! cargo fuzz --version >/dev/null 2>&1; then
+    cargo install --locked cargo-fuzz
+fi
+
+cargo fmt --manifest-path fuzz/Cargo.toml --check
+cargo +nightly fuzz build
+cargo run -q --manifest-path fuzz/Cargo.toml --example seeds
+for target in describe run_differential network_weights; do
+    printf '\n== fuzzing %s for %s s\n' "$target" "$seconds"
+    cargo +nightly fuzz run "$target" -- -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=512
+done

@@ -1,0 +1,113 @@
+//! Makes the seeds of every fuzz target, in `fuzz/corpus/`:
+//!
+//! ```sh
+//! cargo run --manifest-path fuzz/Cargo.toml --example seeds
+//! ```
+//!
+//! For descriptions and for small cases it throws dice, and keeps each string of bytes that comes to an end no string before
+//! it came to. For files of weights it writes whole files of both models, and then spoils them. The dice are seeded: every
+//! run makes the same files.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, TensorView};
+use sepconv::models::Weights;
+use sepconv_fuzz::{describe, network_weights, run_differential};
+
+/// SplitMix64.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.roll() as u8).collect()
+    }
+}
+
+fn write(target: &str, seeds: &[Vec<u8>]) -> std::io::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    std::fs::create_dir_all(&folder)?;
+    for (i, seed) in seeds.iter().enumerate() {
+        std::fs::write(folder.join(format!("seed{i:04}")), seed)?;
+    }
+    println!("{target}: {} seeds", seeds.len());
+    Ok(())
+}
+
+/// Of `tries` strings of bytes, those that come to a new end.
+fn distinct(tries: u64, len: impl Fn(u64) -> usize, check: impl Fn(&[u8]) -> String) -> Vec<Vec<u8>> {
+    let mut dice = Dice(1);
+    let mut ends = BTreeSet::new();
+    let mut seeds = Vec::new();
+    for i in 0..tries {
+        let mut bytes = dice.bytes(len(i));
+        bytes[0] = i as u8;
+        if ends.insert(check(&bytes)) {
+            seeds.push(bytes);
+        }
+    }
+    seeds
+}
+
+/// Whole files of both models in both orders, with biases and with batch norms, then the same with a byte or a part missing.
+fn files() -> Vec<Vec<u8>> {
+    let mut dice = Dice(2);
+    let mut seeds: Vec<Vec<u8>> = Vec::new();
+    for architecture in network_weights::architectures() {
+        let seeded = Weights::seeded(&architecture, 1).expect("memory for a small network");
+        for (order, norms) in [(0u8, false), (0, true), (1, false), (1, true)] {
+            let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+            for (name, shape) in seeded.tensors() {
+                let values = seeded.values(name).expect("its own tensor");
+                let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+                // [h, w, i, o] becomes [o, i, h, w], where for this purpose any values will do
+                let shape = match (order, shape) {
+                    (1, &[h, w, c, 1]) if name.contains("depthwise") => vec![c, 1, h, w],
+                    (1, &[h, w, i, o]) => vec![o, i, h, w],
+                    _ => shape.to_vec(),
+                };
+                match name.strip_suffix(".bias") {
+                    Some(layer) if norms => {
+                        let ones: Vec<u8> = values.iter().flat_map(|_| 1f32.to_le_bytes()).collect();
+                        for part in ["gamma", "beta", "mean", "variance"] {
+                            tensors.push((format!("{layer}.{part}"), shape.clone(), ones.clone()));
+                        }
+                    }
+                    _ => tensors.push((name.into(), shape, bytes)),
+                }
+            }
+            let views = tensors.iter().map(|(name, shape, bytes)| {
+                (name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("a shape of its bytes"))
+            });
+            let file = safetensors::serialize(views, None).expect("tensors");
+            seeds.push([vec![order], file].concat());
+        }
+    }
+    for file in seeds.clone() {
+        let cut = file.len() - 1 - dice.roll() as usize % 64;
+        seeds.push(file[..cut].to_vec());
+        for _ in 0..4 {
+            let mut spoiled = file.clone();
+            let at = 1 + dice.roll() as usize % 4000.min(file.len() - 1);
+            spoiled[at] = dice.roll() as u8;
+            seeds.push(spoiled);
+        }
+    }
+    for file in &seeds {
+        network_weights::check(file);
+    }
+    seeds
+}
+
+fn main() -> std::io::Result<()> {
+    write("describe", &distinct(60_000, |i| 24 + i as usize % 7 * 40, describe::check))?;
+    write("run_differential", &distinct(300, |i| 64 << (i % 6), run_differential::check))?;
+    write("network_weights", &files())
+}

@@ -1,0 +1,243 @@
+//! Memory that runs out is an error, at every single allocation on the way from a description to a result: no abort, nothing
+//! leaked. An allocator of this test's own fails at the n-th allocation, for each n, once or from then on.
+//!
+//! Out of its reach: rayon's and gemm's own allocations, the parser of a safetensors header, text of errors about wrong
+//! arguments, and [`Plan::explain`], which copies its reports.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout as MemoryLayout, System};
+use std::cell::Cell;
+
+use common::{LEVELS, Rng, SCHEDULES, Values};
+use sepconv::models::{Config, MobileNetV1, MobileNetV2, WeightOrder, Weights};
+use sepconv::{
+    Activation, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion, GlobalAveragePool,
+    InvertedResidual, InvertedResidualDesc, Network, Plan, PlanOptions, PointwiseConv2d, Result, SeparableConv2d,
+    Shape, View, ViewMut,
+};
+
+/// What the allocator does on this thread.
+#[derive(Clone, Copy, Default)]
+struct Watch {
+    on: bool,
+    /// Allocations till the one that fails.
+    left: usize,
+    /// Whether all fail after it.
+    for_good: bool,
+    failed: usize,
+    /// Bytes allocated and not freed again.
+    live: isize,
+}
+
+thread_local! {
+    static WATCH: Cell<Watch> = const { Cell::new(Watch { on: false, left: 0, for_good: false, failed: 0, live: 0 }) };
+}
+
+/// Counts an allocation, and says whether it is to fail.
+fn fails(bytes: isize) -> bool {
+    // a thread that is going away is not watched any more
+    WATCH
+        .try_with(|watch| {
+            let mut w = watch.get();
+            if !w.on {
+                return false;
+            }
+            let fails = if w.failed > 0 { w.for_good } else { w.left == 0 };
+            w.left = w.left.saturating_sub(1);
+            if fails {
+                w.failed += 1
+            } else {
+                w.live += bytes
+            }
+            watch.set(w);
+            fails
+        })
+        .unwrap_or(false)
+}
+
+fn frees(bytes: usize) {
+    let _ = WATCH.try_with(|watch| {
+        let mut w = watch.get();
+        if w.on {
+            w.live -= bytes as isize;
+            watch.set(w);
+        }
+    });
+}
+
+struct Failing;
+
+// SAFETY: everything that does not fail is done by the system's allocator; what watches it allocates nothing.
+unsafe impl GlobalAlloc for Failing {
+    unsafe fn alloc(&self, layout: MemoryLayout) -> *mut u8 {
+        if fails(layout.size() as isize) {
+            return core::ptr::null_mut();
+        }
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: MemoryLayout) -> *mut u8 {
+        if fails(layout.size() as isize) {
+            return core::ptr::null_mut();
+        }
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: MemoryLayout, size: usize) -> *mut u8 {
+        if fails(size as isize - layout.size() as isize) {
+            return core::ptr::null_mut();
+        }
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(ptr, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: MemoryLayout) {
+        frees(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Failing = Failing;
+
+/// Runs `body` with an allocation that fails: its result, and what the allocator saw.
+fn watched<T>(left: usize, for_good: bool, body: impl FnOnce() -> T) -> (T, Watch) {
+    WATCH.set(Watch { on: true, left, for_good, ..Watch::default() });
+    let result = body();
+    let watch = WATCH.get();
+    WATCH.set(Watch::default());
+    (result, watch)
+}
+
+/// Fails `body` at every allocation that it makes. It must drop all that it made.
+fn assert_every_allocation_may_fail(what: &str, at_least: usize, body: impl Fn() -> Result<()>) {
+    // what is set up once in a process, the features of the CPU among it, is not the body's
+    body().unwrap_or_else(|error| panic!("{what}: {error}"));
+    for for_good in [false, true] {
+        for n in 0.. {
+            let (result, watch) = watched(n, for_good, &body);
+            let at = format!("{what}, allocation {n}{}", if for_good { " and all after it" } else { "" });
+            assert_eq!(watch.live, 0, "{at}: leaked, or freed what was not its own");
+            if watch.failed == 0 {
+                assert_eq!(result, Ok(()), "{at}");
+                assert!(n >= at_least, "{what}: only {n} allocations; did it do anything?");
+                break;
+            }
+            match result {
+                Err(error @ Error::Allocation { .. }) => {
+                    assert!(error.to_string().contains("could not allocate"), "{at}")
+                }
+                other => panic!("{at}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_allocator_fails_where_it_is_told_to_and_sees_leaks() {
+    let reserve = || Vec::<u8>::new().try_reserve(10).is_ok();
+    assert_eq!(watched(1, false, || [reserve(), reserve(), reserve()]).0, [true, false, true]);
+    assert_eq!(watched(1, true, || [reserve(), reserve(), reserve()]).0, [true, false, false]);
+    let (leaked, watch) = watched(9, false, || Vec::<u8>::with_capacity(100));
+    assert_eq!((watch.live, watch.failed), (100, 0));
+    drop(leaked);
+}
+
+/// Scratch for a plan, and a run; the output must be there.
+fn run(plan: &Plan, input: &[f32], output: &mut [f32]) -> Result<()> {
+    let to = ViewMut::new(output, plan.output_shape())?;
+    plan.run(View::new(input, plan.input_shape())?, to, &mut plan.scratch()?)
+}
+
+const PLANE: Shape = Shape::new(2, 9, 7, 20);
+
+#[test]
+fn operators_and_blocks() {
+    let rng = &mut Rng(1);
+    let c = PLANE.c;
+    let mut weights = |len: usize| rng.values(len, Values::Plain);
+    let (input, mut output) = (weights(PLANE.len().unwrap()), vec![0.0; 1 << 15]);
+    let output = Cell::new(&mut output[..]);
+    let [dense, taps, five, many, wide, back] = [c * 33, 9 * c, 25 * c, 18 * c, c * 40, 40 * c].map(&mut weights);
+    let [middle, variance] = [weights(9 * 40), vec![1.0; 33]];
+    let standard = weights(9 * c * 33);
+    let norm = BatchNorm { gamma: Some(&variance), beta: None, mean: &variance, variance: &variance, epsilon: 1e-3 };
+    let conv = ConvDesc::new(Filter::hwio(&standard, [3, 3, c, 33])).batch_norm(norm).stride(2);
+    let dilated = conv.dilation(2);
+    let depthwise = ConvDesc::new(Filter::depthwise_hwc(&taps, [3, 3, c])).activation(Activation::Relu6);
+    let general = ConvDesc::new(Filter::depthwise_c1hw(&five, [c, 5, 5], 1));
+    let multiplied = ConvDesc::new(Filter::depthwise_hwcm(&many, [3, 3, c, 2]));
+    let pointwise = ConvDesc::new(Filter::io(&dense, [c, 33])).bias(&variance);
+    let expand = ConvDesc::new(Filter::io(&wide, [c, 40]));
+    let between = ConvDesc::new(Filter::depthwise_hwc(&middle, [3, 3, 40]));
+    let project = ConvDesc::new(Filter::io(&back, [40, c]));
+
+    let check = |what: &str, at_least: usize, plan: &dyn Fn() -> Result<Plan>| {
+        assert_every_allocation_may_fail(what, at_least, || {
+            let plan = plan()?;
+            let out = output.take();
+            let result = run(&plan, &input, &mut out[..plan.output_shape().len()?]);
+            output.set(out);
+            result
+        });
+    };
+    let levels: Vec<PlanOptions> = LEVELS.iter().map(|level| level.options()).collect();
+    for options in &levels {
+        check("conv2d", 10, &|| Conv2d::new(conv)?.plan(PLANE, options));
+        check("dilated conv2d", 10, &|| Conv2d::new(dilated)?.plan(PLANE, options));
+        check("depthwise", 10, &|| DepthwiseConv2d::new(depthwise)?.plan(PLANE, options));
+        check("depthwise 5×5", 10, &|| DepthwiseConv2d::new(general)?.plan(PLANE, options));
+        check("depthwise, multiplier 2", 10, &|| DepthwiseConv2d::new(multiplied)?.plan(PLANE, options));
+        check("pointwise", 10, &|| PointwiseConv2d::new(pointwise)?.plan(PLANE, options));
+        check("dense", 10, &|| Dense::new(pointwise)?.plan(PLANE, options));
+        check("average pool", 8, &|| GlobalAveragePool::new(c)?.plan(PLANE, options));
+    }
+    for fusion in SCHEDULES {
+        let options = &PlanOptions::new().fusion(fusion);
+        check("separable", 12, &|| SeparableConv2d::new(depthwise, pointwise)?.plan(PLANE, options));
+        let block = InvertedResidualDesc::new(between, project).expand(expand);
+        check("inverted residual", 15, &|| InvertedResidual::new(block)?.plan(PLANE, options));
+    }
+    // several layers keep more than one tensor between them
+    check("network", 30, &|| {
+        let block = InvertedResidual::new(InvertedResidualDesc::new(between, project).expand(expand))?;
+        let mut layers = Vec::new();
+        layers.try_reserve_exact(4).map_err(|_| Error::Allocation { what: "layers", bytes: 0 })?;
+        layers.extend([block.clone().into(), block.into(), DepthwiseConv2d::new(depthwise)?.into()]);
+        layers.push(GlobalAveragePool::new(c)?.into());
+        Network::new(layers)?.plan(PLANE, &PlanOptions::new().fusion(Fusion::Auto))
+    });
+}
+
+#[test]
+fn models() {
+    let config = Config::new().alpha(0.05).classes(5);
+    let image = Shape::new(1, 33, 32, 3);
+    let input = Rng(2).values(image.len().unwrap(), Values::Plain);
+    for (what, at_least, v1) in [("MobileNetV1", 300, true), ("MobileNetV2", 500, false)] {
+        let architecture = || if v1 { MobileNetV1::architecture(&config) } else { MobileNetV2::architecture(&config) };
+        assert_every_allocation_may_fail(what, at_least, || {
+            let architecture = architecture()?;
+            let network = architecture.network(&Weights::seeded(&architecture, 1)?)?;
+            run(&network.plan(image, &PlanOptions::new())?, &input, &mut [0.0; 5])
+        });
+        // tensors of a file become floats one at a time
+        let seeded = Weights::seeded(&architecture().unwrap(), 1).unwrap();
+        let tensors = seeded.tensors().map(|(name, shape)| {
+            let bytes: Vec<u8> = seeded.values(name).unwrap().iter().flat_map(|v| v.to_le_bytes()).collect();
+            (name, shape.to_vec(), bytes)
+        });
+        let tensors: Vec<_> = tensors.collect();
+        let views = tensors.iter().map(|(name, shape, bytes)| {
+            (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
+        });
+        let file = safetensors::serialize(views, None).unwrap();
+        let weights = Weights::from_safetensors(&file, WeightOrder::Hwio).unwrap();
+        let architecture = architecture().unwrap();
+        assert_every_allocation_may_fail(what, at_least / 3, || architecture.network(&weights).map(drop));
+    }
+}
