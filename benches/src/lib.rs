@@ -1,4 +1,10 @@
 //! What the programs that measure sepconv share.
 
+pub mod bandwidth;
+pub mod machine;
 pub mod peak;
+pub mod roofline;
+pub mod rounds;
+pub mod shapes;
+pub mod subject;
 pub mod timing;
