@@ -331,8 +331,11 @@ impl Op {
         }
     }
 
-    /// Multiply-adds, of an input that the operator takes.
+    /// Multiply-adds, of an input that the operator takes; of an average its additions.
     pub(super) fn macs(&self, input: Shape) -> u64 {
+        if *self == Op::AveragePool {
+            return (input.n * input.h * input.w * input.c) as u64;
+        }
         let (mut shape, mut macs) = (input, 0);
         for conv in self.convs() {
             let (Some((_, h)), Some((_, w))) = (conv.lay(0, shape.h), conv.lay(1, shape.w)) else { return 0 };
@@ -457,7 +460,7 @@ impl Case {
         self.ops.iter().try_fold(self.input, |shape, op| op.output(shape))
     }
 
-    /// Multiply-adds of all its operators.
+    /// Multiply-adds of all its operators, and additions of its averages.
     pub fn macs(&self) -> u64 {
         let (mut shape, mut macs) = (self.input, 0);
         for op in &self.ops {

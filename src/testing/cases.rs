@@ -527,6 +527,7 @@ fn fit(mut case: Case, budget: u64, keep: Keep) -> Case {
     let least = [0, 1].map(|axis| (1..).find(|&size| fits(&case.ops, axis, size)).unwrap_or(1));
     case.input.h = case.input.h.max(least[0]);
     case.input.w = case.input.w.max(least[1]);
+    let mut turn = 0;
     for step in 0.. {
         if case.macs() <= budget {
             break;
@@ -542,9 +543,11 @@ fn fit(mut case: Case, budget: u64, keep: Keep) -> Case {
         for plane in [plane, !plane] {
             let input = &mut case.input;
             if plane {
-                match step % 3 {
+                turn += 1;
+                match turn % 4 {
+                    // the batch last, which is small as it is
                     0 if input.n > 1 => input.n -= 1,
-                    1 if input.w > least[1] => input.w = cut(input.w, least[1]),
+                    1 | 3 if input.w > least[1] => input.w = cut(input.w, least[1]),
                     _ if input.h > least[0] => input.h = cut(input.h, least[0]),
                     _ if input.w > least[1] => input.w = cut(input.w, least[1]),
                     _ => input.n = (input.n - 1).max(1),
