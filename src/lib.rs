@@ -14,6 +14,8 @@ mod tensor;
 
 #[cfg(feature = "models")]
 pub mod models;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use describe::{Activation, BatchNorm, ConvDesc, Filter};
 pub use error::{Error, Result};

@@ -5,36 +5,32 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{ChainCase, LayerCase, SCHEDULES, Values, alone, assert_required_levels, check, for_each_case, threads};
+use common::{
+    ChainCase, SCHEDULES, assert_required_levels, chain, check, for_each_case, input, layers, reference, threads,
+};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use sepconv::{Activation, Arithmetic, Fusion, Layer, Network, Padding, Plan, PlanOptions, Result, Schedule};
+use sepconv::testing::{Cases, Op, Values};
+use sepconv::{Activation, Fusion, Layer, Network, Padding, Plan, PlanOptions, Result, Schedule};
 
 fn every_case_equals_the_reference<P: Fn(&PlanOptions) -> Result<Plan>>(
-    cases: u32,
-    strategy: impl Strategy<Value = ChainCase>,
+    count: u32,
+    cases: Cases,
     fusions: &[Fusion],
     planner: impl Fn(Vec<Layer>, &ChainCase) -> P,
 ) {
-    for_each_case(cases, &strategy, |case| {
-        let built = case.build();
-        let input = case.input();
-        let reference = |arithmetic: Arithmetic| {
-            let mut x = built[0].reference(&input, arithmetic);
-            for layer in &built[1..] {
-                x = layer.reference(&x, arithmetic);
-            }
-            x
-        };
-        let plan = planner(built.iter().map(common::Built::layer).collect(), &case);
-        check(plan, fusions, &input, reference, case.macs(), case.runs)
+    for_each_case(count, &chain(cases), |case| {
+        let problem = case.problem();
+        let plan = planner(layers(&problem), &case);
+        let expected = |arithmetic| reference(&problem, arithmetic);
+        check(plan, fusions, &input(&problem), expected, case.case.macs(), case.runs)
     });
     assert_required_levels();
 }
 
 fn block(layers: Vec<Layer>, case: &ChainCase) -> impl Fn(&PlanOptions) -> Result<Plan> + use<> {
-    let input = case.input;
+    let input = case.case.input;
     let [layer] = <[Layer; 1]>::try_from(layers).unwrap();
     move |options| match &layer {
         Layer::SeparableConv2d(op) => op.plan(input, options),
@@ -44,28 +40,29 @@ fn block(layers: Vec<Layer>, case: &ChainCase) -> impl Fn(&PlanOptions) -> Resul
 }
 
 fn network(layers: Vec<Layer>, case: &ChainCase) -> impl Fn(&PlanOptions) -> Result<Plan> + use<> {
-    let input = case.input;
+    let input = case.case.input;
     let network = Network::new(layers).unwrap();
     move |options| network.plan(input, options)
 }
 
 #[test]
 fn separable_by_every_schedule() {
-    every_case_equals_the_reference(2500, alone(common::separable()), &SCHEDULES, block);
+    every_case_equals_the_reference(2500, Cases::separable(), &SCHEDULES, block);
 }
 
 #[test]
 fn inverted_residual_by_every_schedule() {
-    every_case_equals_the_reference(4000, alone(common::inverted()), &SCHEDULES, block);
+    every_case_equals_the_reference(4000, Cases::inverted_residual(), &SCHEDULES, block);
 }
 
 #[test]
 fn networks() {
-    every_case_equals_the_reference(2000, common::network(), &[Fusion::Auto, Fusion::Never], network);
+    every_case_equals_the_reference(2000, Cases::chain(), &[Fusion::Auto, Fusion::Never], network);
 }
 
 /// What a case is of, by name: each must come up in a fraction of the cases that a run takes.
 fn features(case: &ChainCase) -> Vec<String> {
+    let (runs, case) = (case.runs, &case.case);
     let mut features = vec![format!("batch {}", case.input.n), format!("values {:?}", case.values)];
     let edge = |name: &str, size: usize, edges: &[usize]| {
         edges
@@ -75,44 +72,45 @@ fn features(case: &ChainCase) -> Vec<String> {
     };
     features.extend(edge("rows", case.input.h, &[1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24]));
     features.extend(edge("columns", case.input.w, &[1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24]));
-    for (tensor, frame) in [("input", case.runs.input), ("output", case.runs.output)] {
+    for (tensor, frame) in [("input", runs.input), ("output", runs.output)] {
         features.push(format!("{tensor} pixels {}", if frame.gap > 0 { "apart" } else { "dense" }));
     }
-    features.push(format!("threads {}", case.runs.threads));
-    for layer in &case.layers {
-        if let LayerCase::Inverted { expand, shortcut, .. } = layer {
-            let of = expand.map_or("none", |e| if e.window.kernel == [1, 1] { "pointwise" } else { "of a window" });
+    features.push(format!("threads {}", runs.threads));
+    for op in &case.ops {
+        if let Op::InvertedResidual { expand, shortcut, .. } = op {
+            let of = expand.map_or("none", |e| if e.kernel == [1, 1] { "pointwise" } else { "of a window" });
             features.push(format!("expand {of}"));
-            let taken = *shortcut && layer.output(case.input) == case.input;
+            let taken = *shortcut && op.output(case.input).unwrap() == case.input;
             features.push(format!("shortcut {}", if taken { "taken" } else { "not taken" }));
         }
-        for conv in layer.convs() {
-            let window = conv.window;
-            features.extend(edge("channels", conv.channels_out(), &[1, 4, 7, 8, 9, 15, 16, 17, 32, 33, 64, 100]));
-            features.push(format!("bias {}, norm {}", conv.bias, conv.norm.is_some()));
+        let mut channels = case.input.c;
+        for conv in op.convs() {
+            channels = conv.channels_out(channels);
+            features.extend(edge("channels", channels, &[1, 4, 7, 8, 9, 15, 16, 17, 32, 33, 64, 100]));
+            features.push(format!("bias {}, norm {}", conv.bias, conv.batch_norm.is_some()));
             features.push(match conv.activation {
                 Activation::Clamp { .. } => "clamp".into(),
                 activation => format!("{activation:?}"),
             });
             features.push(format!("weights {:?}", conv.values));
-            if !conv.is_depthwise() {
+            if !conv.depthwise {
                 continue;
             }
             features.push(format!("multiplier {}", conv.outputs));
             for axis in 0..2 {
-                features.push(format!("kernel {}", window.kernel[axis]));
-                features.push(format!("stride {}", window.stride[axis]));
-                features.push(format!("dilation {}", window.dilation[axis]));
+                features.push(format!("kernel {}", conv.kernel[axis]));
+                features.push(format!("stride {}", conv.strides[axis]));
+                features.push(format!("dilation {}", conv.dilations[axis]));
             }
-            if window.stride[0] != window.stride[1] {
+            if conv.strides[0] != conv.strides[1] {
                 features.push("strides that differ".into());
             }
-            features.push(match window.padding {
+            features.push(match conv.padding {
                 Padding::Same => "SAME".into(),
                 Padding::Valid => "VALID".into(),
                 Padding::Explicit { top, left, .. }
-                    if top > (window.kernel[0] - 1) * window.dilation[0]
-                        || left > (window.kernel[1] - 1) * window.dilation[1] =>
+                    if top > (conv.kernel[0] - 1) * conv.dilations[0]
+                        || left > (conv.kernel[1] - 1) * conv.dilations[1] =>
                 {
                     "padding beyond the kernel".into()
                 }
@@ -128,22 +126,22 @@ fn features(case: &ChainCase) -> Vec<String> {
 fn generators_reach_every_edge() {
     // always the same cases, however many the tests above run
     let mut runner = TestRunner::deterministic();
-    let strategy = prop_oneof![alone(common::separable()), alone(common::inverted())];
+    let strategy = prop_oneof![chain(Cases::separable()), chain(Cases::inverted_residual())];
     let mut seen = BTreeMap::<String, usize>::new();
     for _ in 0..2000 {
         let case = strategy.new_tree(&mut runner).unwrap().current();
-        assert!(case.macs() <= 6_000_000 && case.input.n <= 3, "{case:?}");
+        assert!(case.case.macs() <= 6_000_000 && case.case.input.n <= 3, "{case:?}");
         for feature in features(&case) {
             *seen.entry(feature).or_default() += 1;
         }
         // what the plan makes of it
-        let plan = block(case.build().iter().map(common::Built::layer).collect(), &case);
+        let plan = block(layers(&case.problem()), &case);
         for schedule in [Schedule::RowRing, Schedule::ChannelSlabs] {
             let options = PlanOptions::new().threads(threads(3)).fusion(Fusion::Require(schedule));
             let plan = plan(&options).unwrap();
             for stage in &plan.explain().stages {
                 assert!(stage.fused, "{schedule:?} was required");
-                if stage.pieces > case.input.n {
+                if stage.pieces > case.case.input.n {
                     *seen.entry(format!("{schedule:?}: rows of an image shared out")).or_default() += 1;
                 }
                 if schedule == Schedule::ChannelSlabs && stage.schedule.as_ref().is_some_and(|s| s.contains("slabs")) {
@@ -164,8 +162,8 @@ fn generators_reach_every_edge() {
         edges("stride", &[1, 2, 3]),
         edges("dilation", &[1, 2, 3]),
         edges("threads", &[2, 3, 4]),
-        [Values::Plain, Values::Tiny, Values::Special].map(|v| format!("values {v:?}")).to_vec(),
-        [Values::Plain, Values::Tiny, Values::Special].map(|v| format!("weights {v:?}")).to_vec(),
+        Values::ALL.iter().map(|v| format!("values {v:?}")).collect(),
+        Values::ALL.iter().map(|v| format!("weights {v:?}")).collect(),
         named(&["rows large", "columns large", "channels large", "SAME", "VALID", "even padding", "uneven padding"]),
         named(&["padding beyond the kernel", "strides that differ", "Linear", "Relu", "Relu6", "clamp"]),
         named(&["bias true, norm true", "bias true, norm false", "bias false, norm true", "bias false, norm false"]),

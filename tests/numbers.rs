@@ -2,11 +2,8 @@
 
 mod common;
 
-use common::{
-    CANARY, ChainCase, Dense, LEVELS, Level, Rng, SCHEDULES, Values, alone, assert_required_levels, for_each_case,
-    same_bits, threads,
-};
-use proptest::prelude::*;
+use common::{CANARY, LEVELS, Level, Rng, SCHEDULES, Values, assert_required_levels, layers, same_bits, threads};
+use sepconv::testing::{Cases, Check, Problem};
 use sepconv::{
     Activation, Arithmetic, BatchNorm, Conv2d, ConvDesc, Dense as DenseLayer, DepthwiseConv2d, Filter, Fusion,
     GlobalAveragePool, InvertedResidual, InvertedResidualDesc, Isa, Layer, Network, Padding, Plan, PlanOptions,
@@ -380,49 +377,27 @@ fn a_run_from_within_a_job_of_its_own_pool_comes_to_an_end() {
     }
 }
 
-/// `T` to f64, and its absolute values.
-fn wide(dense: &Dense) -> [Dense<f64>; 2] {
-    let of = |f: fn(f64) -> f64| Dense { shape: dense.shape, data: dense.data.iter().map(|&v| f(v.into())).collect() };
-    [of(|v| v), of(f64::abs)]
-}
-
 #[test]
-fn every_convolution_is_within_its_bound_of_f64() {
-    let plain = |case: &ChainCase| {
-        case.values == Values::Plain
-            && case.layers[0]
-                .convs()
-                .iter()
-                .all(|c| c.values == Values::Plain && c.norm.is_none_or(|n| n.epsilon > 0.0))
-    };
-    let strategy = prop_oneof![
-        alone(common::conv2d()).boxed(),
-        alone(common::depthwise()).boxed(),
-        alone(common::pointwise()).boxed(),
-    ]
-    .prop_filter("numbers of one magnitude", plain);
-    for_each_case(500, &strategy, |case| {
-        let conv = case.layers[0].convs()[0].build();
-        let input = case.input();
-        let [exact, sizes] = wide(&input);
-        let truth = conv.reference(&exact, None, Arithmetic::Fused);
-        // Σ|x × w| + |bias|: the same loops over absolute values
-        let size = conv.absolute().reference(&sizes, None, Arithmetic::Fused);
-        let [kh, kw] = conv.case.window.kernel;
-        let k = kh * kw * if conv.case.is_depthwise() { 1 } else { conv.case.inputs };
-        let layer = case.layers[0].build().layer();
+fn every_operator_is_within_its_bound_of_f64() {
+    let kinds = [
+        Cases::conv2d(),
+        Cases::depthwise(),
+        Cases::pointwise(),
+        Cases::separable(),
+        Cases::inverted_residual(),
+        Cases::average_pool(),
+        Cases::dense(),
+    ];
+    for cases in kinds {
         for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
-            let plan = Network::new(vec![layer.clone()]).unwrap().plan(case.input, &level.options()).unwrap();
-            let got = run(&plan, &input.data);
-            // each step rounds once or twice, each rounding by half an ε of what has come together till then
-            let bound = (k + 1) as f64 * f64::from(f32::EPSILON);
-            for ((&got, truth), size) in got.iter().zip(&truth.data).zip(&size.data) {
-                let error = (f64::from(got) - truth).abs();
-                prop_assert!(error <= bound * size, "{level:?}: {got} is {error:e} from {truth}, k {k}");
-            }
+            Check::bounded().run(cases.clone().pixel_strides(), |problem: &Problem, output: &mut [f32]| {
+                let plan = Network::new(layers(problem))?.plan(problem.input_shape(), &level.options())?;
+                let from = View::with_pixel_stride(problem.input(), plan.input_shape(), problem.input_pixel_stride())?;
+                let to = ViewMut::with_pixel_stride(output, plan.output_shape(), problem.output_pixel_stride())?;
+                plan.run(from, to, &mut plan.scratch()?)
+            });
         }
-        Ok(())
-    });
+    }
     assert_required_levels();
 }
 

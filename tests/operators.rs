@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{ChainCase, alone, assert_required_levels, check, for_each_case};
-use proptest::prelude::*;
+use common::{assert_required_levels, chain, check, for_each_case, input, layers, reference};
+use sepconv::testing::Cases;
 use sepconv::{Fusion, Layer, Plan, PlanOptions, Result, Shape};
 
 fn plan(layer: &Layer, input: Shape, options: &PlanOptions) -> Result<Plan> {
@@ -17,16 +17,16 @@ fn plan(layer: &Layer, input: Shape, options: &PlanOptions) -> Result<Plan> {
     }
 }
 
-fn every_case_equals_the_reference(cases: u32, strategy: impl Strategy<Value = ChainCase>) {
-    for_each_case(cases, &strategy, |case| {
-        let built = case.layers[0].build();
-        let (layer, input) = (built.layer(), case.input());
+fn every_case_equals_the_reference(count: u32, cases: Cases) {
+    for_each_case(count, &chain(cases), |case| {
+        let problem = case.problem();
+        let layer = &layers(&problem)[0];
         check(
-            |options| plan(&layer, case.input, options),
+            |options| plan(layer, problem.input_shape(), options),
             &[Fusion::Auto],
-            &input,
-            |arithmetic| built.reference(&input, arithmetic),
-            case.macs(),
+            &input(&problem),
+            |arithmetic| reference(&problem, arithmetic),
+            case.case.macs(),
             case.runs,
         )
     });
@@ -35,25 +35,25 @@ fn every_case_equals_the_reference(cases: u32, strategy: impl Strategy<Value = C
 
 #[test]
 fn conv2d() {
-    every_case_equals_the_reference(3000, alone(common::conv2d()));
+    every_case_equals_the_reference(3000, Cases::conv2d());
 }
 
 #[test]
 fn depthwise() {
-    every_case_equals_the_reference(5000, alone(common::depthwise()));
+    every_case_equals_the_reference(5000, Cases::depthwise());
 }
 
 #[test]
 fn pointwise() {
-    every_case_equals_the_reference(3000, alone(common::pointwise()));
+    every_case_equals_the_reference(3000, Cases::pointwise());
 }
 
 #[test]
 fn average_pool() {
-    every_case_equals_the_reference(1000, alone(common::pool()));
+    every_case_equals_the_reference(1000, Cases::average_pool());
 }
 
 #[test]
 fn dense() {
-    every_case_equals_the_reference(1500, common::dense_alone());
+    every_case_equals_the_reference(1500, Cases::dense());
 }

@@ -1,0 +1,155 @@
+//! A problem of the kit as a model of ONNX, which tract and ONNX Runtime both read.
+
+use sepconv::testing::{Activation, FilterOrder, Problem, Shape, Stage, StageKind};
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType, tensor_shape_proto, type_proto,
+};
+
+/// The model: input `x0`, output `y`, both NCHW. Each stage is `Conv`, then `BatchNormalization`, `Add` and `Clip` or `Relu`
+/// where it has them: nothing is folded, so that an engine may.
+pub fn model(problem: &Problem) -> ModelProto {
+    let mut graph = Graph::default();
+    // the tensor that each stage reads
+    let mut tensors = vec![String::from("x0")];
+    for (at, stage) in problem.stages().iter().enumerate() {
+        let shortcut = stage.shortcut_from().map(|from| tensors[from].clone());
+        let result = graph.stage(at, stage, &tensors[at], shortcut.as_deref());
+        tensors.push(result);
+    }
+    graph.node("Identity", &[&tensors[tensors.len() - 1]], "y", vec![]);
+    ModelProto {
+        ir_version: 8,
+        opset_import: vec![OperatorSetIdProto { version: 15, ..Default::default() }],
+        graph: Some(GraphProto {
+            name: "case".into(),
+            node: graph.nodes,
+            initializer: graph.constants,
+            input: vec![value("x0", problem.input_shape())],
+            output: vec![value("y", problem.output_shape())],
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+#[derive(Default)]
+struct Graph {
+    nodes: Vec<NodeProto>,
+    constants: Vec<TensorProto>,
+}
+
+impl Graph {
+    fn stage(&mut self, at: usize, stage: &Stage, input: &str, shortcut: Option<&str>) -> String {
+        let name = |part: &str| format!("{part}{at}");
+        let outputs = stage.output_shape().c;
+        let mut last = name("sum");
+        if stage.kind() == StageKind::AveragePool {
+            self.node("GlobalAveragePool", &[input], &last, vec![]);
+            return last;
+        }
+        let [kh, kw] = stage.kernel();
+        let dims = [outputs, stage.input_shape().c / stage.groups(), kh, kw];
+        let filter = self.constant(name("filter"), &dims, stage.filter(FilterOrder::Oihw));
+        let bias = stage.bias().map(|bias| self.constant(name("bias"), &[outputs], bias.to_vec()));
+        let pads = stage.pads();
+        let attributes = vec![
+            ints("kernel_shape", &[kh, kw]),
+            ints("strides", &stage.strides()),
+            ints("dilations", &stage.dilations()),
+            ints("pads", &[pads.top, pads.left, pads.bottom, pads.right]),
+            int("group", stage.groups()),
+        ];
+        let inputs: Vec<&str> = [input, &filter].into_iter().chain(bias.as_deref()).collect();
+        self.node("Conv", &inputs, &last, attributes);
+        if let Some(norm) = stage.batch_norm() {
+            let or = |values: Option<&[f32]>, default: f32| values.map_or(vec![default; outputs], <[f32]>::to_vec);
+            let parts = [
+                ("gamma", or(norm.gamma, 1.0)),
+                ("beta", or(norm.beta, 0.0)),
+                ("mean", norm.mean.to_vec()),
+                ("variance", norm.variance.to_vec()),
+            ]
+            .map(|(part, values)| self.constant(name(part), &[outputs], values));
+            let [gamma, beta, mean, variance] = &parts;
+            let output = name("normed");
+            self.node(
+                "BatchNormalization",
+                &[&last, gamma, beta, mean, variance],
+                &output,
+                vec![float("epsilon", norm.epsilon as f32)],
+            );
+            last = output;
+        }
+        if let Some(shortcut) = shortcut {
+            let output = name("added");
+            self.node("Add", &[&last, shortcut], &output, vec![]);
+            last = output;
+        }
+        let output = name("active");
+        match stage.activation() {
+            Activation::Linear => return last,
+            Activation::Relu => self.node("Relu", &[&last], &output, vec![]),
+            activation => {
+                let bounds = activation.bounds();
+                // a bound that is left out has an empty name
+                let bounds = [("min", bounds[0]), ("max", bounds[1])].map(|(part, bound)| {
+                    if bound.is_finite() { self.constant(name(part), &[], vec![bound]) } else { String::new() }
+                });
+                self.node("Clip", &[&last, &bounds[0], &bounds[1]], &output, vec![]);
+            }
+        }
+        output
+    }
+
+    fn node(&mut self, op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) {
+        self.nodes.push(NodeProto {
+            name: output.into(),
+            op_type: op.into(),
+            input: inputs.iter().map(|&input| input.into()).collect(),
+            output: vec![output.into()],
+            attribute,
+            ..Default::default()
+        });
+    }
+
+    fn constant(&mut self, name: String, dims: &[usize], values: Vec<f32>) -> String {
+        self.constants.push(TensorProto {
+            name: name.clone(),
+            dims: dims.iter().map(|&dim| dim as i64).collect(),
+            data_type: DataType::Float as i32,
+            raw_data: values.into_iter().flat_map(f32::to_le_bytes).collect(),
+            ..Default::default()
+        });
+        name
+    }
+}
+
+fn ints(name: &str, values: &[usize]) -> AttributeProto {
+    AttributeProto {
+        name: name.into(),
+        r#type: AttributeType::Ints as i32,
+        ints: values.iter().map(|&v| v as i64).collect(),
+        ..Default::default()
+    }
+}
+
+fn int(name: &str, value: usize) -> AttributeProto {
+    AttributeProto { name: name.into(), r#type: AttributeType::Int as i32, i: value as i64, ..Default::default() }
+}
+
+fn float(name: &str, f: f32) -> AttributeProto {
+    AttributeProto { name: name.into(), r#type: AttributeType::Float as i32, f, ..Default::default() }
+}
+
+fn value(name: &str, Shape { n, h, w, c }: Shape) -> ValueInfoProto {
+    use tensor_shape_proto::{Dimension, dimension::Value};
+    let dim = |size: usize| Dimension { value: Some(Value::DimValue(size as i64)), ..Default::default() };
+    let shape = TensorShapeProto { dim: [n, c, h, w].map(dim).to_vec() };
+    let tensor = type_proto::Tensor { elem_type: DataType::Float as i32, shape: Some(shape) };
+    ValueInfoProto {
+        name: name.into(),
+        r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() }),
+        ..Default::default()
+    }
+}
