@@ -221,7 +221,7 @@ pub struct Explain {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StageReport {
-    /// What it is: `expand → depthwise → project`.
+    /// What it is: `pointwise → depthwise → pointwise`.
     pub name: &'static str,
     /// What it reads.
     pub input: Shape,

@@ -3,6 +3,7 @@
 use sepconv_kernels::{BLOCK, KernelKind};
 
 use super::chain::ChainParts;
+use super::group::regroup;
 use super::{ChainStep, Conv, ConvStep, Depthwise, Layout, Node, Place, PoolStep, Step, Tensor};
 use crate::memory::{Arc, Carver, collect, push, text};
 use crate::plan::{Bound, StageReport};
@@ -74,7 +75,11 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize) -> Res
     let mut shapes = Vec::new();
     push("plan", &mut shapes, input)?;
     let mut stages = Vec::new();
-    for node in nodes {
+    let regrouped = match fusion {
+        Fusion::Auto => Some(regroup(nodes, input)?),
+        _ => None,
+    };
+    for node in regrouped.as_deref().unwrap_or(nodes) {
         split(node, fusion, &mut shapes, &mut stages)?;
     }
     if let Fusion::Require(schedule) = fusion
@@ -207,8 +212,10 @@ fn split(node: &Node, fusion: Fusion, shapes: &mut Vec<Shape>, stages: &mut Vec<
         let name = match (head, tail) {
             (None, None) => "depthwise",
             (None, Some(_)) => "depthwise → pointwise",
-            (Some(_), None) => "expand → depthwise",
-            (Some(_), Some(_)) => "expand → depthwise → project",
+            (Some(head), None) if head.is_pointwise() => "pointwise → depthwise",
+            (Some(head), Some(_)) if head.is_pointwise() => "pointwise → depthwise → pointwise",
+            (Some(_), None) => "convolution → depthwise",
+            (Some(_), Some(_)) => "convolution → depthwise → pointwise",
         };
         let parts = Parts::Chain { chain, schedule };
         return push("plan", stages, Stage { parts, input, output: input + 1, residual, fused, why, name });
@@ -223,13 +230,14 @@ fn split(node: &Node, fusion: Fusion, shapes: &mut Vec<Shape>, stages: &mut Vec<
         push("plan", stages, stage)
     };
     if let Some(conv) = head {
-        add(Parts::Conv(conv.clone()), after_head, None, "expand")?;
+        let name = if conv.is_pointwise() { "pointwise" } else { "convolution" };
+        add(Parts::Conv(conv.clone()), after_head, None, name)?;
     }
     let chain = ChainParts { head: None, depthwise: Arc::clone(depthwise), tail: None };
     let last = tail.is_none();
     add(Parts::Chain { chain, schedule: Schedule::RowRing }, after_depthwise, residual.filter(|_| last), "depthwise")?;
     if let Some(conv) = tail {
-        add(Parts::Conv(conv.clone()), after_tail, residual, "project")?;
+        add(Parts::Conv(conv.clone()), after_tail, residual, "pointwise")?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@
 
 mod chain;
 mod conv;
+mod group;
 mod lower;
 mod pool;
 
