@@ -132,14 +132,33 @@ impl<'a> Filter<'a> {
 
     /// The weight of tap `(y, x)` from input `i` to output `o`; of a depthwise filter `i` is the channel and `o` the multiple.
     pub(crate) fn at(&self, y: usize, x: usize, i: usize, o: usize) -> f32 {
+        let (first, step) = self.outputs_of(y, x, i);
+        self.data[first + o * step]
+    }
+
+    /// Where the weights of tap `(y, x)` from input `i` lie: that of output 0, and the distance to the next.
+    fn outputs_of(&self, y: usize, x: usize, i: usize) -> (usize, usize) {
         let [h, w] = self.kernel;
         let (inputs, outputs) = (self.inputs, self.outputs);
-        self.data[match self.order {
-            Order::Hwio | Order::DepthwiseHwc => ((y * w + x) * inputs + i) * outputs + o,
-            Order::Oihw => ((o * inputs + i) * h + y) * w + x,
-            Order::Ohwi => ((o * h + y) * w + x) * inputs + i,
-            Order::DepthwiseC1hw => ((i * outputs + o) * h + y) * w + x,
-        }]
+        match self.order {
+            Order::Hwio | Order::DepthwiseHwc => (((y * w + x) * inputs + i) * outputs, 1),
+            Order::Oihw => ((i * h + y) * w + x, inputs * h * w),
+            Order::Ohwi => ((y * w + x) * inputs + i, h * w * inputs),
+            Order::DepthwiseC1hw => ((i * outputs * h + y) * w + x, h * w),
+        }
+    }
+
+    /// Writes the weights of tap `(y, x)` from input `i` to the outputs from `first` on.
+    pub(crate) fn row(&self, y: usize, x: usize, i: usize, first: usize, out: &mut [f32]) {
+        let (start, step) = self.outputs_of(y, x, i);
+        let data = &self.data[start + first * step..];
+        if step == 1 {
+            out.copy_from_slice(&data[..out.len()]);
+        } else {
+            for (out, &weight) in out.iter_mut().zip(data.iter().step_by(step)) {
+                *out = weight;
+            }
+        }
     }
 }
 
@@ -347,16 +366,5 @@ impl<'a> ConvDesc<'a> {
                 (scale, (bias - f64::from(bn.mean[o])) * scale + beta)
             }
         }
-    }
-
-    /// The same of a depthwise filter, for output channel `o`.
-    pub(crate) fn folded_depthwise(&self, scale: f64, y: usize, x: usize, o: usize, multiplier: usize) -> f32 {
-        self.folded(scale, y, x, o / multiplier, o % multiplier)
-    }
-
-    /// A weight with the batch norm folded in, rounded once.
-    pub(crate) fn folded(&self, scale: f64, y: usize, x: usize, i: usize, o: usize) -> f32 {
-        let weight = self.filter.at(y, x, i, o);
-        if self.batch_norm.is_none() { weight } else { (f64::from(weight) * scale) as f32 }
     }
 }

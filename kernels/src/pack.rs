@@ -34,14 +34,26 @@ pub const fn depthwise_len(taps: usize, channels: usize) -> Option<usize> {
 /// # Panics
 /// Where `out` is not of the length that [`pointwise_len`] gives.
 pub fn pack(k: usize, n: usize, out: &mut [f32], mut value: impl FnMut(usize, usize) -> f32) {
+    pack_rows(k, n, out, |first, row, lanes| {
+        for (lane, out) in lanes.iter_mut().enumerate() {
+            *out = value(first + lane, row);
+        }
+    });
+}
+
+/// The same, row by row: `fill(first, row, lanes)` writes what stands for the outputs from `first` on, at most 16.
+///
+/// # Panics
+/// As [`pack`].
+pub fn pack_rows(k: usize, n: usize, out: &mut [f32], mut fill: impl FnMut(usize, usize, &mut [f32])) {
     assert_eq!(Some(out.len()), pointwise_len(k, n), "length of packed weights");
     let panel_len = (k + 1) * BLOCK;
     for (p, panel) in out.chunks_exact_mut(panel_len).enumerate() {
-        for (row, lanes) in panel.chunks_exact_mut(BLOCK).enumerate() {
-            for (lane, out) in lanes.iter_mut().enumerate() {
-                let o = p * BLOCK + lane;
-                *out = if o < n { value(o, row) } else { 0.0 };
-            }
+        let first = p * BLOCK;
+        let lanes = BLOCK.min(n - first);
+        for (row, out) in panel.chunks_exact_mut(BLOCK).enumerate() {
+            fill(first, row, &mut out[..lanes]);
+            out[lanes..].fill(0.0);
         }
     }
 }
@@ -85,15 +97,31 @@ pub unsafe fn block_row(
                 }
                 continue;
             }
+            if multiplier == 2 && n == BLOCK {
+                let first = block * BLOCK / 2;
+                let x = x.add(first / BLOCK * layout.block + first % BLOCK);
+                for p in 0..width {
+                    let mut lanes = [0.0; BLOCK];
+                    for half in 0..BLOCK / 2 {
+                        let value = *x.add(p * layout.pixel + half);
+                        (lanes[2 * half], lanes[2 * half + 1]) = (value, value);
+                    }
+                    core::ptr::copy_nonoverlapping(lanes.as_ptr(), out.add(p * BLOCK), BLOCK);
+                }
+                continue;
+            }
+            let mut places = [0; BLOCK];
+            for (lane, place) in places[..n].iter_mut().enumerate() {
+                let c = (block * BLOCK + lane) / multiplier;
+                *place = c / BLOCK * layout.block + c % BLOCK;
+            }
             for p in 0..width {
-                let out = out.add(p * BLOCK);
+                let (x, out) = (x.add(p * layout.pixel), out.add(p * BLOCK));
+                let mut lanes = [0.0; BLOCK];
                 for lane in 0..n {
-                    let c = (block * BLOCK + lane) / multiplier;
-                    *out.add(lane) = *x.add(c / BLOCK * layout.block + p * layout.pixel + c % BLOCK);
+                    lanes[lane] = *x.add(places[lane]);
                 }
-                for lane in n..BLOCK {
-                    *out.add(lane) = 0.0;
-                }
+                core::ptr::copy_nonoverlapping(lanes.as_ptr(), out, BLOCK);
             }
         }
     }

@@ -21,9 +21,15 @@ pub(super) fn repeated(desc: &ConvDesc<'_>, what: &'static str, repeat: usize) -
     let ([kh, kw], inputs) = (filter.kernel(), filter.inputs());
     let outputs =
         filter.outputs().checked_mul(repeat).ok_or(Error::Allocation { what: "packed weights", bytes: usize::MAX })?;
-    let weights = packed(desc, kh * kw * inputs, outputs, repeat, |o, scale, k| {
+    let weights = packed(desc, kh * kw * inputs, outputs, repeat, |first, k, out| {
         let (tap, i) = (k / inputs, k % inputs);
-        desc.folded(scale, tap / kw, tap % kw, i, o / repeat)
+        if repeat == 1 {
+            filter.row(tap / kw, tap % kw, i, first, out);
+        } else {
+            for (lane, out) in out.iter_mut().enumerate() {
+                *out = filter.at(tap / kw, tap % kw, i, (first + lane) / repeat);
+            }
+        }
     })?;
     let conv = Conv { window: desc.window(), inputs, outputs, clamp: desc.activation.bounds(), weights };
     Arc::try_new("operator", conv)
@@ -55,26 +61,41 @@ pub(super) fn depthwise(desc: &ConvDesc<'_>, what: &'static str) -> Result<Depth
     desc.check(what)?;
     let ([kh, kw], inputs, outputs) = (filter.kernel(), filter.inputs(), filter.outputs());
     let multiplier = outputs / inputs;
-    let weights = packed(desc, kh * kw, outputs, 1, |o, scale, tap| {
-        desc.folded_depthwise(scale, tap / kw, tap % kw, o, multiplier)
+    let weights = packed(desc, kh * kw, outputs, 1, |first, tap, out| {
+        for (o, out) in (first..).zip(out) {
+            *out = filter.at(tap / kw, tap % kw, o / multiplier, o % multiplier);
+        }
     })?;
     Ok(Depthwise { window: desc.window(), inputs, multiplier, clamp: desc.activation.bounds(), weights })
 }
 
-/// Panels of 16 outputs, each of the description's `repeat` times: bias, then `k` rows.
+/// Panels of 16 outputs, each of the description's `repeat` times: bias, then `k` rows. `weights(first, k, out)` writes the
+/// weights of a row for the outputs from `first` on, before a batch norm is folded in.
 fn packed(
     desc: &ConvDesc<'_>,
     k: usize,
     outputs: usize,
     repeat: usize,
-    weight: impl Fn(usize, f64, usize) -> f32,
+    weights: impl Fn(usize, usize, &mut [f32]),
 ) -> Result<Aligned> {
     let overflow = Error::Allocation { what: "packed weights", bytes: usize::MAX };
-    let mut weights = zeros("packed weights", pack::pointwise_len(k, outputs).ok_or(overflow)?)?;
-    let folds = collect("folded batch norm", (0..outputs).map(|o| desc.fold(o / repeat)))?;
-    pack::pack(k, outputs, &mut weights, |o, row| {
-        let (scale, bias) = folds[o];
-        if row == 0 { bias as f32 } else { weight(o, scale, row - 1) }
+    let mut packed = zeros("packed weights", pack::pointwise_len(k, outputs).ok_or(overflow)?)?;
+    let scales = collect("folded batch norm", (0..outputs).map(|o| desc.fold(o / repeat).0))?;
+    pack::pack_rows(k, outputs, &mut packed, |first, row, out| match row {
+        0 => {
+            for (o, out) in (first..).zip(out) {
+                *out = desc.fold(o / repeat).1 as f32;
+            }
+        }
+        _ => {
+            weights(first, row - 1, out);
+            if desc.batch_norm.is_some() {
+                for (out, scale) in out.iter_mut().zip(&scales[first..]) {
+                    // rounded once
+                    *out = (f64::from(*out) * scale) as f32;
+                }
+            }
+        }
     });
-    Ok(weights)
+    Ok(packed)
 }
