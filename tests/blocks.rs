@@ -5,11 +5,14 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{ChainCase, LayerCase, SCHEDULES, Values, alone, assert_required_levels, check, for_each_case, threads};
+use common::{
+    ChainCase, ConvCase, Frame, LayerCase, Order, Runs, SCHEDULES, Values, WindowCase, alone, assert_required_levels,
+    check, for_each_case, threads,
+};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use sepconv::{Activation, Arithmetic, Fusion, Layer, Network, Padding, Plan, PlanOptions, Result, Schedule};
+use sepconv::{Activation, Arithmetic, Fusion, Layer, Network, Padding, Plan, PlanOptions, Result, Schedule, Shape};
 
 fn every_case_equals_the_reference<P: Fn(&PlanOptions) -> Result<Plan>>(
     cases: u32,
@@ -62,6 +65,42 @@ fn inverted_residual_by_every_schedule() {
 #[test]
 fn networks() {
     every_case_equals_the_reference(2000, common::network(), &[Fusion::Auto, Fusion::Never], network);
+}
+
+#[test]
+fn a_window_over_a_pooled_pixel_sees_zeros_around_it() {
+    // found by fuzzing: the pool left the columns beside its pixel as scratch had them
+    let conv = |order, kernel, outputs| ConvCase {
+        order,
+        window: WindowCase { kernel, padding: Padding::all(2), ..WindowCase::POINT },
+        inputs: 21,
+        outputs,
+        activation: Activation::Linear,
+        bias: true,
+        norm: None,
+        values: Values::Plain,
+        seed: 1,
+    };
+    let point = ConvCase { window: WindowCase::POINT, ..conv(Order::Hwio, [1, 1], 5) };
+    let depthwise = conv(Order::DepthwiseHwcm, [3, 3], 1);
+    for next in [
+        LayerCase::Depthwise(depthwise),
+        LayerCase::Depthwise(conv(Order::DepthwiseHwcm, [5, 2], 1)),
+        LayerCase::Depthwise(conv(Order::DepthwiseHwcm, [3, 3], 2)),
+        LayerCase::Separable(depthwise, point),
+        LayerCase::Conv2d(conv(Order::Hwio, [3, 3], 5)),
+    ] {
+        let input = Shape::new(2, 4, 3, 21);
+        let runs = Runs { input: Frame::default(), output: Frame::default(), threads: 3, again: true };
+        let layers = vec![LayerCase::Pool(21), next];
+        let case = ChainCase { layers, input, values: Values::Plain, seed: 2, runs };
+        let (built, x) = (case.build(), case.input());
+        let reference = |arithmetic| built[1].reference(&built[0].reference(&x, arithmetic), arithmetic);
+        let plan = network(built.iter().map(common::Built::layer).collect(), &case);
+        if let Err(error) = check(plan, &[Fusion::Auto, Fusion::Never], &x, reference, case.macs(), runs) {
+            panic!("{case:?}: {error}");
+        }
+    }
 }
 
 /// What a case is of, by name: each must come up in a fraction of the cases that a run takes.
