@@ -131,7 +131,7 @@ impl ChainStep {
             Schedule::RowRing => {
                 let row = product(&[padded_width, blocks * BLOCK])?;
                 let out_row = if tail.is_some() { width * blocks * BLOCK } else { 0 };
-                let overlap = window.reach(0).saturating_sub(window.stride[0]) * row;
+                let overlap = window.reach(0).saturating_sub(window.stride[0]).saturating_mul(row);
                 let budget = GROUP_VALUES.saturating_sub(overlap);
                 let group =
                     rows_within(budget, window.stride[0].saturating_mul(row).saturating_add(out_row), piece_rows);
