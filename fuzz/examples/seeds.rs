@@ -110,7 +110,7 @@ fn files() -> Vec<Vec<u8>> {
 }
 
 fn main() -> std::io::Result<()> {
-    write("describe", &distinct(60_000, |i| 24 + i as usize % 7 * 40, describe::check))?;
+    write("describe", &distinct(20_000, |i| 24 + i as usize % 7 * 40, describe::check))?;
     write("run_differential", &distinct(300, |i| 64 << (i % 6), run_differential::check))?;
     write("network_weights", &files())
 }
