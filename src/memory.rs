@@ -138,10 +138,15 @@ impl<T: fmt::Debug> fmt::Debug for Arc<T> {
     }
 }
 
+/// Makes room for `more` values, or says that there is none.
+pub(crate) fn reserve<T>(what: &'static str, values: &mut Vec<T>, more: usize) -> Result<()> {
+    let bytes = values.len().saturating_add(more).saturating_mul(size_of::<T>());
+    values.try_reserve(more).map_err(|_| Error::Allocation { what, bytes })
+}
+
 /// Appends a value, or says that there is no room for it.
 pub(crate) fn push<T>(what: &'static str, values: &mut Vec<T>, value: T) -> Result<()> {
-    let bytes = (values.len() + 1).saturating_mul(size_of::<T>());
-    values.try_reserve(1).map_err(|_| Error::Allocation { what, bytes })?;
+    reserve(what, values, 1)?;
     values.push(value);
     Ok(())
 }

@@ -46,9 +46,9 @@ fn fails(bytes: isize) -> bool {
             let fails = if w.failed > 0 { w.for_good } else { w.left == 0 };
             w.left = w.left.saturating_sub(1);
             if fails {
-                w.failed += 1
+                w.failed += 1;
             } else {
-                w.live += bytes
+                w.live += bytes;
             }
             watch.set(w);
             fails
@@ -129,7 +129,7 @@ fn assert_every_allocation_may_fail(what: &str, at_least: usize, body: impl Fn()
             }
             match result {
                 Err(error @ Error::Allocation { .. }) => {
-                    assert!(error.to_string().contains("could not allocate"), "{at}")
+                    assert!(error.to_string().contains("could not allocate"), "{at}");
                 }
                 other => panic!("{at}: {other:?}"),
             }

@@ -473,6 +473,15 @@ fn scratch_is_in_proportion_to_the_tensors() {
     let error = Conv2d::new(apart).unwrap().plan(Shape::new(1, 1, 1, 1), &options()).unwrap_err();
     assert!(matches!(error, Error::Scratch { stage: "convolution", .. }), "{error:?}");
 
+    // found by fuzzing: the rows that two groups share, times their length, overflowed
+    let tall = dw([2, 1, 1]).dilations([(1 << 30) - 1, 1]).padding(Padding::Valid);
+    let block = SeparableConv2d::new(tall, io([1, 1])).unwrap();
+    let error = block.plan(Shape::new(1, 1 << 30, (1 << 31) - 1, 1), &options()).err();
+    assert!(
+        matches!(error, Some(Error::Scratch { .. } | Error::TooLarge { .. } | Error::Allocation { .. })),
+        "{error:?}"
+    );
+
     // long rows of many channels go by some of them at a time
     let long = Shape::new(1, 1, 1 << 20, 512);
     let (taps, matrix) = (vec![1.0; 9 * 512], vec![1.0; 512 * 512]);

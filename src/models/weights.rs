@@ -8,7 +8,7 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use super::{Architecture, ConvKind, Convolution};
-use crate::memory::{collect, push, text};
+use crate::memory::{collect, push, reserve, text};
 use crate::{BatchNorm, ConvDesc, Error, Filter, Result};
 
 /// The order in which filters lie. It is stated, never guessed: a square matrix looks the same in both.
@@ -158,7 +158,7 @@ impl<'a> Weights<'a> {
         match self.find(&name, None) {
             Ok(at) => self.tensors[at].1 = tensor,
             Err(at) => {
-                self.tensors.try_reserve(1).map_err(|_| Error::Allocation { what: "weights", bytes: 1 })?;
+                reserve("weights", &mut self.tensors, 1)?;
                 self.tensors.insert(at, (name, tensor));
             }
         }

@@ -147,7 +147,7 @@ impl ChainStep {
                 // rows that are read in place are not the ring's
                 let row = if in_place { 0 } else { product(&[padded_width, blocks * BLOCK])? };
                 let out_row = if tail.is_some() { width * blocks * BLOCK } else { 0 };
-                let overlap = window.reach(0).saturating_sub(window.stride[0]) * row;
+                let overlap = window.reach(0).saturating_sub(window.stride[0]).saturating_mul(row);
                 let heavy = tail.as_ref().is_some_and(|tail| tail.weights.len() > RESIDENT_WEIGHTS);
                 let budget = if heavy { LARGE_GROUP_VALUES } else { GROUP_VALUES }.saturating_sub(overlap);
                 let group =

@@ -5,7 +5,7 @@ use sepconv_kernels::{BLOCK, KernelKind};
 use super::chain::ChainParts;
 use super::group::regroup;
 use super::{ChainStep, Conv, ConvStep, Depthwise, Layout, Node, Place, PoolStep, Step, Tensor};
-use crate::memory::{Arc, Carver, collect, push, text};
+use crate::memory::{Arc, Carver, collect, push, reserve, text};
 use crate::plan::{Bound, StageReport};
 use crate::{Error, Fusion, Result, Schedule, Shape};
 
@@ -323,7 +323,7 @@ impl StageReport {
             bound: Bound::Compute,
         };
         // a head, a depthwise stage and a tail
-        report.kernels.try_reserve_exact(3).map_err(|_| Error::Allocation { what: "plan", bytes: 3 })?;
+        reserve("plan", &mut report.kernels, 3)?;
         let mut weights = 0;
         let mut conv = |conv: &Conv, pixels: usize, macs: &mut u64| {
             let of_pixel = (conv.k() as u64).saturating_mul(conv.outputs as u64);

@@ -2,7 +2,7 @@
 
 use sepconv_kernels::{BLOCK, PoolArgs};
 
-use super::{Run, share};
+use super::{Run, share, zero_columns};
 use crate::Shape;
 
 /// Global average pooling from tensor to tensor.
@@ -38,6 +38,9 @@ impl PoolStep {
             let end = blocks.min(block + mine.end - at);
             // SAFETY: the caller's; blocks are shared out, so no two pieces write the same value.
             unsafe {
+                // who reads the pixel may lay a window over it
+                let row = out.ptr.add(out.row(image, 0) - out.layout.origin + block * out.layout.within.block);
+                zero_columns(row, usize::from(out.layout.columns != [0, 0]), &out.layout, 1, end - block);
                 (run.kernels.average_pool)(&PoolArgs {
                     channels: c.min(end * BLOCK) - block * BLOCK,
                     plane: [h, w],

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# The tests under AddressSanitizer, with few cases each: what reads or writes outside, or after the end, of any allocation. Those that
+# are left out run the same operators as guard_pages does, for other questions.
+# Guard pages (kernels/tests/common/guard.rs) find what stays within an allocation of the allocator's but leaves the slice.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if ! rustup toolchain list | grep -q '^nightly'; then
+    rustup toolchain install nightly --profile minimal
+fi
+target=$(rustc -vV | sed -n 's/^host: //p')
+export RUSTFLAGS="-Zsanitizer=address"
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/asan
+# tests ask for more memory than there is, to see an error; leaks are the business of tests/failing_allocator.rs, since a test that
+# counts allocations leaks its counters
+export ASAN_OPTIONS=allocator_may_return_null=1:detect_stack_use_after_return=1:detect_leaks=0
+# a hundredth of the cases: instrumented code is slow, and every way through it comes early
+export PROPTEST_CASES=${PROPTEST_CASES:-3}
+export CARGO_PROFILE_DEV_DEBUG=line-tables-only
+# well optimised dependencies take longer to compile than they save here
+cargo +nightly test --config 'profile.dev.package."*".opt-level=1' --target "$target" -p sepconv-kernels -p sepconv --features sepconv/models \
+    --lib --test every_kernel --test packing --test failing_allocator --test guard_pages --test models \
+    --test pointwise_gemm --test weights_errors --test wrong_input "$@"
