@@ -16,7 +16,7 @@
 //!   behind the sum rounds at most; `Σ|x × w|` has the bias's and the shortcut's magnitude in it, and with a batch norm
 //!   `(|bias| + |mean|) × |scale| + |beta|`;
 //! - every product may lose half of the smallest denormal, 2⁻¹⁵⁰, to underflow (§2.1, the model with underflow). Where
-//!   denormals are flushed it is 2⁻¹²⁶, and denormal operands may be lost as a whole;
+//!   denormals are flushed it is 2⁻¹²⁵, and denormal operands may be lost as a whole;
 //! - behind the first convolution inputs come with errors of their own. An error `e` adds `Σ e × |w|`, and `Σ|x × w|` is taken
 //!   with `|x| + e`;
 //! - a clamp makes no error larger, and its bounds are bounds of the interval too.
@@ -276,7 +276,8 @@ fn through(stage: &Stage, input: &Known, shortcut: Option<&Known>, policies: &Po
     let n = terms as f64 * UNIT_ROUNDOFF;
     // f64 rounds as well, by 2⁻²⁹ of that
     let gamma = n / (1.0 - n) * (1.0 + 2f64.powi(-28));
-    let underflow = if flush { f64::from(f32::MIN_POSITIVE) } else { 2f64.powi(-150) };
+    // a product and the sum that it comes to may both be flushed
+    let underflow = if flush { 2.0 * f64::from(f32::MIN_POSITIVE) } else { 2f64.powi(-150) };
     let bounds = stage.activation().bounds().map(f64::from);
     (0..sums.len())
         .map(|at| match unknown[at] {
