@@ -461,7 +461,7 @@ fn what_is_no_kernel_or_no_case_is_said() {
     }
     let case = Case::new(Shape::new(1, 2, 2, 1)).average_pool();
     let failure = Check::bounded().try_case(&case, nothing).unwrap_err();
-    assert!(matches!(failure.fault(), Fault::NotWritten { at: [0, 0, 0, 0] }), "{failure}");
+    assert!(matches!(failure.fault(), Fault::NotWritten { at: [0, 0, 0, 0], .. }), "{failure}");
     let failure =
         Check::bounded().try_case(&case, |_: &Problem, _: &mut [f32]| Err::<(), _>("out of luck")).unwrap_err();
     assert!(failure.to_string().contains("the kernel failed: out of luck"), "{failure}");
