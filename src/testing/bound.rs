@@ -249,6 +249,13 @@ fn through(stage: &Stage, input: &Known, shortcut: Option<&Known>, policies: &Po
         let all: Vec<f64> = (0..outputs).map(|o| (0..inner).map(|i| w_odd[i * outputs + o]).sum()).collect();
         spread(Some(met.iter().enumerate().map(|(at, &met)| met < all[at % outputs]).collect()), Why::Policy);
     }
+    // a folded weight beyond f32 is infinite where a batch norm is folded, and a number where it comes behind the sum
+    let beyond = |v: f64| v.is_finite() && v.abs() >= f64::from(f32::MAX) * (1.0 - 16.0 * UNIT_ROUNDOFF);
+    if stage.batch_norm().is_some() && w.iter().chain(&bias).any(|&v| beyond(v)) {
+        let mut channels: Vec<bool> = bias.iter().map(|&b| beyond(b)).collect();
+        w.iter().enumerate().for_each(|(at, &w)| channels[at % outputs] |= beyond(w));
+        spread(Some((0..sums.len()).map(|at| channels[at % outputs]).collect()), Why::Order);
+    }
     // a weight or a bias that a policy leaves open, leaves its whole channel open: padding meets it too
     let open = |v: f64| {
         (v.is_nan() && policies.nan != NanPolicy::Same) || (v.is_infinite() && policies.inf == InfPolicy::Unchecked)
