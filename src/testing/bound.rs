@@ -16,7 +16,7 @@
 //!   behind the sum rounds at most; `Σ|x × w|` has the bias's and the shortcut's magnitude in it, and with a batch norm
 //!   `(|bias| + |mean|) × |scale| + |beta|`;
 //! - every product may lose half of the smallest denormal, 2⁻¹⁵⁰, to underflow (§2.1, the model with underflow). Where
-//!   denormals are flushed it is 2⁻¹²⁶, and denormal operands may be lost as a whole;
+//!   denormals are flushed it is 2⁻¹²⁵, and denormal operands may be lost as a whole;
 //! - behind the first convolution inputs come with errors of their own. An error `e` adds `Σ e × |w|`, and `Σ|x × w|` is taken
 //!   with `|x| + e`;
 //! - a clamp makes no error larger, and its bounds are bounds of the interval too.
@@ -249,6 +249,13 @@ fn through(stage: &Stage, input: &Known, shortcut: Option<&Known>, policies: &Po
         let all: Vec<f64> = (0..outputs).map(|o| (0..inner).map(|i| w_odd[i * outputs + o]).sum()).collect();
         spread(Some(met.iter().enumerate().map(|(at, &met)| met < all[at % outputs]).collect()), Why::Policy);
     }
+    // a folded weight beyond f32 is infinite where a batch norm is folded, and a number where it comes behind the sum
+    let beyond = |v: f64| v.is_finite() && v.abs() >= f64::from(f32::MAX) * (1.0 - 16.0 * UNIT_ROUNDOFF);
+    if stage.batch_norm().is_some() && w.iter().chain(&bias).any(|&v| beyond(v)) {
+        let mut channels: Vec<bool> = bias.iter().map(|&b| beyond(b)).collect();
+        w.iter().enumerate().for_each(|(at, &w)| channels[at % outputs] |= beyond(w));
+        spread(Some((0..sums.len()).map(|at| channels[at % outputs]).collect()), Why::Order);
+    }
     // a weight or a bias that a policy leaves open, leaves its whole channel open: padding meets it too
     let open = |v: f64| {
         (v.is_nan() && policies.nan != NanPolicy::Same) || (v.is_infinite() && policies.inf == InfPolicy::Unchecked)
@@ -276,7 +283,8 @@ fn through(stage: &Stage, input: &Known, shortcut: Option<&Known>, policies: &Po
     let n = terms as f64 * UNIT_ROUNDOFF;
     // f64 rounds as well, by 2⁻²⁹ of that
     let gamma = n / (1.0 - n) * (1.0 + 2f64.powi(-28));
-    let underflow = if flush { f64::from(f32::MIN_POSITIVE) } else { 2f64.powi(-150) };
+    // a product and the sum that it comes to may both be flushed
+    let underflow = if flush { 2.0 * f64::from(f32::MIN_POSITIVE) } else { 2f64.powi(-150) };
     let bounds = stage.activation().bounds().map(f64::from);
     (0..sums.len())
         .map(|at| match unknown[at] {

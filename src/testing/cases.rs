@@ -36,14 +36,12 @@ enum Kind {
 /// use sepconv::testing::*;
 ///
 /// proptest! {
-///     # fn not_run(
-///     // a strategy like others, for a property of one's own
-///     #[test]
-///     fn a_shape_of_output(case in Cases::depthwise().max_kernel(5).uniform().values(Values::FINITE)) {
-///         prop_assert!(case.output()?.len()? > 0);
+///     // a strategy like others, for a property of one's own; in a test, `#[test]` stands here
+///     fn an_output_has_values(case in Cases::depthwise().max_kernel(5).uniform().values(Values::FINITE)) {
+///         prop_assert!(case.output().unwrap().len().unwrap() > 0);
 ///     }
-///     # x in 0..1) {}
 /// }
+/// # an_output_has_values();
 /// ```
 #[derive(Clone, Debug)]
 pub struct Cases {

@@ -36,8 +36,7 @@
 //! # }
 //! use sepconv::testing::*;
 //!
-//! #[test]
-//! # fn not_run() {}
+//! // a test: `#[test]` stands here
 //! fn depthwise_is_within_its_bound() {
 //!     // what the engine has: windows of any shape, no dilation, no multiplier, no activation
 //!     let cases = Cases::depthwise().max_dilation(1).max_multiplier(1).batch_norm(false).activations(&[Activation::Linear]);

@@ -262,11 +262,10 @@ impl Stage {
             let mut push = |y: usize, x: usize, i: usize| {
                 ordered.push(canonical[((y * kw + x) * inputs + i) * outputs + o]);
             };
-            match order {
-                FilterOrder::Oihw => {
-                    (0..inputs).for_each(|i| (0..kh).for_each(|y| (0..kw).for_each(|x| push(y, x, i))))
-                }
-                _ => (0..kh).for_each(|y| (0..kw).for_each(|x| (0..inputs).for_each(|i| push(y, x, i)))),
+            if order == FilterOrder::Oihw {
+                (0..inputs).for_each(|i| (0..kh).for_each(|y| (0..kw).for_each(|x| push(y, x, i))));
+            } else {
+                (0..kh).for_each(|y| (0..kw).for_each(|x| (0..inputs).for_each(|i| push(y, x, i))));
             }
         }
         ordered

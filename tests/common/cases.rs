@@ -1,5 +1,7 @@
 //! Cases of the conformance kit as operators of the library, and where and how these are run.
 
+use std::cell::Cell;
+
 use proptest::prelude::*;
 use sepconv::testing::{Case, Cases, FilterOrder, Layout, Op, Problem, Stage, StageKind};
 use sepconv::{
@@ -43,10 +45,11 @@ pub fn layers(problem: &Problem) -> Vec<Layer> {
             (order, stage.filter(order))
         })
         .collect();
-    let mut at = 0;
-    let mut next = || {
-        at += 1;
-        desc(&stages[at - 1], filters[at - 1].0, &filters[at - 1].1)
+    let at = Cell::new(0);
+    let take = || at.replace(at.get() + 1);
+    let next = || {
+        let at = take();
+        desc(&stages[at], filters[at].0, &filters[at].1)
     };
     problem
         .case()
@@ -66,10 +69,7 @@ pub fn layers(problem: &Problem) -> Vec<Layer> {
                 }
                 InvertedResidual::new(block).unwrap().into()
             }
-            Op::AveragePool => {
-                let (stage, _) = (&stages[at], at += 1);
-                GlobalAveragePool::new(stage.input_shape().c).unwrap().into()
-            }
+            Op::AveragePool => GlobalAveragePool::new(stages[take()].input_shape().c).unwrap().into(),
             other => panic!("an operator that the library does not have: {other}"),
         })
         .collect()

@@ -1,2 +1,28 @@
+// Printed by the test that includes it: SEPCONV_BLESS=1 cargo test --test conformance
 lines! { kernel =>
+    TapsFlipped: Check::bounded().case(&Case::new(Shape::new(1, 3, 3, 1)).depthwise(ConvCase::depthwise([3, 3]).padding(Padding::Valid)), kernel);
+    ColumnsFirst: Check::bits(Arithmetic::Fused).case(&Case::new(Shape::new(1, 3, 3, 1)).conv2d(ConvCase::standard([3, 3], 1).padding(Padding::Valid)).seed(5716), kernel);
+    PaddingOffByOne: Check::bounded().case(&Case::new(Shape::new(1, 3, 3, 1)).depthwise(ConvCase::depthwise([3, 3]).padding(Padding::Valid)), kernel);
+    OddPixelFirst: Check::bounded().case(&Case::new(Shape::new(1, 14, 1, 1)).depthwise(ConvCase::depthwise([5, 5]).strides([2, 2])), kernel);
+    PaddingSkipped: Check::bounded().case(&Case::new(Shape::new(1, 1, 1, 1)).depthwise(ConvCase::depthwise([3, 3]).values(Values::Infinite)), kernel);
+    StridesSwapped: Check::bounded().case(&Case::new(Shape::new(1, 3, 5, 1)).conv2d(ConvCase::standard([3, 3], 1).strides([1, 2]).padding(Padding::Valid)), kernel);
+    DilationIgnored: Check::bounded().case(&Case::new(Shape::new(1, 3, 5, 1)).depthwise(ConvCase::depthwise([3, 3]).dilations([1, 2]).padding(Padding::Valid)), kernel);
+    ClampEatsNan: Check::bounded().case(&Case::new(Shape::new(1, 1, 1, 48)).pointwise(ConvCase::pointwise(1)).values(Values::Nan), kernel);
+    UpperBoundForgotten: Check::bounded().case(&Case::new(Shape::new(1, 3, 11, 7)).conv2d(ConvCase::standard([3, 3], 1).padding(Padding::Valid).activation(Activation::Relu6).seed(2617)).seed(21007), kernel);
+    ShortcutAfterClamp: Check::bounded().case(&Case::new(Shape::new(1, 4, 13, 1)).inverted_residual(None, ConvCase::depthwise([3, 3]), ConvCase::pointwise(1).activation(Activation::Relu), true), kernel);
+    ShortcutForgotten: Check::bounded().case(&Case::new(Shape::new(1, 1, 1, 1)).inverted_residual(Some(ConvCase::pointwise(1)), ConvCase::depthwise([3, 3]), ConvCase::pointwise(1), true), kernel);
+    TailDropped: Check::bounded().case(&Case::new(Shape::new(1, 1, 1, 1)).pointwise(ConvCase::pointwise(25)), kernel);
+    StaleScratch: Check::bounded().case(&Case::new(Shape::new(1, 3, 3, 1)).separable(ConvCase::depthwise([3, 3]).padding(Padding::Valid), ConvCase::pointwise(1)), kernel);
+    EpsilonForgotten: Check::bounded().case(&Case::new(Shape::new(1, 3, 3, 1)).depthwise(ConvCase::depthwise([3, 3]).padding(Padding::Valid).batch_norm(NormCase::new(0.001).gamma(false).beta(false))), kernel);
+    FoldedInSingle: Check::bits(Arithmetic::Fused).case(&Case::new(Shape::new(1, 1, 1, 1)).pointwise(ConvCase::pointwise(8).batch_norm(NormCase::new(0.001).gamma(false).beta(false)).seed(1)).seed(25), kernel);
+    BiasForgotten: Check::bounded().case(&Case::new(Shape::new(1, 1, 1, 1)).dense(ConvCase::pointwise(2).batch_norm(NormCase::new(0.001).gamma(false).beta(false))), kernel);
+    BatchOffset: Check::bounded().case(&Case::new(Shape::new(2, 3, 3, 1)).conv2d(ConvCase::standard([3, 3], 1).padding(Padding::Valid)), kernel);
+    MultiplierTransposed: Check::bounded().case(&Case::new(Shape::new(1, 3, 3, 2)).depthwise(ConvCase::depthwise([3, 3]).multiplier(2).strides([3, 3]).padding(Padding::Valid)), kernel);
+    RoundedTwice: Check::bits(Arithmetic::Fused).case(&Case::new(Shape::new(1, 3, 3, 3)).depthwise(ConvCase::depthwise([3, 3]).padding(Padding::Valid)), kernel);
+    ShortOperands: Check::bounded().case(&Case::new(Shape::new(1, 1, 3, 1)).pointwise(ConvCase::pointwise(1)), kernel);
+    DenormalsFlushed: Check::bounded().case(&Case::new(Shape::new(1, 3, 3, 1)).depthwise(ConvCase::depthwise([3, 3]).padding(Padding::Valid)).values(Values::Denormal), kernel);
+    InputGapIgnored: Check::bounded().case(&Case::new(Shape::new(1, 1, 2, 1)).pointwise(ConvCase::pointwise(1)).gaps(1, 0), kernel);
+    OutputGapWritten: Check::bounded().case(&Case::new(Shape::new(1, 1, 2, 1)).pointwise(ConvCase::pointwise(1)).gaps(0, 3), kernel);
+    LastPixelUnwritten: Check::bounded().case(&Case::new(Shape::new(1, 3, 4, 1)).separable(ConvCase::depthwise([3, 3]).padding(Padding::Valid), ConvCase::pointwise(1)), kernel);
+    Reciprocal: Check::bits(Arithmetic::Fused).case(&Case::new(Shape::new(1, 1, 5, 1)).average_pool().values(Values::Huge).seed(32576), kernel);
 }

@@ -19,7 +19,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use engines::{Candle, Engine, Ort, Tract};
-use sepconv::testing::{Activation, Cases, Check, Denormals, Layout, NanPolicy, PaddingKind, PaddingPolicy, Problem, Values};
+use sepconv::testing::{
+    Activation, Cases, Check, Denormals, Layout, NanPolicy, PaddingKind, PaddingPolicy, Problem, Values,
+};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Which {
@@ -74,8 +76,27 @@ const QUESTIONS: &[Question] = &[
         beyond: false,
         relax: |check| check.denormals(Denormals::MayBeFlushed),
     },
-    Question { name: "huge numbers", inputs: &[Values::Huge], weights: &[Values::Huge], beyond: false, relax: |check| check },
-    Question { name: "infinite inputs", inputs: &[Values::Infinite], weights: PLAIN, beyond: false, relax: |check| check },
+    Question {
+        name: "huge numbers",
+        inputs: &[Values::Huge],
+        weights: &[Values::Huge],
+        beyond: false,
+        relax: |check| check,
+    },
+    Question {
+        name: "infinite inputs",
+        inputs: &[Values::Infinite],
+        weights: PLAIN,
+        beyond: false,
+        relax: |check| check,
+    },
+    Question {
+        name: "infinite inputs, NaN lost",
+        inputs: &[Values::Infinite],
+        weights: PLAIN,
+        beyond: false,
+        relax: |check| check.nan(NanPolicy::MayBeLost),
+    },
     Question { name: "NaN in inputs", inputs: &[Values::Nan], weights: PLAIN, beyond: false, relax: |check| check },
     Question {
         name: "NaN in inputs, which may be lost",
@@ -110,11 +131,8 @@ fn main() -> Result<()> {
             Box::new(Ort::start(&args.python, &script)?)
         }
     };
-    let mut operators = vec![
-        ("depthwise", Cases::depthwise()),
-        ("pointwise", Cases::pointwise()),
-        ("conv2d", Cases::conv2d()),
-    ];
+    let mut operators =
+        vec![("depthwise", Cases::depthwise()), ("pointwise", Cases::pointwise()), ("conv2d", Cases::conv2d())];
     match args.engine {
         // no more than its interface can say
         Which::Candle => {
@@ -137,12 +155,8 @@ fn main() -> Result<()> {
                 (true, _) => vec![PaddingKind::Beyond],
                 (false, _) => PaddingKind::ALL.iter().copied().filter(|&kind| kind != PaddingKind::Beyond).collect(),
             };
-            let cases = cases
-                .clone()
-                .paddings(&paddings)
-                .values(question.inputs)
-                .weights(question.weights)
-                .max_macs(200_000);
+            let cases =
+                cases.clone().paddings(&paddings).values(question.inputs).weights(question.weights).max_macs(200_000);
             let check = (question.relax)(Check::bounded().layout(Layout::Nchw)).cases(args.cases).seed(args.seed);
             // a panic of the engine is a finding, and is printed as one
             std::panic::set_hook(Box::new(|_| {}));

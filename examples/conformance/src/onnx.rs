@@ -92,10 +92,9 @@ impl Graph {
             Activation::Relu => self.node("Relu", &[&last], &output, vec![]),
             activation => {
                 let bounds = activation.bounds();
-                // a bound that is left out has an empty name
-                let bounds = [("min", bounds[0]), ("max", bounds[1])].map(|(part, bound)| {
-                    if bound.is_finite() { self.constant(name(part), &[], vec![bound]) } else { String::new() }
-                });
+                // infinite bounds are given too: those that are left out are the largest numbers, not infinities
+                let bounds = [("min", bounds[0]), ("max", bounds[1])]
+                    .map(|(part, bound)| self.constant(name(part), &[], vec![bound]));
                 self.node("Clip", &[&last, &bounds[0], &bounds[1]], &output, vec![]);
             }
         }
