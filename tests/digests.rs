@@ -269,6 +269,6 @@ fn every_level_has_the_bits_of_the_file() {
 fn the_two_kinds_of_rounding_are_told_apart() {
     let lines = lines(include_str!("digests.txt"));
     let differing = lines.iter().filter(|(_, [fused, separate])| fused != separate).count();
-    // all but means, which have no product, and a few of so few values that nothing is rounded
-    assert!(differing * 5 > lines.len() * 4, "{differing} of {}", lines.len());
+    // all but means, which have no product, and a few where no product is rounded, or none counts
+    assert!(differing * 4 > lines.len() * 3, "{differing} of {}", lines.len());
 }
