@@ -704,47 +704,6 @@ fn networks_that_do_not_hold_together() {
     assert!(network.plan(Shape::new(1, 7, 7, 8), &options()).is_ok());
 }
 
-/// What the child of [`a_cap_from_the_environment`] is to find: `error`, or the name of an instruction set.
-const EXPECT: &str = "SEPCONV_TEST_EXPECT";
-
-#[test]
-fn a_cap_from_the_environment() {
-    let average = GlobalAveragePool::new(1).unwrap();
-    if let Ok(expected) = std::env::var(EXPECT) {
-        let plan = average.plan(Shape::new(1, 1, 1, 1), &options());
-        if expected == "error" {
-            let error = plan.unwrap_err();
-            assert!(matches!(error, Error::Isa(_)), "{error:?}");
-            let message = "instruction set: SEPCONV_MAX_ISA=avx1024: expected avx512, avx2, sse42, neon or scalar";
-            assert_eq!(error.to_string(), message);
-        } else {
-            assert_eq!(plan.unwrap().isa().name(), expected);
-            // an option does not lift what the environment caps
-            for isa in sepconv::Isa::ALL {
-                let plan = average.plan(Shape::new(1, 1, 1, 1), &options().max_isa(isa)).unwrap();
-                assert!(plan.isa() >= expected.parse().unwrap(), "{isa}: {}", plan.isa());
-            }
-        }
-        return;
-    }
-    let best = |cap| sepconv::Isa::best_up_to(cap).name();
-    for (cap, expected) in [
-        ("avx1024", "error"),
-        ("scalar", "scalar"),
-        ("sse42", best(sepconv::Isa::Sse42)),
-        ("avx2", best(sepconv::Isa::Avx2)),
-    ] {
-        let child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "a_cap_from_the_environment"])
-            .env("SEPCONV_MAX_ISA", cap)
-            .env(EXPECT, expected)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&child.stdout).into_owned();
-        assert!(child.status.success() && said.contains("1 passed"), "SEPCONV_MAX_ISA={cap}: {said}");
-    }
-}
-
 #[test]
 fn a_batch_norm_that_divides_by_zero() {
     let good = &[0.5f32; 8][..];

@@ -3,46 +3,67 @@
 use core::fmt;
 use core::str::FromStr;
 
-/// An instruction set that kernels are compiled for.
-///
-/// The order is that of preference on one architecture: a later variant, which is the greater one, is never faster than an
-/// earlier one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Isa {
+/// Each line is an instruction set, best first: its variant, its name, the arithmetic that is its own, and, unless every CPU
+/// has it, the architecture and the token of pulp that tells whether the CPU does.
+macro_rules! isas {
+    ($($(#[$doc:meta])* $variant:ident $name:literal $arithmetic:ident $(, $arch:literal $token:ty)?;)*) => {
+        /// An instruction set that kernels are compiled for.
+        ///
+        /// The order is that of preference on one architecture: a later variant, which is the greater one, is never faster than
+        /// an earlier one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Isa {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Isa {
+            /// Every instruction set, in the order of preference.
+            pub const ALL: [Isa; [$($name),*].len()] = [$(Isa::$variant),*];
+
+            /// Whether this CPU can run it. Found once, then remembered.
+            pub fn is_available(self) -> bool {
+                match self {
+                    $(Isa::$variant => {
+                        $(
+                            #[cfg(target_arch = $arch)]
+                            return <$token>::try_new().is_some();
+                            #[cfg(not(target_arch = $arch))]
+                            return false;
+                        )?
+                        #[allow(unreachable_code, reason = "what every CPU has stands on no condition")]
+                        true
+                    })*
+                }
+            }
+
+            /// The name in lower case: `avx512`, `avx2`, `sse42`, `neon`, `scalar`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Isa::$variant => $name,)* }
+            }
+
+            /// How a step of a sum is rounded on this instruction set unless common bits are asked for.
+            pub const fn arithmetic(self) -> Arithmetic {
+                match self { $(Isa::$variant => Arithmetic::$arithmetic,)* }
+            }
+        }
+    };
+}
+
+isas! {
     /// x86-64 with AVX-512 F, BW, CD, DQ and VL: 32 registers of 16 floats.
-    Avx512,
+    Avx512 "avx512" Fused, "x86_64" pulp::x86::V4;
     /// x86-64 with AVX2 and FMA: 16 registers of 8 floats.
-    Avx2,
+    Avx2 "avx2" Fused, "x86_64" pulp::x86::V3;
     /// x86-64 with SSE4.2, without FMA: 16 registers of 4 floats.
-    Sse42,
+    Sse42 "sse42" Separate, "x86_64" pulp::x86::V2;
     /// AArch64 with Advanced SIMD: 32 registers of 4 floats.
-    Neon,
+    Neon "neon" Fused, "aarch64" pulp::aarch64::Neon;
     /// Any CPU: plain Rust.
-    Scalar,
+    Scalar "scalar" Separate;
 }
 
 impl Isa {
-    /// Every instruction set, in the order of preference.
-    pub const ALL: [Isa; 5] = [Isa::Avx512, Isa::Avx2, Isa::Sse42, Isa::Neon, Isa::Scalar];
-
-    /// Whether this CPU can run it. Found once, then remembered.
-    pub fn is_available(self) -> bool {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => pulp::x86::V4::try_new().is_some(),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => pulp::x86::V3::try_new().is_some(),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Sse42 => pulp::x86::V2::try_new().is_some(),
-            #[cfg(target_arch = "aarch64")]
-            Isa::Neon => pulp::aarch64::Neon::try_new().is_some(),
-            Isa::Scalar => true,
-            #[allow(unreachable_patterns, reason = "which variants are left depends on the architecture")]
-            _ => false,
-        }
-    }
-
     /// The best that this CPU can run.
     pub fn best() -> Isa {
         Isa::best_up_to(Isa::ALL[0])
@@ -51,25 +72,6 @@ impl Isa {
     /// The best that this CPU can run and that is not above `cap`; the cap never lifts.
     pub fn best_up_to(cap: Isa) -> Isa {
         Isa::ALL.into_iter().find(|&isa| isa >= cap && isa.is_available()).unwrap_or(Isa::Scalar)
-    }
-
-    /// The name in lower case: `avx512`, `avx2`, `sse42`, `neon`, `scalar`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Isa::Avx512 => "avx512",
-            Isa::Avx2 => "avx2",
-            Isa::Sse42 => "sse42",
-            Isa::Neon => "neon",
-            Isa::Scalar => "scalar",
-        }
-    }
-
-    /// How a step of a sum is rounded on this instruction set unless common bits are asked for.
-    pub const fn arithmetic(self) -> Arithmetic {
-        match self {
-            Isa::Avx512 | Isa::Avx2 | Isa::Neon => Arithmetic::Fused,
-            Isa::Sse42 | Isa::Scalar => Arithmetic::Separate,
-        }
     }
 }
 
@@ -85,7 +87,16 @@ pub struct UnknownIsa;
 
 impl fmt::Display for UnknownIsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("expected avx512, avx2, sse42, neon or scalar")
+        f.write_str("expected ")?;
+        for (i, isa) in Isa::ALL.iter().enumerate() {
+            f.write_str(match i {
+                0 => "",
+                i if i + 1 == Isa::ALL.len() => " or ",
+                _ => ", ",
+            })?;
+            f.write_str(isa.name())?;
+        }
+        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Every kernel of the list, in every table that this CPU can run, called directly against the reference.
+//! Every kernel of the list, in every table that this CPU can run (under the cap of `SEPCONV_MAX_ISA`), called directly against the reference.
 //!
 //! The list drives this: a kernel that is added to it does not compile here until its arm is written. Everything that a kernel
 //! is given a pointer to, tables of offsets too, has exactly the length that its contract asks for and lies beside a guard page:
@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::isa::assert_required_isa_ran;
+use common::isa::{assert_required_isa_ran, isas};
 use common::{CANARY, Guarded, Placement, Rng, Values, guard, is_canary, same_bits};
 use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
 use sepconv_kernels::{BLOCK, DepthwiseArgs, Isa, KernelKind, Kernels, PointwiseArgs, PoolArgs, pack};
@@ -20,7 +20,8 @@ const VALUES: [Values; 5] = [Values::Plain, Values::Plain, Values::Plain, Values
 #[test]
 fn every_kernel_equals_the_reference_in_every_table() {
     let mut ran = Vec::new();
-    for table in Kernels::available() {
+    let isas = isas();
+    for table in Kernels::available().filter(|table| isas.contains(&table.isa())) {
         for &kind in KernelKind::ALL {
             let made = guard::made();
             for placement in Placement::ALL {
@@ -33,12 +34,12 @@ fn every_kernel_equals_the_reference_in_every_table() {
                 });
             }
             // input and output of every case, twice
-            assert!(guard::made() - made > 500, "{}: its memory is not guarded", kind.name());
+            assert!(guard::made() - made > 60, "{}: its memory is not guarded", kind.name());
         }
         ran.push(table.isa());
     }
     for isa in Isa::ALL {
-        assert_eq!(isa.is_available(), ran.contains(&isa), "{isa}: available, yet without a table, or the reverse");
+        assert_eq!(isas.contains(&isa), ran.contains(&isa), "{isa}: available, yet without a table, or the reverse");
     }
     assert_required_isa_ran(&ran);
 }
@@ -50,6 +51,13 @@ fn names_of_kernels_differ() {
             assert_ne!(a.name(), b.name());
         }
     }
+}
+
+/// Whether a case is taken: all unless `PROPTEST_CASES` is below proptest's own 256, as it is on emulated CPUs; then that part
+/// of them, but an eighth at the least, in which every size of tile and tail still comes many times.
+fn is_taken(seed: u64) -> bool {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(256u64);
+    seed % 256 < cases.max(32)
 }
 
 /// The name of a case, for failures.
@@ -300,6 +308,9 @@ fn pointwise(table: &Kernels) {
 }
 
 fn pointwise_case(table: &Kernels, case: PointwiseCase) {
+    if !is_taken(case.seed) {
+        return;
+    }
     let PointwiseCase { m, k, n, clamp, values, .. } = case;
     let what = || describe(table, KernelKind::Pointwise, &case);
     guard::note(&what());
@@ -502,6 +513,9 @@ fn dwconv(table: &Kernels) {
 }
 
 fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&DepthwiseArgs), case: DepthwiseCase) {
+    if !is_taken(case.seed) {
+        return;
+    }
     let DepthwiseCase { channels, width, rows_out, kernel, stride, dilation, clamp, values, .. } = case;
     let what = || describe(table, kind, &case);
     guard::note(&what());
@@ -595,6 +609,9 @@ fn average_pool(table: &Kernels) {
 }
 
 fn pool_case(table: &Kernels, case: PoolCase) {
+    if !is_taken(case.seed) {
+        return;
+    }
     let PoolCase { channels, plane: [h, w], blocks, values, .. } = case;
     let what = || describe(table, KernelKind::AveragePool, &case);
     guard::note(&what());

@@ -45,15 +45,13 @@ impl Level {
 
 /// Every instruction set that this CPU can run, each with its own arithmetic; then those that lack a fused multiply-add once
 /// more, with the common bits.
+///
+/// Whoever goes over them fails where an instruction set that `SEPCONV_REQUIRE_ISA` names is none of them.
 pub static LEVELS: LazyLock<Vec<Level>> = LazyLock::new(|| {
-    let mut levels = Vec::new();
-    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-        let isa = PlanOptions::new().max_isa(isa).isa().unwrap();
-        let level = Level { isa, common_bits: false, arithmetic: isa.arithmetic() };
-        if !levels.contains(&level) {
-            levels.push(level);
-        }
-    }
+    let isas = memory::isa::isas();
+    assert_required_isa_ran(&isas);
+    let mut levels: Vec<Level> =
+        isas.iter().map(|&isa| Level { isa, common_bits: false, arithmetic: isa.arithmetic() }).collect();
     for level in levels.clone() {
         if level.arithmetic == Arithmetic::Separate {
             levels.push(Level { common_bits: true, arithmetic: Arithmetic::Fused, ..level });

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
 use sepconv::models::{Architecture, Config, MobileNetV1, MobileNetV2, StridePadding, Weights};
-use sepconv::{Error, Fusion, Isa, MAX_THREADS, Plan, PlanOptions, Schedule, Shape, Threads, View, ViewMut};
-use sepconv_bench::{peak, timing};
+use sepconv::{Error, Fusion, Isa, MAX_THREADS, Plan, PlanOptions, Schedule, Scratch, Shape, Threads, View, ViewMut};
+use sepconv_bench::peak;
+use sepconv_bench::timing::{self, Timing};
 
 /// Times whole runs of a MobileNet on one image and compares them with the peak measured in the same process.
 #[derive(Parser, Debug)]
@@ -28,9 +29,10 @@ struct Options {
     /// Threads that share a run.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_THREADS as u64))]
     threads: u64,
-    /// The instruction set, avx2, sse42, neon or scalar: the best of this CPU if not given.
-    #[arg(long)]
-    isa: Option<Isa>,
+    /// The instruction set, avx512, avx2, sse42, neon or scalar: the best of this CPU if not given. Several, parted by commas,
+    /// or `all` that there are, are timed in turns, and compared with the first.
+    #[arg(long, value_delimiter = ',', value_parser = isas)]
+    isa: Vec<Isas>,
     /// Whether and how the stages of a block run as one.
     #[arg(long, value_enum, default_value_t = FusionOption::Auto)]
     fusion: FusionOption,
@@ -56,6 +58,15 @@ enum Net {
     V2,
 }
 
+impl Net {
+    fn name(self) -> &'static str {
+        match self {
+            Net::V1 => "v1",
+            Net::V2 => "v2",
+        }
+    }
+}
+
 #[derive(ValueEnum, Clone, Copy, Debug)]
 enum FusionOption {
     /// The plan decides.
@@ -74,6 +85,20 @@ enum PaddingOption {
     Same,
     /// One pixel at each side.
     Symmetric,
+}
+
+/// What a name given for `--isa` stands for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Isas {
+    One(Isa),
+    All,
+}
+
+fn isas(text: &str) -> Result<Isas, String> {
+    match text {
+        "all" => Ok(Isas::All),
+        name => name.parse().map(Isas::One).map_err(|e| format!("{e}, or all")),
+    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -95,19 +120,35 @@ impl Options {
         }
     }
 
-    fn plan_options(&self) -> Result<PlanOptions, Error> {
+    /// The instruction sets to time, in their order and none twice.
+    fn isas(&self) -> Result<Vec<Isa>, Error> {
+        let best = PlanOptions::new().isa()?;
+        let mut isas = Vec::new();
+        for &named in &self.isa {
+            let stands_for = match named {
+                Isas::One(isa) => vec![isa],
+                Isas::All => Isa::ALL.into_iter().filter(|&isa| isa >= best && isa.is_available()).collect(),
+            };
+            for isa in stands_for {
+                if !isas.contains(&isa) {
+                    isas.push(isa);
+                }
+            }
+        }
+        Ok(if isas.is_empty() { vec![best] } else { isas })
+    }
+
+    fn plan_options(&self, isa: Isa) -> Result<PlanOptions, Error> {
         let mut options = PlanOptions::new().fusion(match self.fusion {
             FusionOption::Auto => Fusion::Auto,
             FusionOption::Never => Fusion::Never,
             FusionOption::Ring => Fusion::Require(Schedule::RowRing),
             FusionOption::Slabs => Fusion::Require(Schedule::ChannelSlabs),
         });
-        if let Some(isa) = self.isa {
-            options = options.max_isa(isa);
-            let got = options.isa()?;
-            if got != isa {
-                return Err(Error::Isa(format!("asked for {isa}, but this CPU and SEPCONV_MAX_ISA leave {got}")));
-            }
+        options = options.max_isa(isa);
+        let got = options.isa()?;
+        if got != isa {
+            return Err(Error::Isa(format!("asked for {isa}, but this CPU and SEPCONV_MAX_ISA leave {got}")));
         }
         if self.threads > 1 {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads as usize).build();
@@ -119,37 +160,98 @@ impl Options {
 }
 
 /// Everything that can be wrong is found here, before anything is timed.
-fn prepare(options: &Options) -> Result<Plan, Error> {
+fn prepare(options: &Options) -> Result<Vec<Plan>, Error> {
     let architecture = options.architecture()?;
-    let plan_options = options.plan_options()?;
+    let isas = options.isas()?;
+    let plan_options = isas.into_iter().map(|isa| options.plan_options(isa)).collect::<Result<Vec<_>, _>>()?;
     let weights = Weights::seeded(&architecture, 0)?;
+    let network = architecture.network(&weights)?;
     let size = options.size as usize;
-    architecture.network(&weights)?.plan(Shape::new(1, size, size, architecture.inputs()), &plan_options)
+    let input = Shape::new(1, size, size, architecture.inputs());
+    plan_options.iter().map(|plan_options| network.plan(input, plan_options)).collect()
+}
+
+/// A plan and what it runs on.
+struct Runner<'p> {
+    plan: &'p Plan,
+    input: Vec<f32>,
+    output: Vec<f32>,
+    scratch: Scratch,
+}
+
+impl<'p> Runner<'p> {
+    fn new(plan: &'p Plan) -> Result<Self, Error> {
+        let input = (0..plan.input_shape().len()?).map(|i| (i % 255) as f32 / 127.5 - 1.0).collect();
+        Ok(Runner { plan, input, output: vec![0.0; plan.output_shape().len()?], scratch: plan.scratch()? })
+    }
+
+    fn time(&mut self, seconds: f64) -> Result<Timing, Error> {
+        let Runner { plan, input, output, scratch } = self;
+        timing::time(Duration::from_secs_f64(seconds), || {
+            let input = View::new(input, plan.input_shape())?;
+            plan.run(input, ViewMut::new(output, plan.output_shape())?, scratch)
+        })
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+/// Turns that each instruction set gets, so that a slow spell of the machine meets all of them alike.
+const TURNS: usize = 5;
+
+/// Times several instruction sets in turns.
+fn compare(options: &Options, plans: &[Plan]) -> Result<(), Error> {
+    let mut runners = plans.iter().map(Runner::new).collect::<Result<Vec<_>, _>>()?;
+    let mut timings = vec![Vec::new(); plans.len()];
+    for _ in 0..TURNS {
+        for (runner, timings) in runners.iter_mut().zip(&mut timings) {
+            timings.push(runner.time(options.seconds / TURNS as f64)?);
+        }
+    }
+    let medians: Vec<f64> = timings
+        .iter_mut()
+        .map(|timings| {
+            timings.sort_by_key(|timing| timing.median);
+            milliseconds(timings[TURNS / 2].median)
+        })
+        .collect();
+    let (net, size, threads) = (options.net.name(), options.size, options.threads);
+    if options.json {
+        let isas = plans.iter().zip(&medians).map(|(plan, &median_ms)| {
+            serde_json::json!({ "isa": plan.isa().name(), "median_ms": median_ms, "ratio": median_ms / medians[0] })
+        });
+        let isas: Vec<_> = isas.collect();
+        let alpha = options.alpha;
+        println!(
+            "{}",
+            serde_json::json!({ "net": net, "alpha": alpha, "size": size, "threads": threads, "isas": isas })
+        );
+        return Ok(());
+    }
+    println!("MobileNet{} {} at {size}×{size}, threads: {threads}, in turns", net.to_uppercase(), options.alpha);
+    for (plan, median_ms) in plans.iter().zip(&medians) {
+        let (isa, first, ratio) = (plan.isa().name(), plans[0].isa(), median_ms / medians[0]);
+        println!("  {isa:9} {median_ms:9.3} ms, {ratio:6.2} times as long as {first}");
+    }
+    Ok(())
 }
 
 fn measure(options: &Options, plan: &Plan) -> Result<(), Error> {
     let (isa, threads) = (plan.isa(), options.threads as usize);
-    let input: Vec<f32> = (0..plan.input_shape().len()?).map(|i| (i % 255) as f32 / 127.5 - 1.0).collect();
-    let mut output = vec![0.0; plan.output_shape().len()?];
-    let mut scratch = plan.scratch()?;
+    let mut runner = Runner::new(plan)?;
 
     // The peak is taken before and after, so that a slow spell of the machine does not pass for a fast network.
     let peak_of = || peak::measure(isa, threads).ok_or_else(|| Error::Isa(format!("{isa} does not run on this CPU")));
     let before = peak_of()?;
-    let timing = timing::time(Duration::from_secs_f64(options.seconds), || {
-        let input = View::new(&input, plan.input_shape())?;
-        plan.run(input, ViewMut::new(&mut output, plan.output_shape())?, &mut scratch)
-    })?;
+    let timing = runner.time(options.seconds)?;
     let peak_gflops = before.max(peak_of()?);
 
-    let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
     let (median_ms, best_ms) = (milliseconds(timing.median), milliseconds(timing.best));
     let macs = plan.macs();
     let gflops = 2.0 * macs as f64 / (median_ms * 1e6);
-    let net = match options.net {
-        Net::V1 => "v1",
-        Net::V2 => "v2",
-    };
+    let net = options.net.name();
     if options.json {
         println!(
             "{}",
@@ -185,14 +287,20 @@ fn measure(options: &Options, plan: &Plan) -> Result<(), Error> {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let plan = match prepare(&options) {
-        Ok(plan) => plan,
+    let plans = match prepare(&options) {
+        Ok(plans) => plans,
         Err(e) => Options::command().error(ErrorKind::ValueValidation, e).exit(),
     };
     if options.explain {
-        println!("{}", plan.explain());
+        for plan in &plans {
+            println!("{}", plan.explain());
+        }
     }
-    match measure(&options, &plan) {
+    let done = match plans.as_slice() {
+        [plan] => measure(&options, plan),
+        plans => compare(&options, plans),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {e}");

@@ -1,6 +1,17 @@
-//! Which instruction sets a test ran on, and the demand that one of them did. Shared by the tests of both crates.
+//! Which instruction sets a test runs on, and the demand that one of them did. Shared by the tests of both crates, so that
+//! there is one way to say it: `SEPCONV_MAX_ISA` caps them, as it caps the plans of the library, and `SEPCONV_REQUIRE_ISA`
+//! names those without which a run of tests fails.
 
 use sepconv_kernels::Isa;
+
+/// The instruction sets that this CPU has, best first, and none above `SEPCONV_MAX_ISA`.
+pub fn isas() -> Vec<Isa> {
+    let cap = match std::env::var("SEPCONV_MAX_ISA") {
+        Ok(name) => name.parse().unwrap_or_else(|e| panic!("SEPCONV_MAX_ISA={name}: {e}")),
+        Err(_) => Isa::ALL[0],
+    };
+    Isa::ALL.into_iter().filter(|&isa| isa >= cap && isa.is_available()).collect()
+}
 
 /// Fails where `SEPCONV_REQUIRE_ISA` names an instruction set that is none of `ran`. Several names are parted by commas.
 ///

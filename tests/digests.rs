@@ -1,0 +1,274 @@
+//! The same bits everywhere: a digest of the result of each of a fixed set of cases, checked against `tests/digests.txt` on
+//! every instruction set that this CPU has.
+//!
+//! The file has two digests a case: of the fused bits, which AVX-512, AVX2 and NEON give, and SSE4.2 and scalar by the option
+//! for common bits; and of the bits of SSE4.2's and scalar's own arithmetic. What equals the reference here and what equals it
+//! on another machine is thereby known to be equal, without both machines at hand.
+//!
+//! `SEPCONV_WRITE_DIGESTS=1 cargo test --all-features --test digests` writes the file anew. It is to change with the cases
+//! alone: a change in a kernel that changes a digest is a change of the contract in `docs/numbers.md`.
+
+mod common;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use common::{Dense, LEVELS, Level, Rng, SCHEDULES, Values, assert_required_isa_ran, threads};
+use sepconv::models::{Config, MobileNetV1, MobileNetV2, StridePadding, Weights};
+use sepconv::{
+    Activation, Arithmetic, BatchNorm, Conv2d, ConvDesc, Dense as DenseLayer, DepthwiseConv2d, Filter, Fusion,
+    GlobalAveragePool, InvertedResidual, InvertedResidualDesc, Isa, Network, Padding, Plan, PlanOptions,
+    PointwiseConv2d, Result, SeparableConv2d, Shape, ViewMut,
+};
+
+/// FNV-1a, 64 bits. Every NaN counts as one: sign and payload of a NaN are not defined.
+fn digest(values: &[f32]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    for value in values {
+        let bits = if value.is_nan() { f32::NAN.to_bits() } else { value.to_bits() };
+        for byte in bits.to_le_bytes() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+    hash
+}
+
+/// Plans by options, for one input.
+type Planner = Box<dyn Fn(&PlanOptions) -> Result<Plan>>;
+
+/// A case: its name in the file, its input, how it is planned, and whether it can be fused.
+struct Case {
+    name: String,
+    input: Dense,
+    plan: Planner,
+    fusions: &'static [Fusion],
+}
+
+/// What a convolution's description is made of. Integers decide it all, so that it is the same on every machine.
+struct Parts {
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    norm: [Vec<f32>; 4],
+    with_norm: bool,
+    activation: Activation,
+}
+
+impl Parts {
+    fn new(rng: &mut Rng, weights: usize, outputs: usize, values: Values) -> Parts {
+        let positive = |rng: &mut Rng| (0..outputs).map(|_| rng.float().abs() + 0.5).collect();
+        Parts {
+            weights: rng.values(weights, values),
+            bias: rng.values(outputs, values),
+            norm: [
+                positive(rng),
+                rng.values(outputs, Values::Plain),
+                rng.values(outputs, Values::Plain),
+                positive(rng),
+            ],
+            with_norm: rng.chance(3),
+            activation: rng.pick(&[
+                Activation::Linear,
+                Activation::Relu,
+                Activation::Relu6,
+                Activation::Clamp { min: -0.25, max: 0.5 },
+            ]),
+        }
+    }
+
+    fn desc<'a>(&'a self, filter: Filter<'a>) -> ConvDesc<'a> {
+        let desc = ConvDesc::new(filter).bias(&self.bias).activation(self.activation);
+        let [gamma, beta, mean, variance] = &self.norm;
+        if self.with_norm {
+            desc.batch_norm(BatchNorm { gamma: Some(gamma), beta: Some(beta), mean, variance, epsilon: 1e-3 })
+        } else {
+            desc
+        }
+    }
+}
+
+const CHANNELS: [usize; 12] = [1, 3, 4, 7, 8, 12, 15, 16, 17, 24, 33, 48];
+
+fn values(rng: &mut Rng) -> Values {
+    rng.pick(&[Values::Plain, Values::Plain, Values::Plain, Values::Tiny, Values::Special])
+}
+
+fn padding(rng: &mut Rng) -> Padding {
+    rng.pick(&[
+        Padding::Same,
+        Padding::Valid,
+        Padding::all(1),
+        Padding::Explicit { top: 2, bottom: 0, left: 0, right: 3 },
+    ])
+}
+
+/// Cases of every operator and both blocks, from one seed each.
+fn operators() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for i in 0..12 {
+        let rng = &mut Rng(0xd16e57 + i);
+        let values = values(rng);
+        let (h, w) = (5 + rng.below(9), 5 + rng.below(12));
+        let (c, outputs) = (rng.pick(&CHANNELS), rng.pick(&CHANNELS));
+        let shape = Shape::new(1 + rng.below(2), h, w, c);
+        let mut case = |name: &str, input: Shape, fusions: &'static [Fusion], plan: Planner| {
+            let input = Dense::random(&mut Rng(0x1a9e + i), input, values);
+            cases.push(Case { name: format!("{name} {i}"), input, plan, fusions });
+        };
+        const ALONE: &[Fusion] = &[Fusion::Auto];
+
+        let kernel = rng.pick(&[[3, 3], [3, 3], [1, 1], [2, 5]]);
+        let (stride, pad) = (1 + rng.below(2), padding(rng));
+        let parts = Parts::new(rng, kernel[0] * kernel[1] * c * outputs, outputs, values);
+        let filter = Filter::hwio(&parts.weights, [kernel[0], kernel[1], c, outputs]);
+        let op = Conv2d::new(parts.desc(filter).stride(stride).padding(pad)).unwrap();
+        case("conv2d", shape, ALONE, Box::new(move |options| op.plan(shape, options)));
+
+        for stride in [1, 2] {
+            let pad = padding(rng);
+            let parts = Parts::new(rng, 9 * c, c, values);
+            let desc = parts.desc(Filter::depthwise_hwc(&parts.weights, [3, 3, c])).stride(stride).padding(pad);
+            let op = DepthwiseConv2d::new(desc).unwrap();
+            case(&format!("depthwise3x3s{stride}"), shape, ALONE, Box::new(move |options| op.plan(shape, options)));
+        }
+
+        let kernel = [1 + rng.below(5), 1 + rng.below(5)];
+        let (multiplier, dilation) = (1 + rng.below(3), 1 + rng.below(2));
+        let strides = [1 + rng.below(3), 1 + rng.below(3)];
+        let parts = Parts::new(rng, kernel[0] * kernel[1] * c * multiplier, c * multiplier, values);
+        let filter = Filter::depthwise_hwcm(&parts.weights, [kernel[0], kernel[1], c, multiplier]);
+        let desc = parts.desc(filter).strides(strides).dilation(dilation).padding(Padding::Same);
+        let op = DepthwiseConv2d::new(desc).unwrap();
+        case("depthwise", shape, ALONE, Box::new(move |options| op.plan(shape, options)));
+
+        let parts = Parts::new(rng, c * outputs, outputs, values);
+        let op = PointwiseConv2d::new(parts.desc(Filter::io(&parts.weights, [c, outputs]))).unwrap();
+        case("pointwise", shape, ALONE, Box::new(move |options| op.plan(shape, options)));
+
+        let pixel = Shape::new(1 + rng.below(3), 1, 1, c * 3);
+        let parts = Parts::new(rng, c * 3 * outputs, outputs, values);
+        let op = DenseLayer::new(parts.desc(Filter::io(&parts.weights, [c * 3, outputs]))).unwrap();
+        case("dense", pixel, ALONE, Box::new(move |options| op.plan(pixel, options)));
+
+        let op = GlobalAveragePool::new(c).unwrap();
+        case("average_pool", shape, ALONE, Box::new(move |options| op.plan(shape, options)));
+
+        let stride = 1 + rng.below(2);
+        let [depthwise, pointwise] = [(9 * c, c), (c * outputs, outputs)].map(|(n, o)| Parts::new(rng, n, o, values));
+        let op = SeparableConv2d::new(
+            depthwise.desc(Filter::depthwise_hwc(&depthwise.weights, [3, 3, c])).stride(stride).padding(Padding::Same),
+            pointwise.desc(Filter::io(&pointwise.weights, [c, outputs])),
+        )
+        .unwrap();
+        case("separable", shape, &SCHEDULES, Box::new(move |options| op.plan(shape, options)));
+
+        // every second block takes its shortcut
+        let (stride, outputs) = if i % 2 == 0 { (1, c) } else { (1 + rng.below(2), outputs) };
+        let wide = c * (1 + rng.below(4));
+        let [expand, depthwise, project] =
+            [(c * wide, wide), (9 * wide, wide), (wide * outputs, outputs)].map(|(n, o)| Parts::new(rng, n, o, values));
+        let desc = InvertedResidualDesc::new(
+            depthwise
+                .desc(Filter::depthwise_hwc(&depthwise.weights, [3, 3, wide]))
+                .stride(stride)
+                .padding(Padding::Same),
+            project.desc(Filter::io(&project.weights, [wide, outputs])),
+        )
+        .expand(expand.desc(Filter::io(&expand.weights, [c, wide])));
+        let op = InvertedResidual::new(desc).unwrap();
+        case("inverted_residual", shape, &SCHEDULES, Box::new(move |options| op.plan(shape, options)));
+    }
+    cases
+}
+
+/// Both networks at a quarter of their width, on seeded weights.
+fn networks() -> Vec<Case> {
+    let config = Config::new().alpha(0.25).classes(10).padding(StridePadding::Symmetric);
+    let shape = Shape::new(1, 40, 40, 3);
+    [("v1 0.25", MobileNetV1::architecture(&config)), ("v2 0.25", MobileNetV2::architecture(&config))]
+        .map(|(name, architecture)| {
+            let architecture = architecture.unwrap();
+            let weights = Weights::seeded(&architecture, 7).unwrap();
+            let network: Network = architecture.network(&weights).unwrap();
+            Case {
+                name: name.into(),
+                input: Dense::random(&mut Rng(0x1a9e), shape, Values::Plain),
+                plan: Box::new(move |options| network.plan(shape, options)),
+                fusions: &[Fusion::Auto, Fusion::Never],
+            }
+        })
+        .into()
+}
+
+/// The digest of a case on a level; every schedule and two numbers of threads have to agree on it.
+fn of(case: &Case, level: Level) -> u64 {
+    let mut found = None;
+    for &fusion in case.fusions {
+        for count in [1, 3] {
+            let plan = (case.plan)(&level.options().fusion(fusion).threads(threads(count))).unwrap();
+            assert_eq!((plan.isa(), plan.arithmetic()), (level.isa, level.arithmetic));
+            let mut out = vec![f32::NAN; plan.output_shape().len().unwrap()];
+            let to = ViewMut::new(&mut out, plan.output_shape()).unwrap();
+            plan.run(case.input.view(), to, &mut plan.scratch().unwrap()).unwrap();
+            let digest = digest(&out);
+            let first = *found.get_or_insert(digest);
+            assert_eq!(digest, first, "{}, {level:?}: {fusion:?} with {count} threads differs", case.name);
+        }
+    }
+    found.unwrap()
+}
+
+/// The lines of the file: name, fused bits, bits of two roundings.
+fn lines(file: &str) -> Vec<(String, [u64; 2])> {
+    let cases = file.lines().filter(|line| !line.starts_with('#'));
+    cases
+        .map(|line| {
+            let (name, digests) = line.split_once(": ").unwrap();
+            let digests: Vec<u64> = digests.split(' ').map(|d| u64::from_str_radix(d, 16).unwrap()).collect();
+            (name.to_owned(), digests.try_into().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn every_level_has_the_bits_of_the_file() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/digests.txt");
+    let cases: Vec<Case> = operators().into_iter().chain(networks()).collect();
+    if std::env::var_os("SEPCONV_WRITE_DIGESTS").is_some() {
+        // from the plainest of code: scalar, with either arithmetic
+        let scalar = |arithmetic| LEVELS.iter().find(|l| l.isa == Isa::Scalar && l.arithmetic == arithmetic).unwrap();
+        let mut file = String::from("# case: fused bits, bits of two roundings. Written by tests/digests.rs.\n");
+        for case in &cases {
+            let [fused, separate] = [Arithmetic::Fused, Arithmetic::Separate].map(|a| of(case, *scalar(a)));
+            writeln!(file, "{}: {fused:016x} {separate:016x}", case.name).unwrap();
+        }
+        std::fs::write(&path, file).unwrap();
+    }
+
+    let lines = lines(&std::fs::read_to_string(&path).unwrap());
+    let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(lines.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), names, "cases and lines of {path:?}");
+
+    for &level in LEVELS.iter() {
+        let column = match level.arithmetic {
+            Arithmetic::Fused => 0,
+            Arithmetic::Separate => 1,
+        };
+        for (case, (name, digests)) in cases.iter().zip(&lines) {
+            let got = of(case, level);
+            assert_eq!(
+                got, digests[column],
+                "{name}, {level:?}: got {got:016x}, the file says {:016x}",
+                digests[column]
+            );
+        }
+    }
+    assert_required_isa_ran(&LEVELS.iter().map(|level| level.isa).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_two_kinds_of_rounding_are_told_apart() {
+    let lines = lines(include_str!("digests.txt"));
+    let differing = lines.iter().filter(|(_, [fused, separate])| fused != separate).count();
+    // all but means, which have no product, and a few where no product is rounded, or none counts
+    assert!(differing * 4 > lines.len() * 3, "{differing} of {}", lines.len());
+}
