@@ -5,7 +5,7 @@ use std::fmt;
 use sepconv::Isa;
 use serde::{Deserialize, Serialize};
 
-use crate::rounds::median;
+use crate::rounds::{median, spread};
 use crate::shapes::Operator;
 use crate::{bandwidth, machine, peak};
 
@@ -76,6 +76,25 @@ impl Roofline {
     /// GFLOP/s of multiply-adds alone: the median of the samples.
     pub fn peak(&self) -> f64 {
         median(&self.peaks)
+    }
+
+    /// How far the samples of the peak lie apart: the range of their middle half over their median.
+    pub fn peak_spread(&self) -> f64 {
+        spread(&self.peaks)
+    }
+
+    /// Copies out of and into each cache and memory: half of a cache, of which each thread has its own up to the second level.
+    pub fn levels(&self) -> Vec<(String, u64, f64)> {
+        let (curve, caches) = (self.curve(), machine::caches());
+        let mut levels: Vec<(String, u64)> = caches
+            .iter()
+            .map(|cache| {
+                let threads = if cache.level <= 2 { self.threads as u64 } else { 1 };
+                (format!("L{}", cache.level), cache.bytes / 2 * threads)
+            })
+            .collect();
+        levels.push(("memory".into(), 4 * machine::last_level_cache()));
+        levels.into_iter().map(|(name, footprint)| (name, footprint, curve.at(footprint))).collect()
     }
 
     /// GB/s of copies by footprint: the median of the samples.

@@ -31,6 +31,14 @@ impl Net {
         }
     }
 
+    /// The resolutions that its paper evaluates.
+    pub const fn sizes(self) -> &'static [usize] {
+        match self {
+            Net::V1 => &[128, 160, 192, 224],
+            Net::V2 => &[96, 128, 160, 192, 224],
+        }
+    }
+
     /// The network at a width, without weights.
     pub fn architecture(self, alpha: f64) -> Result<Architecture> {
         let config = Config::new().alpha(alpha);
@@ -151,7 +159,7 @@ impl Stage {
     }
 
     /// Seeded weights and biases: small, so that sums neither overflow nor become denormal.
-    fn values(&self) -> (Vec<f32>, Vec<f32>) {
+    pub fn values(&self) -> (Vec<f32>, Vec<f32>) {
         let mut rng = fastrand::Rng::with_seed(0x5e9c);
         let scale = (6.0 / self.fan_in() as f32).sqrt();
         let weights = (0..self.outputs * self.fan_in()).map(|_| (rng.f32() * 2.0 - 1.0) * scale).collect();
@@ -180,10 +188,9 @@ impl fmt::Display for Stage {
             StageKind::Standard => write!(f, "conv{0}x{0}", self.kernel)?,
             StageKind::Depthwise => write!(f, "dw{0}x{0}", self.kernel)?,
         }
-        if rows == columns {
-            write!(f, "s{rows}")?
-        } else {
-            write!(f, "s{rows}x{columns}")?
+        match rows == columns {
+            true => write!(f, "s{rows}")?,
+            false => write!(f, "s{rows}x{columns}")?,
         }
         if self.dilation > 1 {
             write!(f, "d{}", self.dilation)?;

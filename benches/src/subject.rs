@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aligned_vec::{AVec, ConstAlign};
-use sepconv::{Error, Isa, Network, Plan, PlanOptions, Result, Scratch, Shape, Threads, View, ViewMut};
+use sepconv::{Error, Isa, Network, Plan, PlanOptions, Result, Scratch, Shape, StageReport, Threads, View, ViewMut};
 
 use crate::machine;
 
@@ -17,12 +17,16 @@ pub fn plan_options(isa: Option<Isa>, threads: usize) -> Result<PlanOptions> {
             return Err(Error::Isa(format!("asked for {isa}, but this CPU and SEPCONV_MAX_ISA leave {got}")));
         }
     }
-    if threads > 1 {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        let pool = pool.map_err(|e| Error::Network(format!("a pool of {threads} threads: {e}")))?;
-        options = options.threads(Threads::Pool(Arc::new(pool)));
+    Ok(options.threads(pool(threads)?))
+}
+
+/// A pool of this many threads, or the calling thread.
+pub fn pool(threads: usize) -> Result<Threads> {
+    if threads == 1 {
+        return Ok(Threads::Serial);
     }
-    Ok(options)
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    Ok(Threads::Pool(Arc::new(pool.map_err(|e| Error::Network(format!("a pool of {threads} threads: {e}")))?)))
 }
 
 /// A plan and its scratch.
@@ -54,9 +58,20 @@ impl Subject {
 
     /// Runs it once.
     pub fn run(&mut self, buffers: &mut Buffers) -> Result<()> {
-        let (input, output) = buffers.next(self.values);
+        let (input, output) = buffers.take(self.values);
         let input = View::new(input, self.plan.input_shape())?;
         self.plan.run(input, ViewMut::new(output, self.plan.output_shape())?, &mut self.scratch)
+    }
+
+    /// Values of input and output.
+    pub fn values(&self) -> [usize; 2] {
+        self.values
+    }
+
+    /// What its plan does, without why: two plans of one operator of which this is equal run the same code.
+    pub fn decisions(&self) -> String {
+        let stage = |s: &StageReport| format!("{} {:?} {} {:?} {}", s.name, s.kernels, s.fused, s.schedule, s.pieces);
+        self.plan.explain().stages.iter().map(stage).collect::<Vec<_>>().join("; ")
     }
 
     /// The kernels that it runs on, in the order of the data, as `explain` names them.
@@ -119,7 +134,8 @@ impl Buffers {
         }
     }
 
-    fn next(&mut self, values: [usize; 2]) -> (&[f32], &mut [f32]) {
+    /// Where the next run reads and writes, for so many values.
+    pub fn take(&mut self, values: [usize; 2]) -> (&[f32], &mut [f32]) {
         if self.state == CacheState::Cold {
             for ((place, memory), (values, first)) in
                 self.place.iter_mut().zip(&self.memory).zip(values.into_iter().zip([0, APART]))
@@ -147,7 +163,7 @@ mod tests {
             let mut buffers = Buffers::new([5000, 100_000], state);
             let mut places: Vec<_> = (0..runs)
                 .map(|_| {
-                    let (input, output) = buffers.next([5000, 100_000]);
+                    let (input, output) = buffers.take([5000, 100_000]);
                     assert_eq!((input.len(), output.len()), (5000, 100_000));
                     (input.as_ptr() as usize, output.as_ptr() as usize)
                 })

@@ -319,14 +319,6 @@ fn per_mac(entries: &[Entry], figures: &[Figure], operator: &Operator, figure: &
     Some(figure.ratio(&figures[place]) * plain.macs() as f64 / operator.macs() as f64)
 }
 
-/// What a plan does, without why: two plans of which this is equal run the same code.
-fn decisions(subject: &Subject) -> String {
-    let explain = subject.plan.explain();
-    let stage =
-        |s: &sepconv::StageReport| format!("{} {:?} {} {:?} {}", s.name, s.kernels, s.fused, s.schedule, s.pieces);
-    explain.stages.iter().map(stage).collect::<Vec<_>>().join("; ")
-}
-
 /// Fused against unfused.
 fn fusion(options: &Options, entries: &[Entry], plan_options: &PlanOptions) -> Result<()> {
     const WAYS: [(&str, Fusion); 3] = [
@@ -347,7 +339,7 @@ fn fusion(options: &Options, entries: &[Entry], plan_options: &PlanOptions) -> R
             subjects.push(subject(fusion)?);
         }
         let auto = subject(Fusion::Auto)?;
-        let same = ways.into_iter().find(|&way| decisions(&subjects[way]) == decisions(&auto));
+        let same = ways.into_iter().find(|&way| subjects[way].decisions() == auto.decisions());
         blocks.push((ways, same.unwrap_or(subjects.len())));
         if same.is_none() {
             subjects.push(auto);
@@ -406,7 +398,7 @@ fn fusion(options: &Options, entries: &[Entry], plan_options: &PlanOptions) -> R
                         "slabs": subjects[ways[2]].plan.scratch_bytes(),
                         "taken": subjects[taken].plan.scratch_bytes(),
                     },
-                    "decisions": decisions(&subjects[taken]),
+                    "decisions": subjects[taken].decisions(),
                     "isa": isa.name(),
                     "threads": options.threads,
                     "cache": options.cache.name(),
