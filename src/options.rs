@@ -65,13 +65,30 @@ pub enum Schedule {
     ChannelSlabs,
 }
 
+/// How often a worker that waits for others looks before it sleeps, if [`PlanOptions::spins`] says nothing else: some tenths of a
+/// millisecond, longer than what one thread of a network waits for another if none is held up.
+const SPINS: u32 = 20_000;
+
 /// The options of a plan. The default is one thread, the best instruction set, and fusion where it pays.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct PlanOptions {
     pub(crate) threads: Threads,
     pub(crate) isa: Option<Isa>,
     pub(crate) fusion: Fusion,
     pub(crate) common_bits: bool,
+    pub(crate) spins: u32,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        PlanOptions {
+            threads: Threads::default(),
+            isa: None,
+            fusion: Fusion::default(),
+            common_bits: false,
+            spins: SPINS,
+        }
+    }
 }
 
 impl PlanOptions {
@@ -83,6 +100,15 @@ impl PlanOptions {
     /// Who does the work.
     pub fn threads(mut self, threads: Threads) -> Self {
         self.threads = threads;
+        self
+    }
+
+    /// How often a worker that waits for others between two steps looks before it sleeps, some 20 ns a look; 20,000 if not said.
+    ///
+    /// Looking costs a core and answers at once; sleeping leaves the core to others, and to be woken takes tens of microseconds. Fewer looks
+    /// suit a machine whose cores have other work, 0 one that must not burn any.
+    pub fn spins(mut self, spins: u32) -> Self {
+        self.spins = spins;
         self
     }
 

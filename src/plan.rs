@@ -28,6 +28,8 @@ struct Inner {
     kernels: &'static Kernels,
     threads: Threads,
     workers: usize,
+    /// Looks before a waiting worker sleeps.
+    spins: u32,
     /// Values of scratch in all.
     memory: usize,
 }
@@ -78,6 +80,7 @@ impl Plan {
             kernels,
             threads: options.threads.clone(),
             workers,
+            spins: options.spins,
             memory: carver.len(),
         };
         Ok(Plan { inner: Arc::try_new("plan", inner)? })
@@ -158,11 +161,18 @@ impl Plan {
             arena: scratch.memory.as_mut_ptr(),
         });
         let arena = arena.next_multiple_of(BLOCK);
-        team::run(&inner.threads, inner.workers, &inner.pieces, &mut scratch.progress, &|step, piece, of| {
-            let shared = &shared;
-            // SAFETY: the views have the planned shapes, the scratch is this plan's, and worker `of` has its own part of it.
-            unsafe { steps[step].run(&shared.0, piece, shared.0.arena.add(arena + of * worker)) }
-        });
+        team::run(
+            &inner.threads,
+            inner.workers,
+            inner.spins,
+            &inner.pieces,
+            &mut scratch.progress,
+            &|step, piece, of| {
+                let shared = &shared;
+                // SAFETY: the views have the planned shapes, the scratch is this plan's, and worker `of` has its own part of it.
+                unsafe { steps[step].run(&shared.0, piece, shared.0.arena.add(arena + of * worker)) }
+            },
+        );
         Ok(())
     }
 

@@ -4,9 +4,13 @@
 //! until all are done, and goes on to the next. A step ends when its pieces are done, not when every worker has come: one that
 //! the pool has not started yet is never waited for. So a busy pool, or a call from inside one of the pool's own jobs, costs
 //! speed and never a deadlock: in the worst case the first worker does everything.
+//!
+//! Who waits looks again and again at first, since steps take microseconds and a sleep takes tens of them, and sleeps after so many
+//! looks as the caller allows: then the core belongs to whoever needs it, the one that is waited for perhaps. Nobody is woken who
+//! does not sleep, so a step that ends while all are looking costs no system call.
 
 use std::hint::spin_loop;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use crate::Threads;
 
@@ -15,19 +19,43 @@ use crate::Threads;
 #[repr(align(128))]
 pub(crate) struct Progress {
     claimed: AtomicUsize,
-    done: AtomicUsize,
+    done: AtomicU32,
+    /// Whether somebody sleeps until all are done.
+    asleep: AtomicBool,
 }
 
-/// How often a waiting worker looks before it lets other threads run: then the core is given up at each look, as the one that
-/// is waited for may need it.
-const SPINS: u32 = 20_000;
+impl Progress {
+    /// Returns when `count` pieces are done: after at most `spins` looks it sleeps.
+    fn wait(&self, count: u32, spins: u32) {
+        for _ in 0..spins {
+            if self.done.load(Ordering::Acquire) >= count {
+                return;
+            }
+            spin_loop();
+        }
+        loop {
+            // Before the look at `done`, so that who ends the last piece after it sees that somebody sleeps: both orders are
+            // sequentially consistent.
+            self.asleep.store(true, Ordering::SeqCst);
+            let done = self.done.load(Ordering::SeqCst);
+            if done >= count {
+                return;
+            }
+            atomic_wait::wait(&self.done, done);
+        }
+    }
+}
 
 /// Marks a piece as done, also where its step panics: others must not wait for it for ever.
 struct Done<'a>(&'a Progress);
 
 impl Drop for Done<'_> {
     fn drop(&mut self) {
-        self.0.done.fetch_add(1, Ordering::Release);
+        // Who sleeps is woken at each piece that ends meanwhile, and goes back to sleep until the last: pieces are few.
+        self.0.done.fetch_add(1, Ordering::SeqCst);
+        if self.0.asleep.load(Ordering::SeqCst) {
+            atomic_wait::wake_all(&self.0.done);
+        }
     }
 }
 
@@ -35,6 +63,7 @@ impl Drop for Done<'_> {
 pub(crate) fn run(
     threads: &Threads,
     workers: usize,
+    spins: u32,
     pieces: &[usize],
     progress: &mut [Progress],
     run: &(impl Fn(usize, usize, usize) + Sync),
@@ -51,7 +80,7 @@ pub(crate) fn run(
         *p = Progress::default();
     }
     let progress = &*progress;
-    let work = |worker| participate(worker, pieces, progress, run);
+    let work = |worker| participate(worker, spins, pieces, progress, run);
     match threads {
         Threads::Pool(pool) => pool.install(|| fan_out(0, workers, &work)),
         Threads::Serial | Threads::Global => fan_out(0, workers, &work),
@@ -67,7 +96,13 @@ fn fan_out(first: usize, end: usize, work: &(impl Fn(usize) + Sync)) {
     rayon::join(|| fan_out(first, middle, work), || fan_out(middle, end, work));
 }
 
-fn participate(worker: usize, pieces: &[usize], progress: &[Progress], run: &(impl Fn(usize, usize, usize) + Sync)) {
+fn participate(
+    worker: usize,
+    spins: u32,
+    pieces: &[usize],
+    progress: &[Progress],
+    run: &(impl Fn(usize, usize, usize) + Sync),
+) {
     for (step, (&count, progress)) in pieces.iter().zip(progress).enumerate() {
         loop {
             let piece = progress.claimed.fetch_add(1, Ordering::Relaxed);
@@ -77,13 +112,32 @@ fn participate(worker: usize, pieces: &[usize], progress: &[Progress], run: &(im
             let _done = Done(progress);
             run(step, piece, worker);
         }
-        let mut spins = 0;
-        while progress.done.load(Ordering::Acquire) < count {
-            if spins < SPINS {
-                spins += 1;
-                spin_loop();
-            } else {
-                std::thread::yield_now();
+        // a plan has at most `MAX_THREADS` pieces an image
+        progress.wait(u32::try_from(count).unwrap_or(u32::MAX), spins);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever the order in which workers sleep and end, none sleeps on.
+    #[test]
+    fn who_sleeps_is_woken() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let threads = Threads::Pool(std::sync::Arc::new(pool));
+        let pieces = [3, 1, 2, 5, 1, 1, 64];
+        let mut progress: Vec<Progress> = pieces.iter().map(|_| Progress::default()).collect();
+        for spins in [0, 1, 100, 20_000] {
+            for round in 0..300 {
+                let done = AtomicUsize::new(0);
+                run(&threads, 3, spins, &pieces, &mut progress, &|step, piece, worker| {
+                    if (step + piece + worker + round) % 7 == 0 {
+                        std::thread::yield_now();
+                    }
+                    done.fetch_add(1, Ordering::Relaxed);
+                });
+                assert_eq!(done.load(Ordering::Relaxed), pieces.iter().sum());
             }
         }
     }
