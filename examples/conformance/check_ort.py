@@ -3,7 +3,8 @@
 Needs `pip install onnxruntime`. Numbers are little-endian. Each request is three parts, each with its length in bytes as a
 u32 before it: a model, or nothing for the last one once more; four u32, the shape of its only input; and the input's f32.
 Each answer is a byte, 0 for a result and 1 for an error, a length as a u32, and the f32 of the only output, or a text. The
-first answer comes unasked: the version of ONNX Runtime.
+first answer comes unasked: the version of ONNX Runtime. The only argument is a level of optimisation: disable_all, basic,
+extended or all.
 """
 
 import os
@@ -37,6 +38,11 @@ def main():
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
+    level = sys.argv[1] if len(sys.argv) > 1 else "all"
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = getattr(
+        levels, "ORT_DISABLE_ALL" if level == "disable_all" else f"ORT_ENABLE_{level.upper()}"
+    )
     session = None
     while (model := part()) is not None:
         shape = struct.unpack("<4I", part())

@@ -1,6 +1,6 @@
 //! The conformance kit: for the test suite of any engine that has convolutions.
 //!
-//! It has the naive [`reference`] of every operator and block of this crate, in f32 and f64; [`Cases`], which are strategies of
+//! It has the naive [`reference`](mod@reference) of every operator and block of this crate, in f32 and f64; [`Cases`], which are strategies of
 //! proptest, drawn at the edges where kernels go wrong; and a [`Check`], which runs *your* kernel on them, NHWC or NCHW, and holds it to
 //! equal bits or to an error bound that is derived and not guessed. Nothing in it calls a kernel of this crate.
 //!

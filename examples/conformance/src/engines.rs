@@ -90,9 +90,9 @@ pub struct Ort {
 }
 
 impl Ort {
-    pub fn start(python: &Path, script: &Path) -> Result<Ort> {
+    pub fn start(python: &Path, script: &Path, optimization: &str) -> Result<Ort> {
         let mut server = Command::new(python)
-            .arg(script)
+            .args([script.as_os_str(), optimization.as_ref()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -47,6 +47,9 @@ struct Args {
     /// The Python that has onnxruntime.
     #[arg(long, default_value = "python3")]
     python: PathBuf,
+    /// How far ONNX Runtime optimises a model: its own levels.
+    #[arg(long, default_value = "all", value_parser = ["disable_all", "basic", "extended", "all"])]
+    optimization: String,
     /// Ends with an error where a question finds a difference.
     #[arg(long)]
     strict: bool,
@@ -128,7 +131,7 @@ fn main() -> Result<()> {
         Which::Candle => Box::new(Candle),
         Which::Ort => {
             let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("check_ort.py");
-            Box::new(Ort::start(&args.python, &script)?)
+            Box::new(Ort::start(&args.python, &script, &args.optimization)?)
         }
     };
     let mut operators =
