@@ -4,12 +4,12 @@
 //! too, so that a grey print is enough. Legends stand above the data, never on it.
 
 use std::error::Error;
+use std::fmt::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, KeyPointWeight, NoDefaultFormatting, ValueFormatter};
-use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use resvg::{tiny_skia, usvg};
@@ -227,20 +227,26 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 impl Chart {
     fn draw(&self) -> Drawn<String> {
-        let mut svg = String::new();
+        let (mut svg, mut dashed) = (String::new(), String::new());
         {
             let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-            self.draw_on(&root).map_err(|e| e.to_string())?;
+            self.draw_on(&root, &mut dashed).map_err(|e| e.to_string())?;
             root.present().map_err(|e| e.to_string())?;
         }
+        let end = svg.rfind("</svg>").ok_or("a picture without an end")?;
+        svg.insert_str(end, &dashed);
         Ok(svg)
     }
 
-    fn draw_on(&self, root: &Area<'_>) -> Result<(), Box<dyn Error>> {
+    fn draw_on(&self, root: &Area<'_>, dashed: &mut String) -> Result<(), Box<dyn Error>> {
         root.fill(&WHITE)?;
         let title = ("sans-serif", 19).into_font().style(FontStyle::Bold).color(&BLACK_);
         root.draw(&Text::new(self.title.clone(), (16, 14), title))?;
-        let below = self.legend(root, 46)?;
+        let below = self.legend(root, 46, dashed)?;
+        // what the axis counts stands above it, where it is read without turning the head
+        let font = ("sans-serif", TEXT).into_font().color(&BLACK_);
+        root.draw(&Text::new(self.y.label.clone(), (16, below), font.clone()))?;
+        let below = below + 18;
 
         let points = || self.series.iter().flat_map(|s| &s.points);
         let (x, y) = (self.x.range(points().map(|p| p.x)), self.y.range(points().map(|p| p.y)));
@@ -252,25 +258,22 @@ impl Chart {
             .margin_right(24)
             .margin_top(8)
             .margin_bottom(6)
-            .x_label_area_size(40 + 17 * lines - 17)
+            .x_label_area_size(44 + 17 * lines - 17)
             .y_label_area_size(72)
             .build_cartesian_2d(x_places, y_places)?;
-        let font = ("sans-serif", TEXT).into_font().color(&BLACK_);
         chart
             .configure_mesh()
             .bold_line_style(GRID)
             .light_line_style(TRANSPARENT)
             .axis_style(GREY)
-            .y_desc(&self.y.label)
             .label_style(font.clone())
-            .axis_desc_style(font.clone())
             .draw()?;
 
         for series in &self.series {
             let placed: Vec<(f64, f64)> =
                 series.points.iter().map(|p| (self.x.place(p.x), self.y.place(p.y))).collect();
             let pixels: Vec<(i32, i32)> = placed.iter().map(|p| chart.backend_coord(p)).collect();
-            stroke(root, &pixels, series)?;
+            stroke(root, &pixels, series, dashed)?;
             for (&(x, y), point) in pixels.iter().zip(&series.points) {
                 if let Some(marker) = series.marker {
                     mark(root, (x, y), marker, series.colour, point.unsure)?;
@@ -287,12 +290,12 @@ impl Chart {
             }
         }
         let (left, right) = (chart.backend_coord(&(x.0, y.0)), chart.backend_coord(&(x.1, y.0)));
-        root.draw(&Text::new(self.x.label.clone(), ((left.0 + right.0) / 2, SIZE.1 as i32 - 22), middle))?;
+        root.draw(&Text::new(self.x.label.clone(), ((left.0 + right.0) / 2, SIZE.1 as i32 - 21), middle))?;
         Ok(())
     }
 
     /// Draws the legend in rows from `top` on, and tells where it ends.
-    fn legend(&self, root: &Area<'_>, top: i32) -> Result<i32, Box<dyn Error>> {
+    fn legend(&self, root: &Area<'_>, top: i32, dashed: &mut String) -> Result<i32, Box<dyn Error>> {
         const ROW: i32 = 21;
         let font = ("sans-serif", TEXT).into_font().color(&BLACK_).pos(Pos::new(HPos::Left, VPos::Center));
         let unsure = self.series.iter().any(|s| s.marker.is_some() && s.points.iter().any(|p| p.unsure));
@@ -300,14 +303,14 @@ impl Chart {
         let names: Vec<_> = self.series.iter().map(|s| &s.name).chain(unsure.then_some(&hollow)).collect();
         let (mut x, mut y) = (16, top);
         for (i, name) in names.into_iter().enumerate() {
-            // a letter is about 0.6 of the size of the font
-            let width = 44 + (name.chars().count() as f64 * f64::from(TEXT) * 0.6) as i32 + 18;
+            // a letter is about half as wide as the font is high
+            let width = 42 + (name.chars().count() as f64 * f64::from(TEXT) * 0.5) as i32 + 16;
             if x > 16 && x + width > SIZE.0 as i32 - 10 {
                 (x, y) = (16, y + ROW);
             }
             match self.series.get(i) {
                 Some(series) => {
-                    stroke(root, &[(x, y), (x + 34, y)], series)?;
+                    stroke(root, &[(x, y), (x + 34, y)], series, dashed)?;
                     if let Some(marker) = series.marker {
                         mark(root, (x + 17, y), marker, series.colour, false)?;
                     }
@@ -321,13 +324,33 @@ impl Chart {
     }
 }
 
-fn stroke(root: &Area<'_>, pixels: &[(i32, i32)], series: &Series) -> Result<(), Box<dyn Error>> {
+/// A dashed line as SVG.
+struct Dashes<'a> {
+    pixels: &'a [(i32, i32)],
+    series: &'a Series,
+}
+
+impl fmt::Display for Dashes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Line::Dashed(on, off) = self.series.line else { return Ok(()) };
+        let RGBColor(r, g, b) = self.series.colour;
+        write!(f, "<polyline fill=\"none\" stroke=\"#{r:02X}{g:02X}{b:02X}\" stroke-width=\"2\" ")?;
+        write!(f, "stroke-dasharray=\"{on} {off}\" points=\"")?;
+        for (x, y) in self.pixels {
+            write!(f, "{x},{y} ")?;
+        }
+        writeln!(f, "\"/>")
+    }
+}
+
+/// Draws a series' line; a dashed one is written to `dashed`.
+fn stroke(root: &Area<'_>, pixels: &[(i32, i32)], series: &Series, dashed: &mut String) -> Result<(), Box<dyn Error>> {
     match series.line {
         Line::None => {}
         Line::Solid => root.draw(&PathElement::new(pixels.to_vec(), series.colour.stroke_width(2)))?,
-        Line::Dashed(on, off) => {
-            let style = series.colour.stroke_width(2);
-            root.draw(&DashedPathElement::new(pixels.iter().copied(), on, off, style))?;
+        // plotters' own dashes begin and end at whole pixels, which makes slanted lines wobble: SVG has its own
+        Line::Dashed(..) => {
+            let _ = write!(dashed, "{}", Dashes { pixels, series });
         }
     }
     Ok(())
