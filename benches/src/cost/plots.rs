@@ -409,6 +409,7 @@ impl Series {
 /// Every plot that the report has data for.
 pub fn all(report: &Report) -> Result<Vec<Plot>, Failure> {
     let mut plots = Vec::new();
+    let empty = |chart: &Chart| chart.series.iter().find(|s| s.points.is_empty()).map(|s| s.name.clone());
     for (section, draw) in [
         (Section::Layers, layers as fn(&Report) -> Vec<(&'static str, String, Chart)>),
         (Section::Sweeps, sweeps),
@@ -418,6 +419,9 @@ pub fn all(report: &Report) -> Result<Vec<Plot>, Failure> {
     ] {
         if report.of(section).next().is_some() {
             for (name, caption, chart) in draw(report) {
+                if let Some(series) = empty(&chart) {
+                    return Err(format!("the plot {name} has no data for {series}").into());
+                }
                 plots.push(Plot { name, section, caption, svg: chart.draw()? });
             }
         }
@@ -500,9 +504,9 @@ fn layers(report: &Report) -> Vec<(&'static str, String, Chart)> {
     ]
 }
 
-/// The points of a sweep, by rising x.
-fn sweep<'a>(report: &'a Report, variant: &'a str, keep: impl Fn(&Measurement) -> bool + 'a) -> Vec<&'a Measurement> {
-    let mut points: Vec<_> = report.of(Section::Sweeps).filter(|m| m.variant == variant && keep(m)).collect();
+/// The separable convolutions of a sweep, by rising size.
+fn sweep(report: &Report, keep: impl Fn(&Measurement) -> bool) -> Vec<&Measurement> {
+    let mut points: Vec<_> = report.of(Section::Sweeps).filter(|m| m.variant == SEPARABLE && keep(m)).collect();
     points.sort_by_key(|m| (m.kernel, m.plane, m.outputs));
     points
 }
@@ -522,7 +526,7 @@ fn sweeps(report: &Report) -> Vec<(&'static str, String, Chart)> {
     for (kernel, colour, marker) in
         [(7, VERMILION, Marker::Square), (5, BLUE_, Marker::Triangle), (3, GREEN_, Marker::Circle)]
     {
-        let points = sweep(report, SEPARABLE, |m| m.kernel == kernel && m.plane == SWEEP_PLANE);
+        let points = sweep(report, |m| m.kernel == kernel && m.plane == SWEEP_PLANE);
         let points: Vec<_> = points.into_iter().filter_map(|m| Some((m.outputs as f64, of(m)?))).collect();
         let formula: Vec<_> = points.iter().map(|&(x, (_, formula, _))| (x, formula)).collect();
         by_outputs.series.push(Series::line(format!("MACs, Dk {kernel}"), colour, DASHES, &formula));
@@ -532,7 +536,7 @@ fn sweeps(report: &Report) -> Vec<(&'static str, String, Chart)> {
         );
     }
 
-    let points = sweep(report, SEPARABLE, |m| m.kernel == 3 && m.outputs == SWEEP_OUTPUTS);
+    let points = sweep(report, |m| m.kernel == 3 && m.outputs == SWEEP_OUTPUTS);
     let points: Vec<_> = points.into_iter().filter_map(|m| Some((m.plane as f64, of(m)?))).collect();
     let formula: Vec<_> = points.iter().map(|&(x, (_, formula, _))| (x, formula)).collect();
     let by_plane = Chart {
@@ -546,15 +550,14 @@ fn sweeps(report: &Report) -> Vec<(&'static str, String, Chart)> {
         ],
     };
 
+    // the halves have a kernel and channels of their own, so they are found by the case that they are part of
     let speeds = |variant: &str| -> Vec<_> {
-        let points = sweep(report, variant, |m| m.kernel == 3 && m.plane == SWEEP_PLANE);
-        points.into_iter().map(|m| (m.outputs as f64, 100.0 * m.peak_share, m.unsure)).collect()
+        sweep(report, |m| m.kernel == 3 && m.plane == SWEEP_PLANE)
+            .into_iter()
+            .filter_map(|m| Some((m.outputs as f64, report.find(Section::Sweeps, &m.case, variant)?)))
+            .map(|(outputs, m)| (outputs, 100.0 * m.peak_share, m.unsure))
+            .collect()
     };
-    // the depthwise half writes as many channels as it reads, so it is found by the case that it is part of
-    let depthwise = sweep(report, SEPARABLE, |m| m.kernel == 3 && m.plane == SWEEP_PLANE)
-        .into_iter()
-        .filter_map(|m| Some((m.outputs as f64, report.find(Section::Sweeps, &m.case, DEPTHWISE)?)))
-        .map(|(x, m)| (x, 100.0 * m.peak_share, m.unsure));
     let speed = Chart {
         title: format!("Why: the speed of each part (3×3, {SWEEP_PLANE}×{SWEEP_PLANE}, {SWEEP_INPUTS} input channels)"),
         x: Axis::new("output channels N", Scale::Log).ticks(outputs),
@@ -563,7 +566,7 @@ fn sweeps(report: &Report) -> Vec<(&'static str, String, Chart)> {
             Series::new(STANDARD, BLUE_, Marker::Circle, Line::Solid).with(speeds(STANDARD)),
             Series::new(POINTWISE, PURPLE, Marker::Triangle, Line::Solid).with(speeds(POINTWISE)),
             Series::new(SEPARABLE, GREEN_, Marker::Diamond, Line::Solid).with(speeds(SEPARABLE)),
-            Series::new(DEPTHWISE, BLACK_, Marker::Square, Line::Solid).with(depthwise),
+            Series::new(DEPTHWISE, BLACK_, Marker::Square, Line::Solid).with(speeds(DEPTHWISE)),
         ],
     };
     vec![
@@ -590,9 +593,10 @@ fn blocks(report: &Report) -> Vec<(&'static str, String, Chart)> {
     let chart =
         |title: String, y: Axis, variants: &[(&str, RGBColor, Marker)], value: fn(&Measurement) -> (f64, bool)| {
             let series = variants.iter().map(|&(variant, colour, marker)| {
-                let of_variant = report.of(Section::Blocks).filter(|m| m.variant == variant && m.plane == plane);
-                let mut points: Vec<_> = of_variant
-                    .filter(|m| m.inputs.min(m.outputs) == narrow)
+                let size = format!("{plane}×{plane} · {narrow} ·");
+                let of_size = report.of(Section::Blocks).filter(|m| m.case.starts_with(&size));
+                let mut points: Vec<_> = of_size
+                    .filter(|m| m.variant == variant)
                     .filter_map(|m| {
                         let (y, unsure) = value(m);
                         Some((m.expansion? as f64, y, unsure))
