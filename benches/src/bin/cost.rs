@@ -43,6 +43,9 @@ struct Options {
     /// Also write the tables and plots of the documentation: the folder that holds cost.md.
     #[arg(long, value_name = "FOLDER")]
     docs: Option<PathBuf>,
+    /// Measure nothing: write the report of an earlier run's cost.json again.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "threads", "isa", "quick"])]
+    from: Option<PathBuf>,
     /// Measure nothing: check that a cost.json fits its schema.
     #[arg(long, value_name = "FILE", exclusive = true)]
     check: Option<PathBuf>,
@@ -70,18 +73,33 @@ impl Options {
     }
 }
 
+/// Where a report comes from.
+enum Source {
+    /// An earlier run.
+    Written(Box<Report>),
+    /// A run of now.
+    Machine(Bench),
+}
+
 /// Everything that can be wrong is found here, before anything is measured.
-fn prepare(options: &Options) -> Result<(Bench, Option<Report>), Failure> {
-    let bench = Bench::new(options.request())?;
+fn prepare(options: &Options) -> Result<(Source, Option<Report>), Failure> {
+    let source = match &options.from {
+        Some(file) => Source::Written(Box::new(Report::read(file)?)),
+        None => Source::Machine(Bench::new(options.request())?),
+    };
     let baseline = options.baseline.as_deref().map(Report::read).transpose()?;
     if let Some(folder) = &options.docs {
-        if !options.only.is_empty() {
-            return Err("--docs needs every part of the report, without --only".into());
+        let all = match &source {
+            Source::Written(report) => report.settings.sections.len() == Section::ALL.len(),
+            Source::Machine(_) => options.only.is_empty(),
+        };
+        if !all {
+            return Err("--docs needs every part of the report".into());
         }
         docs::check(folder)?;
     }
     writable(&options.out)?;
-    Ok((bench, baseline))
+    Ok((source, baseline))
 }
 
 /// Makes the folder, and a file in it.
@@ -157,8 +175,11 @@ fn summary(options: &Options, report: &Report, change: Option<&Change<'_>>) {
     println!("{:.0} seconds; the report is {}", report.seconds, options.out.join("cost.html").display());
 }
 
-fn run(options: &Options, bench: &Bench, baseline: Option<&Report>) -> Result<(), Failure> {
-    let report = measure(options, bench)?;
+fn run(options: &Options, source: Source, baseline: Option<&Report>) -> Result<(), Failure> {
+    let report = match source {
+        Source::Written(report) => *report,
+        Source::Machine(bench) => measure(options, &bench)?,
+    };
     let change = baseline.map(|baseline| compare(baseline, &report));
     write(options, &report, change.as_ref())?;
     summary(options, &report, change.as_ref());
@@ -179,11 +200,11 @@ fn main() -> ExitCode {
             }
         };
     }
-    let (bench, baseline) = match prepare(&options) {
+    let (source, baseline) = match prepare(&options) {
         Ok(prepared) => prepared,
         Err(e) => Options::command().error(ErrorKind::ValueValidation, e).exit(),
     };
-    match run(&options, &bench, baseline.as_ref()) {
+    match run(&options, source, baseline.as_ref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {e}");

@@ -18,7 +18,7 @@ figcaption { color: #444; font-size: .9rem; }
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: bottom; }
-td { vertical-align: top; white-space: nowrap; } td.long { white-space: normal; min-width: 22rem; }
+td { vertical-align: top; white-space: nowrap; } td.long { white-space: normal; min-width: 38rem; }
 th { background: #f3f3f3; } td.n, th.n { text-align: right; } tfoot td { font-weight: 600; border-top: 2px solid #888; }
 th button { font: inherit; font-weight: 600; background: none; border: 0; padding: 0; cursor: pointer; text-align: inherit; }
 th[aria-sort=ascending] button::after { content: ' \\25B2'; } th[aria-sort=descending] button::after { content: ' \\25BC'; }

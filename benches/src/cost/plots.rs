@@ -4,12 +4,12 @@
 //! too, so that a grey print is enough. Legends stand above the data, never on it.
 
 use std::error::Error;
+use std::fmt::{self, Write};
 use std::ops::Range;
 use std::sync::Arc;
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, KeyPointWeight, NoDefaultFormatting, ValueFormatter};
-use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use resvg::{tiny_skia, usvg};
@@ -227,20 +227,26 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 impl Chart {
     fn draw(&self) -> Drawn<String> {
-        let mut svg = String::new();
+        let (mut svg, mut dashed) = (String::new(), String::new());
         {
             let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-            self.draw_on(&root).map_err(|e| e.to_string())?;
+            self.draw_on(&root, &mut dashed).map_err(|e| e.to_string())?;
             root.present().map_err(|e| e.to_string())?;
         }
+        let end = svg.rfind("</svg>").ok_or("a picture without an end")?;
+        svg.insert_str(end, &dashed);
         Ok(svg)
     }
 
-    fn draw_on(&self, root: &Area<'_>) -> Result<(), Box<dyn Error>> {
+    fn draw_on(&self, root: &Area<'_>, dashed: &mut String) -> Result<(), Box<dyn Error>> {
         root.fill(&WHITE)?;
         let title = ("sans-serif", 19).into_font().style(FontStyle::Bold).color(&BLACK_);
         root.draw(&Text::new(self.title.clone(), (16, 14), title))?;
-        let below = self.legend(root, 46)?;
+        let below = self.legend(root, 46, dashed)?;
+        // what the axis counts stands above it, where it is read without turning the head
+        let font = ("sans-serif", TEXT).into_font().color(&BLACK_);
+        root.draw(&Text::new(self.y.label.clone(), (16, below), font.clone()))?;
+        let below = below + 18;
 
         let points = || self.series.iter().flat_map(|s| &s.points);
         let (x, y) = (self.x.range(points().map(|p| p.x)), self.y.range(points().map(|p| p.y)));
@@ -252,25 +258,22 @@ impl Chart {
             .margin_right(24)
             .margin_top(8)
             .margin_bottom(6)
-            .x_label_area_size(40 + 17 * lines - 17)
+            .x_label_area_size(44 + 17 * lines - 17)
             .y_label_area_size(72)
             .build_cartesian_2d(x_places, y_places)?;
-        let font = ("sans-serif", TEXT).into_font().color(&BLACK_);
         chart
             .configure_mesh()
             .bold_line_style(GRID)
             .light_line_style(TRANSPARENT)
             .axis_style(GREY)
-            .y_desc(&self.y.label)
             .label_style(font.clone())
-            .axis_desc_style(font.clone())
             .draw()?;
 
         for series in &self.series {
             let placed: Vec<(f64, f64)> =
                 series.points.iter().map(|p| (self.x.place(p.x), self.y.place(p.y))).collect();
             let pixels: Vec<(i32, i32)> = placed.iter().map(|p| chart.backend_coord(p)).collect();
-            stroke(root, &pixels, series)?;
+            stroke(root, &pixels, series, dashed)?;
             for (&(x, y), point) in pixels.iter().zip(&series.points) {
                 if let Some(marker) = series.marker {
                     mark(root, (x, y), marker, series.colour, point.unsure)?;
@@ -287,12 +290,12 @@ impl Chart {
             }
         }
         let (left, right) = (chart.backend_coord(&(x.0, y.0)), chart.backend_coord(&(x.1, y.0)));
-        root.draw(&Text::new(self.x.label.clone(), ((left.0 + right.0) / 2, SIZE.1 as i32 - 22), middle))?;
+        root.draw(&Text::new(self.x.label.clone(), ((left.0 + right.0) / 2, SIZE.1 as i32 - 21), middle))?;
         Ok(())
     }
 
     /// Draws the legend in rows from `top` on, and tells where it ends.
-    fn legend(&self, root: &Area<'_>, top: i32) -> Result<i32, Box<dyn Error>> {
+    fn legend(&self, root: &Area<'_>, top: i32, dashed: &mut String) -> Result<i32, Box<dyn Error>> {
         const ROW: i32 = 21;
         let font = ("sans-serif", TEXT).into_font().color(&BLACK_).pos(Pos::new(HPos::Left, VPos::Center));
         let unsure = self.series.iter().any(|s| s.marker.is_some() && s.points.iter().any(|p| p.unsure));
@@ -300,14 +303,14 @@ impl Chart {
         let names: Vec<_> = self.series.iter().map(|s| &s.name).chain(unsure.then_some(&hollow)).collect();
         let (mut x, mut y) = (16, top);
         for (i, name) in names.into_iter().enumerate() {
-            // a letter is about 0.6 of the size of the font
-            let width = 44 + (name.chars().count() as f64 * f64::from(TEXT) * 0.6) as i32 + 18;
+            // a letter is about half as wide as the font is high
+            let width = 42 + (name.chars().count() as f64 * f64::from(TEXT) * 0.5) as i32 + 16;
             if x > 16 && x + width > SIZE.0 as i32 - 10 {
                 (x, y) = (16, y + ROW);
             }
             match self.series.get(i) {
                 Some(series) => {
-                    stroke(root, &[(x, y), (x + 34, y)], series)?;
+                    stroke(root, &[(x, y), (x + 34, y)], series, dashed)?;
                     if let Some(marker) = series.marker {
                         mark(root, (x + 17, y), marker, series.colour, false)?;
                     }
@@ -321,13 +324,33 @@ impl Chart {
     }
 }
 
-fn stroke(root: &Area<'_>, pixels: &[(i32, i32)], series: &Series) -> Result<(), Box<dyn Error>> {
+/// A dashed line as SVG.
+struct Dashes<'a> {
+    pixels: &'a [(i32, i32)],
+    series: &'a Series,
+}
+
+impl fmt::Display for Dashes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Line::Dashed(on, off) = self.series.line else { return Ok(()) };
+        let RGBColor(r, g, b) = self.series.colour;
+        write!(f, "<polyline fill=\"none\" stroke=\"#{r:02X}{g:02X}{b:02X}\" stroke-width=\"2\" ")?;
+        write!(f, "stroke-dasharray=\"{on} {off}\" points=\"")?;
+        for (x, y) in self.pixels {
+            write!(f, "{x},{y} ")?;
+        }
+        writeln!(f, "\"/>")
+    }
+}
+
+/// Draws a series' line; a dashed one is written to `dashed`.
+fn stroke(root: &Area<'_>, pixels: &[(i32, i32)], series: &Series, dashed: &mut String) -> Result<(), Box<dyn Error>> {
     match series.line {
         Line::None => {}
         Line::Solid => root.draw(&PathElement::new(pixels.to_vec(), series.colour.stroke_width(2)))?,
-        Line::Dashed(on, off) => {
-            let style = series.colour.stroke_width(2);
-            root.draw(&DashedPathElement::new(pixels.iter().copied(), on, off, style))?;
+        // plotters' own dashes begin and end at whole pixels, which makes slanted lines wobble: SVG has its own
+        Line::Dashed(..) => {
+            let _ = write!(dashed, "{}", Dashes { pixels, series });
         }
     }
     Ok(())
@@ -386,6 +409,7 @@ impl Series {
 /// Every plot that the report has data for.
 pub fn all(report: &Report) -> Result<Vec<Plot>, Failure> {
     let mut plots = Vec::new();
+    let empty = |chart: &Chart| chart.series.iter().find(|s| s.points.is_empty()).map(|s| s.name.clone());
     for (section, draw) in [
         (Section::Layers, layers as fn(&Report) -> Vec<(&'static str, String, Chart)>),
         (Section::Sweeps, sweeps),
@@ -395,6 +419,9 @@ pub fn all(report: &Report) -> Result<Vec<Plot>, Failure> {
     ] {
         if report.of(section).next().is_some() {
             for (name, caption, chart) in draw(report) {
+                if let Some(series) = empty(&chart) {
+                    return Err(format!("the plot {name} has no data for {series}").into());
+                }
                 plots.push(Plot { name, section, caption, svg: chart.draw()? });
             }
         }
@@ -477,9 +504,9 @@ fn layers(report: &Report) -> Vec<(&'static str, String, Chart)> {
     ]
 }
 
-/// The points of a sweep, by rising x.
-fn sweep<'a>(report: &'a Report, variant: &'a str, keep: impl Fn(&Measurement) -> bool + 'a) -> Vec<&'a Measurement> {
-    let mut points: Vec<_> = report.of(Section::Sweeps).filter(|m| m.variant == variant && keep(m)).collect();
+/// The separable convolutions of a sweep, by rising size.
+fn sweep(report: &Report, keep: impl Fn(&Measurement) -> bool) -> Vec<&Measurement> {
+    let mut points: Vec<_> = report.of(Section::Sweeps).filter(|m| m.variant == SEPARABLE && keep(m)).collect();
     points.sort_by_key(|m| (m.kernel, m.plane, m.outputs));
     points
 }
@@ -499,7 +526,7 @@ fn sweeps(report: &Report) -> Vec<(&'static str, String, Chart)> {
     for (kernel, colour, marker) in
         [(7, VERMILION, Marker::Square), (5, BLUE_, Marker::Triangle), (3, GREEN_, Marker::Circle)]
     {
-        let points = sweep(report, SEPARABLE, |m| m.kernel == kernel && m.plane == SWEEP_PLANE);
+        let points = sweep(report, |m| m.kernel == kernel && m.plane == SWEEP_PLANE);
         let points: Vec<_> = points.into_iter().filter_map(|m| Some((m.outputs as f64, of(m)?))).collect();
         let formula: Vec<_> = points.iter().map(|&(x, (_, formula, _))| (x, formula)).collect();
         by_outputs.series.push(Series::line(format!("MACs, Dk {kernel}"), colour, DASHES, &formula));
@@ -509,7 +536,7 @@ fn sweeps(report: &Report) -> Vec<(&'static str, String, Chart)> {
         );
     }
 
-    let points = sweep(report, SEPARABLE, |m| m.kernel == 3 && m.outputs == SWEEP_OUTPUTS);
+    let points = sweep(report, |m| m.kernel == 3 && m.outputs == SWEEP_OUTPUTS);
     let points: Vec<_> = points.into_iter().filter_map(|m| Some((m.plane as f64, of(m)?))).collect();
     let formula: Vec<_> = points.iter().map(|&(x, (_, formula, _))| (x, formula)).collect();
     let by_plane = Chart {
@@ -523,15 +550,14 @@ fn sweeps(report: &Report) -> Vec<(&'static str, String, Chart)> {
         ],
     };
 
+    // the halves have a kernel and channels of their own, so they are found by the case that they are part of
     let speeds = |variant: &str| -> Vec<_> {
-        let points = sweep(report, variant, |m| m.kernel == 3 && m.plane == SWEEP_PLANE);
-        points.into_iter().map(|m| (m.outputs as f64, 100.0 * m.peak_share, m.unsure)).collect()
+        sweep(report, |m| m.kernel == 3 && m.plane == SWEEP_PLANE)
+            .into_iter()
+            .filter_map(|m| Some((m.outputs as f64, report.find(Section::Sweeps, &m.case, variant)?)))
+            .map(|(outputs, m)| (outputs, 100.0 * m.peak_share, m.unsure))
+            .collect()
     };
-    // the depthwise half writes as many channels as it reads, so it is found by the case that it is part of
-    let depthwise = sweep(report, SEPARABLE, |m| m.kernel == 3 && m.plane == SWEEP_PLANE)
-        .into_iter()
-        .filter_map(|m| Some((m.outputs as f64, report.find(Section::Sweeps, &m.case, DEPTHWISE)?)))
-        .map(|(x, m)| (x, 100.0 * m.peak_share, m.unsure));
     let speed = Chart {
         title: format!("Why: the speed of each part (3×3, {SWEEP_PLANE}×{SWEEP_PLANE}, {SWEEP_INPUTS} input channels)"),
         x: Axis::new("output channels N", Scale::Log).ticks(outputs),
@@ -540,7 +566,7 @@ fn sweeps(report: &Report) -> Vec<(&'static str, String, Chart)> {
             Series::new(STANDARD, BLUE_, Marker::Circle, Line::Solid).with(speeds(STANDARD)),
             Series::new(POINTWISE, PURPLE, Marker::Triangle, Line::Solid).with(speeds(POINTWISE)),
             Series::new(SEPARABLE, GREEN_, Marker::Diamond, Line::Solid).with(speeds(SEPARABLE)),
-            Series::new(DEPTHWISE, BLACK_, Marker::Square, Line::Solid).with(depthwise),
+            Series::new(DEPTHWISE, BLACK_, Marker::Square, Line::Solid).with(speeds(DEPTHWISE)),
         ],
     };
     vec![
@@ -567,9 +593,10 @@ fn blocks(report: &Report) -> Vec<(&'static str, String, Chart)> {
     let chart =
         |title: String, y: Axis, variants: &[(&str, RGBColor, Marker)], value: fn(&Measurement) -> (f64, bool)| {
             let series = variants.iter().map(|&(variant, colour, marker)| {
-                let of_variant = report.of(Section::Blocks).filter(|m| m.variant == variant && m.plane == plane);
-                let mut points: Vec<_> = of_variant
-                    .filter(|m| m.inputs.min(m.outputs) == narrow)
+                let size = format!("{plane}×{plane} · {narrow} ·");
+                let of_size = report.of(Section::Blocks).filter(|m| m.case.starts_with(&size));
+                let mut points: Vec<_> = of_size
+                    .filter(|m| m.variant == variant)
                     .filter_map(|m| {
                         let (y, unsure) = value(m);
                         Some((m.expansion? as f64, y, unsure))

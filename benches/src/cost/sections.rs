@@ -475,7 +475,7 @@ mod tests {
         let (options, threads) = (plan_options(None, 1).unwrap(), pool(1).unwrap());
         for section in [Section::Layers, Section::Sweeps] {
             let plans = Plans::new(section, &options, &threads).unwrap();
-            let macs = |case: &str, variant| {
+            let macs = |case: &str, variant: &str| {
                 plans.tasks.iter().find(|t| t.case == case && t.variant == variant).unwrap().macs as f64
             };
             for Pair { case, variant, over, formula } in &plans.pairs {
