@@ -11,9 +11,11 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::memory::guard::{PAGE, assert_touches};
-use common::{Built, ChainCase, Placement, SCHEDULES, alone, assert_required_levels, check, for_each_case, note};
-use proptest::prelude::*;
-use sepconv::{Arithmetic, ConvDesc, Filter, Fusion, Network, PlanOptions, PointwiseConv2d, Shape};
+use common::{
+    Placement, SCHEDULES, assert_required_levels, chain, check, for_each_case, input, layers, note, reference,
+};
+use sepconv::testing::Cases;
+use sepconv::{ConvDesc, Filter, Fusion, Network, PlanOptions, PointwiseConv2d, Shape};
 
 thread_local! {
     /// Whether memory on a cache line is fenced.
@@ -163,20 +165,16 @@ fn packed_weights_and_scratch_lie_beside_guard_pages() {
     }
 }
 
-fn every_case_stays_inside(cases: u32, strategy: impl Strategy<Value = ChainCase>, fusions: &[Fusion]) {
-    for_each_case(cases, &strategy, |case| {
+fn every_case_stays_inside(count: u32, cases: Cases, fusions: &[Fusion]) {
+    for_each_case(count, &chain(cases), |case| {
+        let problem = case.problem();
         for placement in Placement::ALL {
             placement.with(|| {
                 with_fences(|| {
-                    let built = case.build();
-                    let input = case.input();
-                    let reference = |arithmetic: Arithmetic| {
-                        let first = built[0].reference(&input, arithmetic);
-                        built[1..].iter().fold(first, |x, layer| layer.reference(&x, arithmetic))
-                    };
-                    let network = Network::new(built.iter().map(Built::layer).collect()).unwrap();
-                    let plan = |options: &PlanOptions| network.plan(case.input, options);
-                    check(plan, fusions, &input, reference, case.macs(), case.runs)
+                    let network = Network::new(layers(&problem)).unwrap();
+                    let plan = |options: &PlanOptions| network.plan(case.case.input, options);
+                    let expected = |arithmetic| reference(&problem, arithmetic);
+                    check(plan, fusions, &input(&problem), expected, case.case.macs(), case.runs)
                 })
             })?;
         }
@@ -189,40 +187,40 @@ const ALONE: [Fusion; 1] = [Fusion::Auto];
 
 #[test]
 fn conv2d() {
-    every_case_stays_inside(300, alone(common::conv2d()), &ALONE);
+    every_case_stays_inside(300, Cases::conv2d(), &ALONE);
 }
 
 #[test]
 fn depthwise() {
-    every_case_stays_inside(500, alone(common::depthwise()), &ALONE);
+    every_case_stays_inside(500, Cases::depthwise(), &ALONE);
 }
 
 #[test]
 fn pointwise() {
-    every_case_stays_inside(300, alone(common::pointwise()), &ALONE);
+    every_case_stays_inside(300, Cases::pointwise(), &ALONE);
 }
 
 #[test]
 fn average_pool() {
-    every_case_stays_inside(100, alone(common::pool()), &ALONE);
+    every_case_stays_inside(100, Cases::average_pool(), &ALONE);
 }
 
 #[test]
 fn dense() {
-    every_case_stays_inside(200, common::dense_alone(), &ALONE);
+    every_case_stays_inside(200, Cases::dense(), &ALONE);
 }
 
 #[test]
 fn separable() {
-    every_case_stays_inside(300, alone(common::separable()), &SCHEDULES);
+    every_case_stays_inside(300, Cases::separable(), &SCHEDULES);
 }
 
 #[test]
 fn inverted_residual() {
-    every_case_stays_inside(400, alone(common::inverted()), &SCHEDULES);
+    every_case_stays_inside(400, Cases::inverted_residual(), &SCHEDULES);
 }
 
 #[test]
 fn networks() {
-    every_case_stays_inside(300, common::network(), &[Fusion::Auto, Fusion::Never]);
+    every_case_stays_inside(300, Cases::chain(), &[Fusion::Auto, Fusion::Never]);
 }
