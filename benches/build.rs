@@ -1,4 +1,5 @@
 //! Tells the programs which compiler made them, and which `gemm` they are compared with.
+#![allow(clippy::print_stdout, reason = "how a build script speaks to cargo")]
 
 use std::process::Command;
 use std::{env, fs};

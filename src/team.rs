@@ -137,7 +137,7 @@ mod tests {
                     }
                     done.fetch_add(1, Ordering::Relaxed);
                 });
-                assert_eq!(done.load(Ordering::Relaxed), pieces.iter().sum());
+                assert_eq!(done.load(Ordering::Relaxed), pieces.iter().sum::<usize>());
             }
         }
     }
