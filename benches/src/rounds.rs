@@ -159,7 +159,7 @@ mod tests {
             assert_eq!(figure.rounds.len(), 4);
             assert!(figure.best >= 50e-6 && figure.median() >= figure.best && figure.runs < runs, "{figure:?}, {runs}");
         }
-        let subjects = |r: usize| (0..3).map(move |i| Moment::Subject(if r % 2 == 0 { i } else { 2 - i }));
+        let subjects = |r: usize| (0..3).map(move |i| Moment::Subject(if r.is_multiple_of(2) { i } else { 2 - i }));
         let expected: Vec<_> = (0..4).flat_map(|r| std::iter::once(Moment::Round(r)).chain(subjects(r))).collect();
         assert_eq!(moments, expected);
     }
