@@ -6,13 +6,14 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{
-    ChainCase, SCHEDULES, assert_required_levels, chain, check, for_each_case, input, layers, reference, threads,
+    ChainCase, Frame, Runs, SCHEDULES, assert_required_levels, chain, check, for_each_case, input, layers, reference,
+    threads,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use sepconv::testing::{Cases, Op, Values};
-use sepconv::{Activation, Fusion, Layer, Network, Padding, Plan, PlanOptions, Result, Schedule};
+use sepconv::testing::{Case, Cases, ConvCase, Op, Values};
+use sepconv::{Activation, Fusion, Layer, Network, Padding, Plan, PlanOptions, Result, Schedule, Shape};
 
 fn every_case_equals_the_reference<P: Fn(&PlanOptions) -> Result<Plan>>(
     count: u32,
@@ -58,6 +59,31 @@ fn inverted_residual_by_every_schedule() {
 #[test]
 fn networks() {
     every_case_equals_the_reference(2000, Cases::chain(), &[Fusion::Auto, Fusion::Never], network);
+}
+
+#[test]
+fn a_window_over_a_pooled_pixel_sees_zeros_around_it() {
+    // found by fuzzing: the pool left the columns beside its pixel as scratch had them
+    let depthwise = |kernel| ConvCase::depthwise(kernel).padding(Padding::all(2)).bias(true).seed(1);
+    let point = ConvCase::pointwise(5).bias(true).seed(1);
+    let pooled = Case::new(Shape::new(2, 4, 3, 21)).seed(2).average_pool();
+    for case in [
+        pooled.clone().depthwise(depthwise([3, 3])),
+        pooled.clone().depthwise(depthwise([5, 2])),
+        pooled.clone().depthwise(depthwise([3, 3]).multiplier(2)),
+        pooled.clone().separable(depthwise([3, 3]), point),
+        pooled.conv2d(ConvCase::standard([3, 3], 5).padding(Padding::all(2)).bias(true).seed(1)),
+    ] {
+        let runs = Runs { input: Frame::default(), output: Frame::default(), threads: 3, again: true };
+        let case = ChainCase { case, runs };
+        let problem = case.problem();
+        let plan = network(layers(&problem), &case);
+        let expected = |arithmetic| reference(&problem, arithmetic);
+        let fusions = [Fusion::Auto, Fusion::Never];
+        if let Err(error) = check(plan, &fusions, &input(&problem), expected, case.case.macs(), runs) {
+            panic!("{}: {error}", case.case);
+        }
+    }
 }
 
 /// What a case is of, by name: each must come up in a fraction of the cases that a run takes.

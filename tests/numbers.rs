@@ -1,9 +1,13 @@
 //! The contract on numbers, by cases that were worked out by hand, and the error bound against f64.
+#![allow(clippy::print_stdout, reason = "one test measures, and prints a table")]
 
 mod common;
 
-use common::{CANARY, LEVELS, Level, Rng, SCHEDULES, Values, assert_required_levels, layers, same_bits, threads};
-use sepconv::testing::{Cases, Check, Problem};
+use common::{
+    CANARY, Dense, Frame, LEVELS, Level, Rng, Runs, SCHEDULES, Values, assert_required_levels, check, layers,
+    reference_of, same_bits, threads,
+};
+use sepconv::testing::{self, Case, Cases, Check, ConvCase, Layout, Op, Problem};
 use sepconv::{
     Activation, Arithmetic, BatchNorm, Conv2d, ConvDesc, Dense as DenseLayer, DepthwiseConv2d, Filter, Fusion,
     GlobalAveragePool, InvertedResidual, InvertedResidualDesc, Isa, Layer, Network, Padding, Plan, PlanOptions,
@@ -136,6 +140,159 @@ fn padding_takes_part_as_zero() {
             assert_same(&(level, "conv2d", c), &run(&plan, &[1.0; 4]), &expected);
         }
     });
+}
+
+#[test]
+fn every_tap_on_padding_takes_part_as_zero() {
+    // one tap is infinite: where it lies on the plane the sum is, and meets the bound; where it lies on padding it is NaN
+    let ([h, w], relu6) = ([4, 5], Activation::Relu6);
+    on_every_level(|level| {
+        for (kernel, stride, dilation) in [(3, 1, 1), (3, 2, 1), (3, 1, 2), (5, 1, 1), (2, 3, 1)] {
+            for tap in 0..kernel * kernel {
+                for c in CHANNELS {
+                    let mut filter = vec![1.0; kernel * kernel * c];
+                    filter[tap * c..][..c].fill(f32::INFINITY);
+                    let padding = Padding::all(dilation * (kernel - 1));
+                    let desc = |filter| ConvDesc::new(filter).stride(stride).dilation(dilation).padding(padding);
+                    let depthwise = desc(Filter::depthwise_hwc(&filter, [kernel, kernel, c])).activation(relu6);
+                    let standard = desc(Filter::hwio(&filter, [kernel, kernel, 1, c])).activation(relu6);
+                    let depthwise = DepthwiseConv2d::new(depthwise).unwrap();
+                    let depthwise = depthwise.plan(Shape::new(1, h, w, c), &level.options()).unwrap();
+                    let standard = Conv2d::new(standard).unwrap();
+                    let standard = standard.plan(Shape::new(1, h, w, 1), &level.options()).unwrap();
+                    let out = depthwise.output_shape();
+                    let on_plane = |at: usize, tap: usize, size: usize| {
+                        let at = at * stride + tap * dilation;
+                        (dilation * (kernel - 1)..dilation * (kernel - 1) + size).contains(&at)
+                    };
+                    let mut expected = Vec::new();
+                    for y in 0..out.h {
+                        for x in 0..out.w {
+                            let there = on_plane(y, tap / kernel, h) && on_plane(x, tap % kernel, w);
+                            expected.extend(vec![if there { 6.0 } else { f32::NAN }; c]);
+                        }
+                    }
+                    let what = (level, kernel, stride, dilation, tap, c);
+                    assert_same(&("depthwise", what), &run(&depthwise, &vec![1.0; h * w * c]), &expected);
+                    assert_same(&("conv2d", what), &run(&standard, &vec![1.0; h * w]), &expected);
+                }
+            }
+        }
+    });
+}
+
+/// One operator of every kind over a plane of this shape: every kernel, and every schedule of the blocks.
+fn operators(shape: Shape, seed: u64) -> Vec<Case> {
+    let of = |conv: ConvCase, activation| {
+        let values = if seed.is_multiple_of(3) { testing::Values::Special } else { testing::Values::Uniform };
+        conv.activation(activation).bias(seed.is_multiple_of(2)).values(values).seed(seed)
+    };
+    let depthwise =
+        |kernel: usize, stride: usize| of(ConvCase::depthwise([kernel; 2]).strides([stride; 2]), Activation::Relu6);
+    let pointwise = |outputs, activation| of(ConvCase::pointwise(outputs), activation);
+    let case = || Case::new(shape).seed(seed);
+    vec![
+        case().conv2d(of(ConvCase::standard([3, 3], 19).strides([2, 2]), Activation::Relu)),
+        case().depthwise(depthwise(3, 1)),
+        case().depthwise(depthwise(3, 2)),
+        case().depthwise(depthwise(5, 1)),
+        case().pointwise(pointwise(37, Activation::Relu6)),
+        case().dense(pointwise(11, Activation::Linear)),
+        case().separable(depthwise(3, 1), pointwise(23, Activation::Relu6)),
+        case().inverted_residual(
+            Some(pointwise(shape.c, Activation::Relu6)),
+            depthwise(3, 1),
+            pointwise(shape.c, Activation::Linear),
+            true,
+        ),
+        case().average_pool(),
+    ]
+}
+
+#[test]
+fn a_special_value_in_any_place_and_tail_takes_the_way_of_the_contract() {
+    let tiny = f32::from_bits(7);
+    let specials = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, tiny, -tiny, f32::MAX, f32::MIN_POSITIVE / 2.0];
+    let rng = &mut Rng(9);
+    for (i, special) in specials.into_iter().enumerate() {
+        // every tail of a vector and of a block, on rows of every tail of a tile
+        for c in 1..=35 {
+            let shape = Shape::new(1, 1 + (c + i) % 4, 1 + (5 * c + 3 * i) % 14, c);
+            let mut input = Dense::random(rng, shape, Values::Plain);
+            let len = input.data.len();
+            for place in [rng.below(len), if c % 2 == 0 { 0 } else { len - 1 }] {
+                input.data[place] = special;
+            }
+            for case in operators(shape, (c * specials.len() + i) as u64) {
+                let problem = Problem::new(&case, Layout::Nhwc).unwrap();
+                let network = Network::new(layers(&problem)).unwrap();
+                let blocks = matches!(case.ops[0], Op::Separable { .. } | Op::InvertedResidual { .. });
+                let fusions = if blocks { &SCHEDULES[..] } else { &SCHEDULES[..1] };
+                let runs = Runs { input: Frame::default(), output: Frame::default(), threads: 2, again: false };
+                let expected = |arithmetic| reference_of(&problem, &input, arithmetic);
+                let plan = |options: &PlanOptions| network.plan(shape, options);
+                if let Err(e) = check(plan, fusions, &input, expected, case.macs(), runs) {
+                    panic!("{special:e} in the input of {case}: {e}");
+                }
+            }
+        }
+    }
+    assert_required_levels();
+}
+
+/// How much longer a run takes where all products are denormal, for the table in docs/numbers.md:
+///
+/// ```sh
+/// cargo test --release --test numbers -- --ignored --nocapture denormals
+/// ```
+#[test]
+#[ignore = "it measures"]
+fn denormals_slow_a_run_by_this_much() {
+    let shape = Shape::new(1, 28, 28, 96);
+    let rng = &mut Rng(10);
+    println!("| operator | level | normal µs | denormal input | denormal weights | denormal sums |");
+    println!("|---|---|---|---|---|---|");
+    let c = shape.c;
+    let [taps, matrix, x] = [9 * c, c * c, shape.len().unwrap()].map(|len| rng.values(len, Values::Plain));
+    let scaled = |values: &[f32], by: f32| values.iter().map(|v| v * by).collect::<Vec<f32>>();
+    let separable = |by: f32| {
+        let (taps, matrix) = (scaled(&taps, by), scaled(&matrix, by));
+        let desc = |filter| ConvDesc::new(filter);
+        [
+            ("depthwise", Layer::from(DepthwiseConv2d::new(desc(Filter::depthwise_hwc(&taps, [3, 3, c]))).unwrap())),
+            ("pointwise", PointwiseConv2d::new(desc(Filter::io(&matrix, [c, c]))).unwrap().into()),
+            (
+                "separable",
+                SeparableConv2d::new(desc(Filter::depthwise_hwc(&taps, [3, 3, c])), desc(Filter::io(&matrix, [c, c])))
+                    .unwrap()
+                    .into(),
+            ),
+        ]
+    };
+    for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
+        let time = |layer: &Layer, by: f32| {
+            let plan = Network::new(vec![layer.clone()]).unwrap().plan(shape, &level.options()).unwrap();
+            let (x, mut y) = (scaled(&x, by), vec![0.0; plan.output_shape().len().unwrap()]);
+            let mut scratch = plan.scratch().unwrap();
+            let mut best = f64::INFINITY;
+            for _ in 0..30 {
+                let start = std::time::Instant::now();
+                let to = ViewMut::new(&mut y, plan.output_shape()).unwrap();
+                plan.run(View::new(&x, shape).unwrap(), to, &mut scratch).unwrap();
+                best = best.min(start.elapsed().as_secs_f64());
+            }
+            best * 1e6
+        };
+        for ((name, plain), ((_, small), (_, middle))) in
+            separable(1.0).into_iter().zip(separable(1e-39).into_iter().zip(separable(1e-20)))
+        {
+            let normal = time(&plain, 1.0);
+            // denormal factors; and factors that are none, whose products and sums are
+            let [input, weights, sums] =
+                [time(&plain, 1e-39), time(&small, 1.0), time(&middle, 1e-20)].map(|t| t / normal);
+            println!("| {name} | {} | {normal:.0} | {input:.2}× | {weights:.2}× | {sums:.2}× |", level.isa);
+        }
+    }
 }
 
 #[test]

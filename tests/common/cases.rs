@@ -3,10 +3,11 @@
 use std::cell::Cell;
 
 use proptest::prelude::*;
+use sepconv::testing::reference::{self as naive, Conv, Tensor, TensorMut, Window};
 use sepconv::testing::{Case, Cases, FilterOrder, Layout, Op, Problem, Stage, StageKind};
 use sepconv::{
     Arithmetic, Conv2d, ConvDesc, Dense as DenseLayer, DepthwiseConv2d, Filter, GlobalAveragePool, InvertedResidual,
-    InvertedResidualDesc, Layer, PointwiseConv2d, SeparableConv2d,
+    InvertedResidualDesc, Layer, PointwiseConv2d, SeparableConv2d, Shape,
 };
 
 use super::{Dense, Frame, Runs};
@@ -31,6 +32,40 @@ pub fn input(problem: &Problem) -> Dense {
 
 pub fn reference(problem: &Problem, arithmetic: Arithmetic) -> Dense {
     Dense { shape: problem.output_shape(), data: problem.reference_f32(arithmetic) }
+}
+
+/// What the problem's operators make of another input of its shape: one with a value of the test's own in it.
+pub fn reference_of(problem: &Problem, input: &Dense, arithmetic: Arithmetic) -> Dense {
+    let mut tensors = vec![input.clone()];
+    for (at, stage) in problem.stages().iter().enumerate() {
+        let shape = stage.output_shape();
+        let mut output = Dense { shape, data: vec![0.0; shape.len().unwrap()] };
+        let to =
+            TensorMut { data: &mut output.data, shape: [shape.n, shape.h, shape.w, shape.c], pixel_stride: shape.c };
+        if stage.kind() == StageKind::AveragePool {
+            naive::average_pool(tensor(&tensors[at]), to);
+        } else {
+            let (kernel, pads) = (stage.kernel(), stage.pads());
+            let before = [pads.top, pads.left];
+            let window = Window { kernel, stride: stage.strides(), dilation: stage.dilations(), before };
+            let (filter, bias) = (stage.folded_filter(FilterOrder::Hwio), stage.folded_bias());
+            let conv = Conv { window, filter: &filter, bias: &bias, clamp: stage.activation().bounds() };
+            let from = tensor(&tensors[at]);
+            if stage.kind() == StageKind::Depthwise {
+                naive::depthwise(&conv, from, to, arithmetic);
+            } else {
+                let shortcut = stage.shortcut_from().map(|from| tensor(&tensors[from]));
+                naive::conv2d(&conv, from, shortcut, to, arithmetic);
+            }
+        }
+        tensors.push(output);
+    }
+    tensors.pop().unwrap()
+}
+
+fn tensor(dense: &Dense) -> Tensor<'_, f32> {
+    let Shape { n, h, w, c } = dense.shape;
+    Tensor { data: &dense.data, shape: [n, h, w, c], pixel_stride: c }
 }
 
 /// The operators of a problem, with filters in every order that there is.
