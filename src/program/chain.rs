@@ -82,8 +82,9 @@ pub(crate) struct ChainStep {
     ring: Layout,
     scratch: Scratch,
     kind: KernelKind,
-    /// Parts that the rows of each image are shared out in.
+    /// Parts that the rows of each image are shared out in, and its channels.
     parts: usize,
+    channel_parts: usize,
 }
 
 /// What a chain is made of, before it is planned.
@@ -115,6 +116,7 @@ impl ChainStep {
         output: usize,
         residual: Option<usize>,
         schedule: Schedule,
+        by_channels: bool,
         workers: usize,
         carver: &mut Carver,
     ) -> Result<ChainStep> {
@@ -135,7 +137,11 @@ impl ChainStep {
         product(&[padded_width, blocks, BLOCK])?;
 
         // workers share out the rows of an image only where images alone do not come out even
-        let parts = if shape.n.is_multiple_of(workers) { 1 } else { workers.min(height) };
+        let shared = !shape.n.is_multiple_of(workers);
+        // sums of a tail go over all channels
+        let by_channels = by_channels && tail.is_none();
+        let parts = if shared && !by_channels { workers.min(height) } else { 1 };
+        let channel_parts = if shared && by_channels { workers.min(blocks) } else { 1 };
         let piece_rows = height.div_ceil(parts);
         let rows_read = |rows: usize| ((rows - 1) * window.stride[0] + window.reach(0)).min(middle.h);
         let (group, slab) = match schedule {
@@ -211,6 +217,7 @@ impl ChainStep {
             scratch,
             kind,
             parts,
+            channel_parts,
         })
     }
 
@@ -234,16 +241,17 @@ impl ChainStep {
     }
 
     pub(super) fn pieces(&self) -> usize {
-        self.middle.n * self.parts
+        self.middle.n * self.parts * self.channel_parts
     }
 
     /// # Safety
     /// As [`super::Step::run`].
     pub(super) unsafe fn run(&self, run: &Run<'_>, piece: usize, scratch: *mut f32) {
+        let (piece, channels) = (piece / self.channel_parts, piece % self.channel_parts);
         let (n, part) = (piece / self.parts, piece % self.parts);
         let rows = share(self.extent.out[0], self.parts, part);
-        let blocks = self.middle.c.div_ceil(BLOCK);
-        let slabs = blocks.div_ceil(self.slab);
+        let blocks = share(self.middle.c.div_ceil(BLOCK), self.channel_parts, channels);
+        let slabs = blocks.len().div_ceil(self.slab);
         // SAFETY: every offset is that of a row, pixel and channel of tensors that the plan was made for, or of scratch as
         // `new` carved it; pieces write disjoint rows of the output.
         unsafe {
@@ -252,7 +260,7 @@ impl ChainStep {
             scratch.add(self.scratch.zeros).write_bytes(0, zero_row);
             let ring = scratch.add(self.scratch.ring);
             zero_columns(ring, self.ring_rows, &self.ring, self.middle.w, self.slab);
-            if out.layout.columns != [0, 0] {
+            if out.layout.columns != [0, 0] && blocks.start == 0 {
                 let first = out.ptr.add(out.row(n, rows.start) - out.layout.origin);
                 zero_columns(first, rows.len(), &out.layout, out.shape.w, out.shape.c.div_ceil(BLOCK));
             }
@@ -267,7 +275,8 @@ impl ChainStep {
                     first = group.end;
                     let needed = self.rows_needed(&group);
                     for slab in inner.clone() {
-                        let slab = share(blocks, slabs, slab);
+                        let slab = share(blocks.len(), slabs, slab);
+                        let slab = blocks.start + slab.start..blocks.start + slab.end;
                         // of another slab, or of another piece, the ring holds nothing
                         let kept = if inner.len() == 1 { needed.start.max(filled) } else { needed.start };
                         self.fill_ring(run, x, n, kept.min(needed.end)..needed.end, slab.clone(), scratch);

@@ -52,7 +52,12 @@ struct Stage {
 
 enum Parts {
     Conv(Arc<Conv>),
-    Chain { chain: ChainParts, schedule: Schedule },
+    /// Threads share it by channels, or by rows.
+    Chain {
+        chain: ChainParts,
+        schedule: Schedule,
+        by_channels: bool,
+    },
     Pool,
 }
 
@@ -80,7 +85,7 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize) -> Res
         _ => None,
     };
     for node in regrouped.as_deref().unwrap_or(nodes) {
-        split(node, fusion, &mut shapes, &mut stages)?;
+        split(node, fusion, workers, &mut shapes, &mut stages)?;
     }
     if let Fusion::Require(schedule) = fusion
         && !stages.iter().any(|stage| stage.fused)
@@ -108,11 +113,19 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize) -> Res
             Parts::Conv(conv) => {
                 Step::Conv(ConvStep::new(conv, source, stage.output, stage.residual, workers, &mut scratch)?)
             }
-            Parts::Chain { chain, schedule } => {
+            Parts::Chain { chain, schedule, by_channels } => {
                 let arena = matches!(from.place, Place::Arena(_));
                 let source = (stage.input, from.shape, from.layout, arena && from.layout.whole);
-                let step =
-                    ChainStep::new(chain, source, stage.output, stage.residual, schedule, workers, &mut scratch)?;
+                let step = ChainStep::new(
+                    chain,
+                    source,
+                    stage.output,
+                    stage.residual,
+                    schedule,
+                    by_channels,
+                    workers,
+                    &mut scratch,
+                )?;
                 report.kernels.insert(usize::from(report.kernels.len() > 1), step.kind());
                 report.schedule = Some(step.explain_schedule()?);
                 Step::Chain(Arc::try_new("plan", step)?)
@@ -172,7 +185,7 @@ pub(crate) fn shapes_of(node: &Node, input: Shape) -> Result<[Shape; 3]> {
 }
 
 /// Splits a node into stages, and makes the tensors between them.
-fn split(node: &Node, fusion: Fusion, shapes: &mut Vec<Shape>, stages: &mut Vec<Stage>) -> Result<()> {
+fn split(node: &Node, fusion: Fusion, workers: usize, shapes: &mut Vec<Shape>, stages: &mut Vec<Stage>) -> Result<()> {
     let input = shapes.len() - 1;
     let shape = shapes[input];
     let [after_head, after_depthwise, after_tail] = shapes_of(node, shape)?;
@@ -206,10 +219,15 @@ fn split(node: &Node, fusion: Fusion, shapes: &mut Vec<Shape>, stages: &mut Vec<
             (true, chosen, text(format_args!("{pixels} output pixels: {fits}"))?)
         }
     };
+    // Seven rows do not halve, and threads that share the rows of a small plane compute those between them twice. So they share the
+    // channels of head and depthwise, and then what the tail is shared by; the tensor between is as small as the plane.
+    let by_channels = fusion == Fusion::Auto
+        && schedule == Schedule::ChannelSlabs
+        && !shape.n.is_multiple_of(workers)
+        && head.as_ref().is_some_and(|head| (after_head.pixels() * after_head.c * head.k()) as u64 >= WORTH_SHARING);
     if fused || alone {
-        push("plan", shapes, after_tail)?;
-        let chain = ChainParts { head: head.clone(), depthwise: depthwise.clone(), tail: tail.clone() };
-        let name = match (head, tail) {
+        let chain_tail = tail.clone().filter(|_| !by_channels);
+        let name = match (head, &chain_tail) {
             (None, None) => "depthwise",
             (None, Some(_)) => "depthwise → pointwise",
             (Some(head), None) if head.is_pointwise() => "pointwise → depthwise",
@@ -217,8 +235,22 @@ fn split(node: &Node, fusion: Fusion, shapes: &mut Vec<Shape>, stages: &mut Vec<
             (Some(_), None) => "convolution → depthwise",
             (Some(_), Some(_)) => "convolution → depthwise → pointwise",
         };
-        let parts = Parts::Chain { chain, schedule };
-        return push("plan", stages, Stage { parts, input, output: input + 1, residual, fused, why, name });
+        let chain = ChainParts { head: head.clone(), depthwise: depthwise.clone(), tail: chain_tail };
+        let parts = Parts::Chain { chain, schedule, by_channels };
+        let mut stage = Stage { parts, input, output: input + 1, residual, fused, why, name };
+        let Some(tail) = tail.clone().filter(|_| by_channels) else {
+            push("plan", shapes, after_tail)?;
+            return push("plan", stages, stage);
+        };
+        stage.residual = None;
+        push("plan", shapes, after_depthwise)?;
+        push("plan", stages, stage)?;
+        push("plan", shapes, after_tail)?;
+        let why = text(format_args!("threads share the channels of the stages before it"))?;
+        let parts = Parts::Conv(tail);
+        let stage =
+            Stage { parts, input: input + 1, output: input + 2, residual, fused: false, why, name: "pointwise" };
+        return push("plan", stages, stage);
     }
     let mut from = input;
     let mut add = |parts, shape, residual, name| {
@@ -235,7 +267,8 @@ fn split(node: &Node, fusion: Fusion, shapes: &mut Vec<Shape>, stages: &mut Vec<
     }
     let chain = ChainParts { head: None, depthwise: Arc::clone(depthwise), tail: None };
     let last = tail.is_none();
-    add(Parts::Chain { chain, schedule: Schedule::RowRing }, after_depthwise, residual.filter(|_| last), "depthwise")?;
+    let parts = Parts::Chain { chain, schedule: Schedule::RowRing, by_channels: false };
+    add(parts, after_depthwise, residual.filter(|_| last), "depthwise")?;
     if let Some(conv) = tail {
         add(Parts::Conv(conv.clone()), after_tail, residual, "pointwise")?;
     }
