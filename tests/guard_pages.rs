@@ -157,8 +157,8 @@ fn packed_weights_and_scratch_lie_beside_guard_pages() {
             };
             let what = format!("scratch at the {placement:?}");
             note(&what);
-            // SAFETY: the child does what it may not, which ends it.
             assert_touches(&what, || {
+                // SAFETY: not sound, which is the point: it ends the child.
                 let _ = unsafe { outside.read_volatile() };
             });
         });

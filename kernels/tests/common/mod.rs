@@ -1,5 +1,10 @@
 //! What the tests of kernels share: numbers, memory beside guard pages, and equality of bits.
-#![allow(dead_code, unreachable_pub, reason = "each test crate takes what it needs, and none exports anything")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "each test crate takes what it needs, and none exports anything"
+)]
 
 pub mod guard;
 pub mod isa;
