@@ -65,7 +65,14 @@ impl ConvRows {
             Taps::Gathered
         };
         let width = extent.out[1];
-        let values = product(&[width, conv.k()])?;
+        // Windows overlap: of a window that is copied, an output row adds what its stride passes. By the values of all taps a
+        // group would be a single row where channels are many, and every group reads all weights.
+        let values = match taps {
+            Taps::Window => {
+                product(&[width, conv.window.stride[0].min(kh), conv.window.stride[1].min(kw), conv.inputs])?
+            }
+            _ => product(&[width, conv.k()])?,
+        };
         let group = rows_within(budget, values, extent.out[0]);
         let pixels = product(&[group, width])?;
         let window = match taps {
