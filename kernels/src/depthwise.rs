@@ -1,34 +1,40 @@
 //! Depthwise kernels: 3×3 at stride 1 and 2 with register tiles of their own, and one for every other window.
 //!
 //! ```text
-//!   input rows, in channel blocks [C/16][x][16], padded        one tile: 2 output rows × px pixels × 1 vector of sums
+//!   input rows, in channel blocks [C/16][x][16], padded        one tile: up to 12 output pixels × 1 vector of sums
 //!
-//!   r0   x x x x x x   ─┐ kh = 0 of row 0                      for each input row, for each pixel of it:
-//!   r1   x x x x x x   ─┼ kh = 1 of row 0, kh = 0 of row 1         load x once
-//!   r2   x x x x x x   ─┼ kh = 2 of row 0, kh = 1 of row 1         and give it to every sum that it is a tap of
-//!   r3   x x x x x x   ─┘                  kh = 2 of row 1     so that a sum sees kh and kw ascending
+//!   r0   x x x x x x x x x x x x x x   kh = 0                  for each kernel row, its 3 weights in registers:
+//!   r1   x x x x x x x x x x x x x x   kh = 1                      for each input of the row:
+//!   r2   x x x x x x x x x x x x x x   kh = 2                          load it once
+//!                                                                      and give it to every sum that it is a tap of
+//!         s s s s s s s s s s s s                              so that a sum sees kh and kw ascending
 //! ```
 //!
 //! Rows come as pointers: a row of padding points to zeros, a ring needs no copy, and the kernel knows of neither.
 //! Columns of padding are in the rows. A pixel is 16 values from the next, so no stride makes sets of the cache collide.
 //!
-//! Registers on AVX2 (16), stride 1: 2 × 4 sums, two kernel rows of 3 weights, 1 input: 15. The weights of a tile are read
-//! again from L1, at most 18 loads for 72 multiply-adds. Stride 2 shares one kernel row of weights between two output rows:
-//! 8 sums, 6 weights, 1 input. Other windows: 8 pixels of sums, one weight, 8 loads for 8 multiply-adds; the loads bound it.
-//! AVX-512 and NEON (32) take the same tiles.
+//! Registers on AVX2 (16): 12 sums, 3 weights, 1 input. At stride 1 that is 42 loads of inputs and 9 of weights for 108
+//! multiply-adds; at stride 2, 75 and 9. Twelve sums leave slack between the steps of one: with 8, which is the latency of a
+//! multiply-add times the two pipes, whatever comes late is lost. Other windows: the same sums, one weight, and a load for each
+//! multiply-add; the loads bound it. AVX-512 and NEON (32) take the same tiles.
 //!
 //! All vectors of a channel block are done at one place before the next place: they share cache lines. One vector at a time over
 //! whole rows took 1.6 times as long at stride 2 on planes that do not fit L1. Asking for the lines of coming pixels lost a quarter:
-//! the rows are streams that the hardware sees.
+//! the rows are streams that the hardware sees. Two output rows of a block are done one after the other, so that the second finds
+//! its rows in L1.
 //!
-//! Every loop of a tile that a sum is indexed by is unrolled here and not by the compiler. Left to LLVM, the loop over output
-//! rows stayed one on NEON, and the 2 × 4 tile stored its sums at every tap; the 17 inputs of 1 × 8 at stride 2 stayed one on
-//! AVX2 and NEON, with a branch for each of them.
+//! What stands around the multiply-adds decides. Of the peak, in L1, stride 1 has 0.90 and stride 2 0.83 so. It was 0.78 and 0.62
+//! while each tile chose between whole vectors and tails, and had 2 rows × 4 sums: a tile is now one block of code without a
+//! branch, its pointers are made once for a row, and its stores walk one pointer, since LLVM keeps a table of twelve distances on
+//! the stack otherwise. What lost: a list of widths that is gone through one by one, for what remains of a row (0.65 at 7 pixels);
+//! clamping and storing each sum as soon as it is done; skewing the order so that the three taps of a row lie further apart.
+//! Rows of the caller's NHWC tensor, read in place with the edges replaced by zeros, were no faster than rows copied to channel
+//! blocks first, and half as fast where a pixel is 2 KiB from the next: all pixels of a channel fall into few sets of L1.
 //!
-//! Not taken, by count and not by measurement: all 9 weights in registers on AVX2 leaves room for 6 sums, too few for the
-//! latency of a multiply-add; one row at a time loads each input three times.
+//! Every loop of a tile that a sum is indexed by is unrolled here and not by the compiler, which keeps the sums of a loop that it
+//! leaves one in memory.
 
-use crate::simd::{MulAdd, Vector, load, store, store_lanes};
+use crate::simd::{MulAdd, Vector, load, store};
 use crate::{BLOCK, Kernel};
 
 /// What the depthwise kernels compute on. Offsets and distances are counted in values.
@@ -92,59 +98,148 @@ impl<const STRIDE: usize> Kernel for DwConv3x3<STRIDE> {
     /// `whole_blocks`), and overlap nothing that is read.
     #[inline(always)]
     unsafe fn run<S: Vector, A: MulAdd>(simd: S, a: &DepthwiseArgs) {
-        // SAFETY: the caller's promise, for every block of channels.
+        // SAFETY: the caller's promise, for every block of channels of every row.
         unsafe {
             for block in 0..a.channels.div_ceil(BLOCK) {
-                match a.rows_out {
-                    2 => rows3x3::<S, A, STRIDE, 2>(simd, a, block),
-                    _ => rows3x3::<S, A, STRIDE, 1>(simd, a, block),
+                for oy in 0..a.rows_out {
+                    let rows = [0, 1, 2].map(|kh| (*a.rows.add(oy * STRIDE + kh)).add(block * a.x_block));
+                    row3x3::<S, A, STRIDE>(
+                        simd,
+                        rows,
+                        a.w.add(block * 10 * BLOCK),
+                        &Out::new(simd, a, oy, block),
+                        a.width,
+                    );
                 }
             }
         }
     }
 }
 
-/// One or two output rows of a block of channels.
-///
-/// All vectors of a block are done at one place before the next: they share cache lines, which rows of a hundred pixels would
-/// have pushed out of L1 before a second pass came.
+/// An output row of a block of channels, and the clamp: all that a tile needs to know of its call.
+struct Out<S: Vector> {
+    ptr: *mut f32,
+    pixel: usize,
+    /// Channels that may be written.
+    channels: usize,
+    lo: S::f32s,
+    hi: S::f32s,
+}
+
+impl<S: Vector> Out<S> {
+    /// # Safety
+    /// As [`DwConv3x3::run`], for that row and block.
+    #[inline(always)]
+    unsafe fn new(simd: S, a: &DepthwiseArgs, oy: usize, block: usize) -> Out<S> {
+        Out {
+            // SAFETY: the caller's.
+            ptr: unsafe { a.out[oy].add(block * a.out_block) },
+            pixel: a.out_pixel,
+            channels: if a.whole_blocks { BLOCK } else { BLOCK.min(a.channels - block * BLOCK) },
+            lo: simd.splat_f32s(a.clamp[0]),
+            hi: simd.splat_f32s(a.clamp[1]),
+        }
+    }
+}
+
+/// Calls `$tile!(pixels, column, lane, to, pixel)` for every tile of a row, and at each column for the vectors of the block, which
+/// share cache lines. A vector of which only some lanes may be written goes over a block of its own, pixel by pixel.
+macro_rules! tiles {
+    ($s:ty, $out:ident, $width:expr, $tile:ident) => {{
+        let width = $width;
+        macro_rules! at {
+            ($x:expr, $px:literal) => {
+                let mut lane = 0;
+                while lane + <$s>::F32_LANES <= $out.channels {
+                    $tile!($px, $x, lane, $out.ptr.add($x * $out.pixel + lane), $out.pixel);
+                    lane += <$s>::F32_LANES;
+                }
+            };
+            ($x:expr, $px:literal, $rest:literal) => {
+                at!($x, $px);
+                at!($x + $px, $rest);
+            };
+        }
+        let mut x = 0;
+        // what 12 leave of 14 is slower than twice 7
+        while width - x >= 12 && width - x != 14 {
+            at!(x, 12);
+            x += 12;
+        }
+        match width - x {
+            14 => {
+                at!(x, 7, 7);
+            }
+            11 => {
+                at!(x, 7, 4);
+            }
+            10 => {
+                at!(x, 8, 2);
+            }
+            9 => {
+                at!(x, 8, 1);
+            }
+            8 => {
+                at!(x, 8);
+            }
+            7 => {
+                at!(x, 7);
+            }
+            6 => {
+                at!(x, 4, 2);
+            }
+            5 => {
+                at!(x, 4, 1);
+            }
+            4 => {
+                at!(x, 4);
+            }
+            3 => {
+                at!(x, 2, 1);
+            }
+            2 => {
+                at!(x, 2);
+            }
+            1 => {
+                at!(x, 1);
+            }
+            _ => {}
+        }
+        let lane = $out.channels / <$s>::F32_LANES * <$s>::F32_LANES;
+        if lane < $out.channels {
+            for x in 0..width {
+                let mut lanes = [0.0; BLOCK];
+                $tile!(1, x, lane, lanes.as_mut_ptr(), BLOCK);
+                core::ptr::copy_nonoverlapping(
+                    lanes.as_ptr(),
+                    $out.ptr.add(x * $out.pixel + lane),
+                    $out.channels - lane,
+                );
+            }
+        }
+    }};
+}
+
+/// An output row of a block of channels.
 ///
 /// # Safety
-/// As [`DwConv3x3::run`], for channels of `block`.
+/// As [`DwConv3x3::run`], for that row and block: `rows` and `w` are at its first value.
 #[inline(always)]
-unsafe fn rows3x3<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(
+unsafe fn row3x3<S: Vector, A: MulAdd, const STRIDE: usize>(
     simd: S,
-    a: &DepthwiseArgs,
-    block: usize,
+    rows: [*const f32; 3],
+    w: *const f32,
+    out: &Out<S>,
+    width: usize,
 ) {
-    let channels = block * BLOCK..a.channels.min((block + 1) * BLOCK);
-    macro_rules! tiles {
-        ($px:literal, $x:expr) => {
-            for c in channels.clone().step_by(S::F32_LANES) {
-                tile3x3::<S, A, STRIDE, ROWS, $px>(simd, a, c, $x);
-            }
+    macro_rules! tile {
+        ($px:literal, $x:expr, $lane:expr, $to:expr, $pixel:expr) => {
+            let rows = rows.map(|row| row.add($x * STRIDE * BLOCK + $lane));
+            tile3x3::<S, A, STRIDE, $px>(simd, rows, w.add($lane), $to, $pixel, [out.lo, out.hi]);
         };
     }
-    let mut x = 0;
-    // SAFETY: the caller's, for pixels below `width`.
-    unsafe {
-        if ROWS == 1 {
-            while x + 8 <= a.width {
-                tiles!(8, x);
-                x += 8;
-            }
-        }
-        while x + 4 <= a.width {
-            tiles!(4, x);
-            x += 4;
-        }
-        match a.width - x {
-            0 => {}
-            1 => tiles!(1, x),
-            2 => tiles!(2, x),
-            _ => tiles!(3, x),
-        }
-    }
+    // SAFETY: the caller's, for pixels below `width` and the vectors of the block.
+    unsafe { tiles!(S, out, width, tile) }
 }
 
 /// Which of the three taps of a window that begins at `start` the input at `at` is.
@@ -156,91 +251,41 @@ const fn tap(at: usize, start: usize) -> Option<usize> {
     }
 }
 
-/// `ROWS × PX` output pixels from column `x0` on, of one vector of channels.
+/// `PX` output pixels of one vector of channels.
 ///
 /// # Safety
-/// As [`DwConv3x3::run`], for those pixels and channels.
+/// Whole vectors are readable at the `(PX − 1) × STRIDE + 3` pixels of each row and at bias and taps in `w`, and writable at
+/// `PX` pixels of `out`.
 #[inline(always)]
-unsafe fn tile3x3<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize, const PX: usize>(
+unsafe fn tile3x3<S: Vector, A: MulAdd, const STRIDE: usize, const PX: usize>(
     simd: S,
-    a: &DepthwiseArgs,
-    c: usize,
-    x0: usize,
+    rows: [*const f32; 3],
+    w: *const f32,
+    mut out: *mut f32,
+    out_pixel: usize,
+    clamp: [S::f32s; 2],
 ) {
-    let (block, lane) = (c / BLOCK, c % BLOCK);
     // SAFETY: the caller's.
     unsafe {
-        let w = a.w.add(block * 10 * BLOCK + lane);
-        let bias = load(simd, w);
-        let mut acc = [[bias; PX]; ROWS];
-        for oy in 0..ROWS {
-            for px in 0..PX {
-                acc[oy][px] = simd.load_start(w);
-            }
+        let mut acc = [simd.load_start(w); PX];
+        for px in 1..PX {
+            acc[px] = simd.load_start(w);
         }
-        unrolled!(IY in (ROWS - 1) * STRIDE + 3, of 0 1 2 3 4, {
-            let row = (*a.rows.add(IY)).add(block * a.x_block + x0 * STRIDE * BLOCK + lane);
-            // the kernel rows that this input row is a tap row of, one for each output row
-            let mut weights = [[bias; 3]; ROWS];
-            for oy in 0..ROWS {
-                if let Some(kh) = tap(IY, oy * STRIDE) {
-                    for kw in 0..3 {
-                        weights[oy][kw] = load(simd, w.add((1 + kh * 3 + kw) * BLOCK));
-                    }
-                }
-            }
-            unrolled!(IX in (PX - 1) * STRIDE + 3, of 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16, {
-                let v = load(simd, row.add(IX * BLOCK));
-                for oy in 0..ROWS {
-                    if tap(IY, oy * STRIDE).is_some() {
-                        for ox in 0..PX {
-                            if let Some(kw) = tap(IX, ox * STRIDE) {
-                                acc[oy][ox] = A::mul_add(simd, v, weights[oy][kw], acc[oy][ox]);
-                            }
-                        }
+        unrolled!(KH in 3usize, of 0 1 2, {
+            let weights = [1, 2, 3].map(|kw| load(simd, w.add((KH * 3 + kw) * BLOCK)));
+            unrolled!(IX in (PX - 1) * STRIDE + 3, of 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24, {
+                let v = load(simd, rows[KH].add(IX * BLOCK));
+                for ox in 0..PX {
+                    if let Some(kw) = tap(IX, ox * STRIDE) {
+                        acc[ox] = A::mul_add(simd, v, weights[kw], acc[ox]);
                     }
                 }
             });
         });
-        unrolled!(OY in ROWS, of 0 1, {
-            epilogue(simd, a, acc[OY], OY, c, x0);
+        unrolled!(P in PX, of 0 1 2 3 4 5 6 7 8 9 10 11, {
+            store(simd, out, simd.clamp(acc[P], clamp[0], clamp[1]));
+            out = out.wrapping_add(out_pixel);
         });
-    }
-}
-
-/// Clamps and stores `PX` pixels from column `x0` on of output row `oy`, for the vector of channels from `c` on.
-///
-/// Whole vectors and tails go in loops of their own: with the choice inside one loop, LLVM leaves it a loop, and keeps the
-/// sums in memory that it indexes there, stored at every tap.
-///
-/// # Safety
-/// As [`DwConv3x3::run`], for those pixels and channels.
-#[inline(always)]
-unsafe fn epilogue<S: Vector, const PX: usize>(
-    simd: S,
-    a: &DepthwiseArgs,
-    sums: [S::f32s; PX],
-    oy: usize,
-    c: usize,
-    x0: usize,
-) {
-    let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
-    // SAFETY: the caller's.
-    unsafe {
-        let out = a.out[oy].add(c / BLOCK * a.out_block + x0 * a.out_pixel + c % BLOCK);
-        if a.whole_blocks || c + S::F32_LANES <= a.channels {
-            for p in 0..PX {
-                store(simd, out.add(p * a.out_pixel), simd.clamp(sums[p], lo, hi));
-            }
-        } else {
-            let mut clamped = sums;
-            for p in 0..PX {
-                clamped[p] = simd.clamp(sums[p], lo, hi);
-            }
-            for p in 0..PX {
-                store_lanes(simd, out.add(p * a.out_pixel), clamped[p], a.channels - c);
-            }
-        }
     }
 }
 
@@ -251,53 +296,57 @@ impl Kernel for DwConv {
     /// As [`DwConv3x3::run`], for windows of `kernel`, `stride` and `dilation`.
     #[inline(always)]
     unsafe fn run<S: Vector, A: MulAdd>(simd: S, a: &DepthwiseArgs) {
-        // SAFETY: the caller's promise, for every vector of channels and pixel.
+        let [kh, kw] = a.kernel;
+        // SAFETY: the caller's promise, for every block of channels and pixel.
         unsafe {
-            let mut c = 0;
-            while c < a.channels {
-                let mut x = 0;
-                while x + 8 <= a.width {
-                    tile::<S, A, 8>(simd, a, c, x);
-                    x += 8;
+            for block in 0..a.channels.div_ceil(BLOCK) {
+                let w = a.w.add(block * (1 + kh * kw) * BLOCK);
+                let out = Out::new(simd, a, 0, block);
+                macro_rules! tile {
+                    ($px:literal, $x:expr, $lane:expr, $to:expr, $pixel:expr) => {
+                        let first = block * a.x_block + $x * a.stride * BLOCK + $lane;
+                        tile::<S, A, $px>(simd, a, first, w.add($lane), $to, $pixel, [out.lo, out.hi]);
+                    };
                 }
-                if x + 4 <= a.width {
-                    tile::<S, A, 4>(simd, a, c, x);
-                    x += 4;
-                }
-                while x < a.width {
-                    tile::<S, A, 1>(simd, a, c, x);
-                    x += 1;
-                }
-                c += S::F32_LANES;
+                tiles!(S, out, a.width, tile);
             }
         }
     }
 }
 
-/// `PX` output pixels from column `x0` on, of one vector of channels, for any window.
+/// `PX` output pixels of one vector of channels, for any window; `first` is the first tap's place in its row.
 ///
 /// # Safety
 /// As [`DwConv::run`], for those pixels and channels.
 #[inline(always)]
-unsafe fn tile<S: Vector, A: MulAdd, const PX: usize>(simd: S, a: &DepthwiseArgs, c: usize, x0: usize) {
-    let (block, lane) = (c / BLOCK, c % BLOCK);
+unsafe fn tile<S: Vector, A: MulAdd, const PX: usize>(
+    simd: S,
+    a: &DepthwiseArgs,
+    first: usize,
+    mut w: *const f32,
+    mut out: *mut f32,
+    out_pixel: usize,
+    clamp: [S::f32s; 2],
+) {
     let [kh, kw] = a.kernel;
     // SAFETY: the caller's.
     unsafe {
-        let mut w = a.w.add(block * (1 + kh * kw) * BLOCK + lane);
         let mut acc = [load(simd, w); PX];
         for ky in 0..kh {
-            let mut x = (*a.rows.add(ky)).add(block * a.x_block + x0 * a.stride * BLOCK + lane);
+            let mut x = (*a.rows.add(ky)).add(first);
             for _ in 0..kw {
                 w = w.add(BLOCK);
                 let weight = load(simd, w);
-                for p in 0..PX {
-                    acc[p] = A::mul_add(simd, load(simd, x.add(p * a.stride * BLOCK)), weight, acc[p]);
-                }
+                unrolled!(P in PX, of 0 1 2 3 4 5 6 7 8 9 10 11, {
+                    acc[P] = A::mul_add(simd, load(simd, x.add(P * a.stride * BLOCK)), weight, acc[P]);
+                });
                 // one past the last tap is never read
                 x = x.wrapping_add(a.dilation * BLOCK);
             }
         }
-        epilogue(simd, a, acc, 0, c, x0);
+        unrolled!(P in PX, of 0 1 2 3 4 5 6 7 8 9 10 11, {
+            store(simd, out, simd.clamp(acc[P], clamp[0], clamp[1]));
+            out = out.wrapping_add(out_pixel);
+        });
     }
 }
