@@ -49,7 +49,7 @@ arm() {
         # nobody debugs these binaries, and what they spend their time in is not the dependencies
         export CARGO_PROFILE_DEV_DEBUG=0
         dependencies='--config profile.dev.package."*".opt-level=1'
-        run "$1" "--target aarch64-unknown-linux-gnu $dependencies" "" neon,scalar 16 "qemu-aarch64 -cpu $2 -L /usr/aarch64-linux-gnu"
+        run "$1" "--target aarch64-unknown-linux-gnu $dependencies" "" neon,scalar "$3" "qemu-aarch64 -cpu $2 -L /usr/aarch64-linux-gnu"
     )
 }
 
@@ -58,10 +58,10 @@ for leg; do
     case $leg in
         sse42) run sse42 "" sse42 sse42,scalar 64 "" ;;
         scalar) run scalar "" scalar scalar 64 "" ;;
-        nehalem) run nehalem "" "" sse42,scalar 16 "qemu-x86_64 -cpu Nehalem" ;;
-        core2duo) run core2duo "" "" scalar 16 "qemu-x86_64 -cpu core2duo" ;;
-        cortex-a53) arm cortex-a53 cortex-a53 ;;
-        max) arm max max,sve=off ;;
+        nehalem) run nehalem "" "" sse42,scalar 8 "qemu-x86_64 -cpu Nehalem" ;;
+        core2duo) run core2duo "" "" scalar 8 "qemu-x86_64 -cpu core2duo" ;;
+        cortex-a53) arm cortex-a53 cortex-a53 16 ;;
+        max) arm max max,sve=off 8 ;;
         *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 2 ;;
     esac
 done

@@ -167,7 +167,7 @@ fn plans(options: &PlanOptions) -> Vec<(String, Plan)> {
     plans.into_iter().map(|(name, plan)| (format!("{name}, {options:?}"), plan.unwrap())).collect()
 }
 
-/// Runs often enough that what grows by and by shows too. The output is looked at, so that something did run.
+/// Runs more than once, so that what only a first run does and what grows by and by show too. The output is looked at, so that something did run.
 fn assert_allocates_nothing(name: &str, plan: &Plan, pool: Option<&ThreadPool>) {
     let input = Dense::random(&mut Rng(2), plan.input_shape(), Values::Plain);
     let mut output = vec![CANARY; plan.output_shape().len().unwrap()];
@@ -179,8 +179,8 @@ fn assert_allocates_nothing(name: &str, plan: &Plan, pool: Option<&ThreadPool>) 
     // what rayon sets up once is not a run's
     run(&mut output);
     output.fill(CANARY);
-    let count = allocations(pool, || (0..20).for_each(|_| run(&mut output)));
-    assert_eq!(count, 0, "{name}: allocations or deallocations in 20 runs");
+    let count = allocations(pool, || (0..5).for_each(|_| run(&mut output)));
+    assert_eq!(count, 0, "{name}: allocations or deallocations in 5 runs");
     assert!(output.iter().all(|v| v.is_finite()), "{name}: some output was not written");
 }
 
