@@ -16,6 +16,7 @@
 #[cfg(feature = "std")]
 extern crate std;
 
+mod block_row;
 mod depthwise;
 mod isa;
 mod list;
@@ -25,6 +26,7 @@ mod pool;
 pub mod reference;
 pub mod simd;
 
+pub use block_row::{BlockRow, BlockRowArgs};
 pub use depthwise::{DepthwiseArgs, DwConv, DwConv3x3};
 pub use isa::{Arithmetic, Isa, UnknownIsa};
 pub use list::{Kernel, KernelKind, Kernels};

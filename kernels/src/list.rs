@@ -1,7 +1,10 @@
 //! The list of kernels, and the functions that enter them.
 
 use crate::simd::{Fused, MulAdd, Separate, Vector};
-use crate::{Arithmetic, AveragePool, DepthwiseArgs, DwConv, DwConv3x3, Isa, Pointwise, PointwiseArgs, PoolArgs};
+use crate::{
+    Arithmetic, AveragePool, BlockRow, BlockRowArgs, DepthwiseArgs, DwConv, DwConv3x3, Isa, Pointwise, PointwiseArgs,
+    PoolArgs,
+};
 
 /// An algorithm, written once over [`Vector`].
 pub trait Kernel {
@@ -60,6 +63,7 @@ kernels! {
     dwconv3x3s2 DwConv3x3S2: DwConv3x3<2>, DepthwiseArgs, "f32_dwconv3x3s2";
     dwconv DwConv: DwConv, DepthwiseArgs, "f32_dwconv";
     average_pool AveragePool: AveragePool, PoolArgs, "f32_avgpool";
+    block_row BlockRow: BlockRow, BlockRowArgs, "f32_blockrow";
 }
 
 impl Kernels {

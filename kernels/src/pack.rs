@@ -68,65 +68,6 @@ pub struct RowLayout {
     pub pixel: usize,
 }
 
-/// Copies channels of a row of `width` pixels into channel blocks: output channel `c` is input channel `c / multiplier`.
-/// `channels.start` is a multiple of 16.
-///
-/// # Safety
-/// `x` is readable in every input channel that `channels` names, of `width` pixels; `out` is writable in whole blocks for
-/// `channels`; they do not overlap.
-pub unsafe fn block_row(
-    x: *const f32,
-    layout: RowLayout,
-    out: *mut f32,
-    out_block: usize,
-    width: usize,
-    channels: core::ops::Range<usize>,
-    multiplier: usize,
-) {
-    let first = channels.start / BLOCK;
-    // SAFETY: the caller's, for channels of the range and pixels below `width`.
-    unsafe {
-        for block in first..channels.end.div_ceil(BLOCK) {
-            let n = BLOCK.min(channels.end - block * BLOCK);
-            let out = out.add((block - first) * out_block);
-            if multiplier == 1 && n == BLOCK {
-                let x = x.add(block * layout.block);
-                for p in 0..width {
-                    // 64 bytes of known length: a few vector moves
-                    core::ptr::copy_nonoverlapping(x.add(p * layout.pixel), out.add(p * BLOCK), BLOCK);
-                }
-                continue;
-            }
-            if multiplier == 2 && n == BLOCK {
-                let first = block * BLOCK / 2;
-                let x = x.add(first / BLOCK * layout.block + first % BLOCK);
-                for p in 0..width {
-                    let mut lanes = [0.0; BLOCK];
-                    for half in 0..BLOCK / 2 {
-                        let value = *x.add(p * layout.pixel + half);
-                        (lanes[2 * half], lanes[2 * half + 1]) = (value, value);
-                    }
-                    core::ptr::copy_nonoverlapping(lanes.as_ptr(), out.add(p * BLOCK), BLOCK);
-                }
-                continue;
-            }
-            let mut places = [0; BLOCK];
-            for (lane, place) in places[..n].iter_mut().enumerate() {
-                let c = (block * BLOCK + lane) / multiplier;
-                *place = c / BLOCK * layout.block + c % BLOCK;
-            }
-            for p in 0..width {
-                let (x, out) = (x.add(p * layout.pixel), out.add(p * BLOCK));
-                let mut lanes = [0.0; BLOCK];
-                for lane in 0..n {
-                    lanes[lane] = *x.add(places[lane]);
-                }
-                core::ptr::copy_nonoverlapping(lanes.as_ptr(), out, BLOCK);
-            }
-        }
-    }
-}
-
 /// Copies a row of `width` pixels to where the channels of a pixel lie together, pixels `channels` apart.
 ///
 /// # Safety

@@ -8,9 +8,9 @@
 mod common;
 
 use common::isa::{assert_required_isa_ran, isas};
-use common::{CANARY, Guarded, Placement, Rng, Values, guard, is_canary, same_bits};
+use common::{CANARY, Guarded, Placement, Rng, Values, guard, is_canary, row, same_bits};
 use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
-use sepconv_kernels::{BLOCK, DepthwiseArgs, Isa, KernelKind, Kernels, PointwiseArgs, PoolArgs, pack};
+use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, Isa, KernelKind, Kernels, PointwiseArgs, PoolArgs, pack};
 
 const CLAMPS: [[f32; 2]; 5] =
     [[f32::NEG_INFINITY, f32::INFINITY], [0.0, f32::INFINITY], [0.0, 6.0], [-0.25, 0.5], [f32::NEG_INFINITY, -0.0]];
@@ -31,6 +31,7 @@ fn every_kernel_equals_the_reference_in_every_table() {
                     KernelKind::DwConv3x3S2 => dwconv3x3(table, 2),
                     KernelKind::DwConv => dwconv(table),
                     KernelKind::AveragePool => average_pool(table),
+                    KernelKind::BlockRow => block_row(table),
                 });
             }
             // input and output of every case, twice
@@ -666,6 +667,58 @@ fn pool_case(table: &Kernels, case: PoolCase) {
         });
     }
     layout.assert_holds(&out, &expected, &what);
+}
+
+fn block_row(table: &Kernels) {
+    let rng = &mut Rng(7);
+    for width in [1, 2, 9] {
+        for channels in [1, 3, 15, 16, 17, 32, 35] {
+            for multiplier in 1..=4 {
+                for blocks in [false, true] {
+                    let (layout, memory, values) = row(rng, width, channels, blocks);
+                    let outputs = channels * multiplier;
+                    for first in 0..outputs.div_ceil(BLOCK) {
+                        for last in first..outputs.div_ceil(BLOCK) {
+                            let range = first * BLOCK..outputs.min((last + 1) * BLOCK);
+                            let what = || {
+                                describe(table, KernelKind::BlockRow, &(width, channels, multiplier, blocks, &range))
+                            };
+                            guard::note(&what());
+                            let out_block = (width + rng.below(2)) * BLOCK;
+                            let mut out = Guarded::new((last - first) * out_block + width * BLOCK);
+                            // SAFETY: both memories have the lengths of their layouts.
+                            unsafe {
+                                (table.block_row)(&BlockRowArgs {
+                                    x: memory.as_ptr(),
+                                    layout,
+                                    width,
+                                    channels: range.clone(),
+                                    multiplier,
+                                    out: out.as_mut_ptr(),
+                                    out_block,
+                                });
+                            }
+                            for p in 0..width {
+                                for o in range.clone() {
+                                    let block = o / BLOCK - first;
+                                    assert_eq!(
+                                        out.slice()[block * out_block + p * BLOCK + o % BLOCK],
+                                        values[p * channels + o / multiplier],
+                                        "{}: pixel {p}, channel {o}",
+                                        what()
+                                    );
+                                }
+                            }
+                            for (i, &v) in out.slice().iter().enumerate() {
+                                assert!(i % out_block < width * BLOCK || is_canary(v), "wrote between blocks");
+                            }
+                            out.assert_zones_untouched("block_row");
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 #[test]

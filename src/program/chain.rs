@@ -29,8 +29,8 @@
 
 use core::ops::Range;
 
-use sepconv_kernels::pack::{RowLayout, block_row};
-use sepconv_kernels::{BLOCK, DepthwiseArgs, KernelKind, PointwiseArgs};
+use sepconv_kernels::pack::RowLayout;
+use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, KernelKind, PointwiseArgs};
 
 use super::conv::{ConvRows, Target};
 use super::{Bound, Conv, Depthwise, Layout, Run, pixel_offsets, rows_within, share, zero_columns};
@@ -322,19 +322,18 @@ impl ChainStep {
             match &self.head {
                 Head::InPlace => {}
                 Head::Copy => {
-                    let m = self.depthwise.multiplier;
                     // output channels of the slab: with a multiplier they need not begin at a whole input channel
                     let channels = slab.start * BLOCK..(slab.end * BLOCK).min(self.middle.c);
                     for y in rows {
-                        block_row(
-                            x.ptr.add(x.row(n, y)),
-                            x.layout.within,
-                            ring.add(slot(y)),
-                            self.ring.within.block,
-                            self.middle.w,
-                            channels.clone(),
-                            m,
-                        );
+                        (run.kernels.block_row)(&BlockRowArgs {
+                            x: x.ptr.add(x.row(n, y)),
+                            layout: x.layout.within,
+                            width: self.middle.w,
+                            channels: channels.clone(),
+                            multiplier: self.depthwise.multiplier,
+                            out: ring.add(slot(y)),
+                            out_block: self.ring.within.block,
+                        });
                     }
                 }
                 Head::Conv(head) => {

@@ -10,6 +10,8 @@ pub mod guard;
 pub mod isa;
 
 pub use guard::{Guarded, Placement};
+use sepconv_kernels::BLOCK;
+use sepconv_kernels::pack::RowLayout;
 
 /// SplitMix64: numbers that a failure can be repeated from.
 pub struct Rng(pub u64);
@@ -80,4 +82,23 @@ pub fn same_bits(a: f32, b: f32) -> bool {
 /// Whether memory still holds its canary, which no computation gives.
 pub fn is_canary(v: f32) -> bool {
     v.to_bits() == CANARY.to_bits()
+}
+
+/// A row of `width` pixels in a layout, and what value `(pixel, channel)` of it is.
+pub fn row(rng: &mut Rng, width: usize, channels: usize, blocks: bool) -> (RowLayout, Guarded, Vec<f32>) {
+    let layout = if blocks {
+        RowLayout { block: (width + rng.below(3)) * BLOCK, pixel: BLOCK }
+    } else {
+        RowLayout { block: BLOCK, pixel: channels + rng.below(3) }
+    };
+    let at = |p: usize, c: usize| c / BLOCK * layout.block + p * layout.pixel + c % BLOCK;
+    let values = rng.values(width * channels, Values::Plain);
+    let last = (0..channels).map(|c| at(width - 1, c)).max().unwrap();
+    let mut memory = Guarded::new(last + 1);
+    for p in 0..width {
+        for c in 0..channels {
+            memory.slice_mut()[at(p, c)] = values[p * channels + c];
+        }
+    }
+    (layout, memory, values)
 }
