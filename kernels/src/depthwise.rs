@@ -28,12 +28,15 @@
 //! branch, its pointers are made once for a row, and its stores walk one pointer, since LLVM keeps a table of twelve distances on
 //! the stack otherwise. What lost: a list of widths that is gone through one by one, for what remains of a row (0.65 at 7 pixels);
 //! clamping and storing each sum as soon as it is done; skewing the order so that the three taps of a row lie further apart.
-//! Rows of the caller's NHWC tensor, read in place with the edges replaced by zeros, were no faster than rows copied to channel
-//! blocks first, and half as fast where a pixel is 2 KiB from the next: all pixels of a channel fall into few sets of L1.
+//!
+//! Rows of the caller's NHWC tensor are read where they lie, by the same tiles with a distance between pixels that is known at a
+//! run. At stride 2 that takes three quarters of the time that a copy into channel blocks and the kernel take, at stride 1 the same; not where pixels lie a multiple of 1 KiB
+//! apart: all of a channel fall into a few sets of L1 then, and it takes up to three times as long.
 //!
 //! Every loop of a tile that a sum is indexed by is unrolled here and not by the compiler, which keeps the sums of a loop that it
 //! leaves one in memory.
 
+use crate::pack::RowLayout;
 use crate::simd::{MulAdd, Vector, load, store};
 use crate::{BLOCK, Kernel};
 
@@ -46,11 +49,16 @@ pub struct DepthwiseArgs {
     pub width: usize,
     /// Output rows, 1 or 2 for [`DwConv3x3`] and 1 for [`DwConv`].
     pub rows_out: usize,
-    /// Pointers to input rows, at the first tap of the first output pixel. [`DwConv3x3`] takes the
+    /// Pointers to input rows, at the first tap of the first output pixel, whether that column is there or not. [`DwConv3x3`] takes the
     /// `(rows_out − 1) × stride + 3` that its taps meet, [`DwConv`] one for each kernel row.
     pub rows: *const *const f32,
-    /// From one channel block of a row to the next; pixels lie 16 apart.
-    pub x_block: usize,
+    /// Where the values of a row lie.
+    pub x: RowLayout,
+    /// None where rows are channel blocks with all columns that windows meet. Else pixels may lie anywhere, and this says whether
+    /// the first and the last of these columns are lacking: they are zeros then. [`DwConv`] takes none.
+    pub edges: Option<[bool; 2]>,
+    /// 16 zeros. With `edges`, a row whose pointer is this is all zeros.
+    pub zeros: *const f32,
     /// Weights: for each channel block 16 of bias, then 16 for each tap.
     pub w: *const f32,
     /// The output rows.
@@ -93,8 +101,8 @@ impl<const STRIDE: usize> Kernel for DwConv3x3<STRIDE> {
     type Args = DepthwiseArgs;
 
     /// # Safety
-    /// Every row is readable in whole channel blocks for the `(width − 1) × STRIDE + 3` pixels that the windows meet, `w`
-    /// in whole blocks; the output rows are writable in `channels` channels of `width` pixels (in whole blocks with
+    /// Every row is readable in whole channel blocks for the `(width − 1) × STRIDE + 3` pixels that the windows meet, but for
+    /// those that are zeros by `edges` and `zeros`, `w` in whole blocks; the output rows are writable in `channels` channels of `width` pixels (in whole blocks with
     /// `whole_blocks`), and overlap nothing that is read.
     #[inline(always)]
     unsafe fn run<S: Vector, A: MulAdd>(simd: S, a: &DepthwiseArgs) {
@@ -102,16 +110,89 @@ impl<const STRIDE: usize> Kernel for DwConv3x3<STRIDE> {
         unsafe {
             for block in 0..a.channels.div_ceil(BLOCK) {
                 for oy in 0..a.rows_out {
-                    let rows = [0, 1, 2].map(|kh| (*a.rows.add(oy * STRIDE + kh)).add(block * a.x_block));
-                    row3x3::<S, A, STRIDE>(
-                        simd,
-                        rows,
-                        a.w.add(block * 10 * BLOCK),
-                        &Out::new(simd, a, oy, block),
-                        a.width,
-                    );
+                    let w = a.w.add(block * 10 * BLOCK);
+                    let out = Out::new(simd, a, oy, block);
+                    let rows = [0, 1, 2].map(|kh| *a.rows.add(oy * STRIDE + kh));
+                    match a.edges {
+                        None => {
+                            let rows = rows.map(|row| Blocks(row.add(block * a.x.block)));
+                            row3x3::<S, A, Blocks, STRIDE>(simd, rows, w, &out, a.width);
+                        }
+                        Some(edges) => {
+                            let rows = rows.map(|row| Pixels::new(a, edges, row, block));
+                            row3x3::<S, A, Pixels, STRIDE>(simd, rows, w, &out, a.width);
+                        }
+                    }
                 }
             }
+        }
+    }
+}
+
+/// An input row of a block of channels, and what a tile reads of it.
+trait Row: Copy {
+    /// What `count` columns from `x` on are, for a tile that ends its row or does not.
+    fn from(self, x: usize, lane: usize, count: usize, ends: bool) -> Self;
+
+    /// Column `i` of these `count`, each once and in their order.
+    fn next(&mut self, i: usize, count: usize) -> *const f32;
+}
+
+/// A row of channel blocks, padding included.
+#[derive(Clone, Copy)]
+struct Blocks(*const f32);
+
+impl Row for Blocks {
+    #[inline(always)]
+    fn from(self, x: usize, lane: usize, _: usize, _: bool) -> Blocks {
+        Blocks(self.0.wrapping_add(x * BLOCK + lane))
+    }
+
+    #[inline(always)]
+    fn next(&mut self, i: usize, _: usize) -> *const f32 {
+        self.0.wrapping_add(i * BLOCK)
+    }
+}
+
+/// A row whose pixels lie anywhere. Only the first and the last column of a tile can be padding: they have pointers of their own.
+#[derive(Clone, Copy)]
+struct Pixels {
+    at: *const f32,
+    pixel: usize,
+    first: *const f32,
+    last: *const f32,
+    zeros: *const f32,
+    edges: [bool; 2],
+}
+
+impl Pixels {
+    #[inline(always)]
+    fn new(a: &DepthwiseArgs, edges: [bool; 2], row: *const f32, block: usize) -> Pixels {
+        // of zeros, every pixel of every block is the same
+        let x = if row == a.zeros { RowLayout { block: 0, pixel: 0 } } else { a.x };
+        let at = row.wrapping_add(block * x.block);
+        Pixels { at, pixel: x.pixel, first: at, last: at, zeros: a.zeros, edges }
+    }
+}
+
+impl Row for Pixels {
+    #[inline(always)]
+    fn from(self, x: usize, lane: usize, count: usize, ends: bool) -> Pixels {
+        let at = self.at.wrapping_add(x * self.pixel + lane);
+        let first = if self.edges[0] && x == 0 { self.zeros } else { at };
+        let last = if self.edges[1] && ends { self.zeros } else { at.wrapping_add((count - 1) * self.pixel) };
+        Pixels { at, first, last, ..self }
+    }
+
+    #[inline(always)]
+    fn next(&mut self, i: usize, count: usize) -> *const f32 {
+        // one addition after the other: of products, LLVM would keep a table on the stack
+        let at = self.at;
+        self.at = at.wrapping_add(self.pixel);
+        match i {
+            0 => self.first,
+            _ if i == count - 1 => self.last,
+            _ => at,
         }
     }
 }
@@ -225,17 +306,18 @@ macro_rules! tiles {
 /// # Safety
 /// As [`DwConv3x3::run`], for that row and block: `rows` and `w` are at its first value.
 #[inline(always)]
-unsafe fn row3x3<S: Vector, A: MulAdd, const STRIDE: usize>(
+unsafe fn row3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize>(
     simd: S,
-    rows: [*const f32; 3],
+    rows: [R; 3],
     w: *const f32,
     out: &Out<S>,
     width: usize,
 ) {
     macro_rules! tile {
         ($px:literal, $x:expr, $lane:expr, $to:expr, $pixel:expr) => {
-            let rows = rows.map(|row| row.add($x * STRIDE * BLOCK + $lane));
-            tile3x3::<S, A, STRIDE, $px>(simd, rows, w.add($lane), $to, $pixel, [out.lo, out.hi]);
+            let (count, ends) = (($px - 1) * STRIDE + 3, $x + $px == width);
+            let rows = rows.map(|row| row.from($x * STRIDE, $lane, count, ends));
+            tile3x3::<S, A, R, STRIDE, $px>(simd, rows, w.add($lane), $to, $pixel, [out.lo, out.hi]);
         };
     }
     // SAFETY: the caller's, for pixels below `width` and the vectors of the block.
@@ -257,9 +339,9 @@ const fn tap(at: usize, start: usize) -> Option<usize> {
 /// Whole vectors are readable at the `(PX − 1) × STRIDE + 3` pixels of each row and at bias and taps in `w`, and writable at
 /// `PX` pixels of `out`.
 #[inline(always)]
-unsafe fn tile3x3<S: Vector, A: MulAdd, const STRIDE: usize, const PX: usize>(
+unsafe fn tile3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize, const PX: usize>(
     simd: S,
-    rows: [*const f32; 3],
+    mut rows: [R; 3],
     w: *const f32,
     mut out: *mut f32,
     out_pixel: usize,
@@ -274,7 +356,7 @@ unsafe fn tile3x3<S: Vector, A: MulAdd, const STRIDE: usize, const PX: usize>(
         unrolled!(KH in 3usize, of 0 1 2, {
             let weights = [1, 2, 3].map(|kw| load(simd, w.add((KH * 3 + kw) * BLOCK)));
             unrolled!(IX in (PX - 1) * STRIDE + 3, of 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24, {
-                let v = load(simd, rows[KH].add(IX * BLOCK));
+                let v = load(simd, rows[KH].next(IX, (PX - 1) * STRIDE + 3));
                 for ox in 0..PX {
                     if let Some(kw) = tap(IX, ox * STRIDE) {
                         acc[ox] = A::mul_add(simd, v, weights[kw], acc[ox]);
@@ -304,7 +386,7 @@ impl Kernel for DwConv {
                 let out = Out::new(simd, a, 0, block);
                 macro_rules! tile {
                     ($px:literal, $x:expr, $lane:expr, $to:expr, $pixel:expr) => {
-                        let first = block * a.x_block + $x * a.stride * BLOCK + $lane;
+                        let first = block * a.x.block + $x * a.stride * BLOCK + $lane;
                         tile::<S, A, $px>(simd, a, first, w.add($lane), $to, $pixel, [out.lo, out.hi]);
                     };
                 }

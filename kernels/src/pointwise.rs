@@ -29,9 +29,14 @@
 //! hand; where they are many, all tiles go over a panel, and the last of them ask for the next: 7×7 planes, of nine tiles, gained
 //! a seventh by that (79 → 92 % of the peak), since a first tile that waits for L3 takes more than twice its time.
 //!
+//! A tile of 16 steps is 370 instructions in its loop, and was 180 around it: the decoder's limit, and not the multiply-adds'. Calls
+//! without partial sums, residual and vectors that are not whole have tiles that do not ask for these. That took K = 16 from 0.80 to
+//! 0.89 of the peak, K = 24 from 0.86 to 0.92, and K = 32 from 0.89 to 0.93.
+//!
 //! What lost: 4 pixels × 3 vectors on AVX2 spills (36–40 % of the peak); a division for each pixel of a tile in place of
 //! the table of offsets cost a quarter at k = 16; slabs of 192 to 320 of `k` whose weights stay in L1, with partial sums on the
-//! stack, took 3 to 5 % longer than long sums over weights that come from L2; `k` unrolled by 4 or 16 gained nothing.
+//! stack, took 3 to 5 % longer than long sums over weights that come from L2; `k` unrolled by 4 or 16 gained nothing; one loop over
+//! all of `k`, or one that tests at its end only, made LLVM keep sums on the stack (0.70 at K = 16).
 
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -118,17 +123,36 @@ impl Kernel for Pointwise {
                 return;
             }
             if a.k * a.n * size_of::<f32>() <= RESIDENT_WEIGHTS {
-                for (i, mr) in split(a.m, max_mr::<S>(false)) {
-                    panel_tiles::<S, A>(simd, a, Ahead::nothing(a), mr, i, 0..wide, false);
-                }
+                tiles_of_all_pixels::<S, A>(simd, a, 0..wide, false);
             } else {
                 let step = panels_of_tile::<S>();
                 for panel in (0..wide).step_by(step) {
-                    all_pixels::<S, A>(simd, a, panel..wide.min(panel + step), false);
+                    all_pixels::<S, A>(simd, a, panel..wide.min(panel + step));
                 }
             }
             if half {
-                all_pixels::<S, A>(simd, a, wide..panels, true);
+                tiles_of_all_pixels::<S, A>(simd, a, wide..panels, true);
+            }
+        }
+    }
+}
+
+/// All pixels, one tile after the other, each in all of some panels.
+///
+/// # Safety
+/// As [`Pointwise::run`].
+#[inline(always)]
+unsafe fn tiles_of_all_pixels<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs, panels: Range<usize>, half: bool) {
+    // what stands around a few steps of k counts, so that most calls have a tile of their own that asks nothing
+    let unit = if S::F32_LANES == BLOCK { BLOCK } else { BLOCK / 2 };
+    let plain = a.partial.is_null() && a.residual.is_null() && (a.whole_blocks || a.n.is_multiple_of(unit));
+    for (i, mr) in split(a.m, max_mr::<S>(half)) {
+        // SAFETY: the caller's.
+        unsafe {
+            if plain {
+                panel_tiles::<S, A, true>(simd, a, Ahead::nothing(a), mr, i, panels.clone(), half);
+            } else {
+                panel_tiles::<S, A, false>(simd, a, Ahead::nothing(a), mr, i, panels.clone(), half);
             }
         }
     }
@@ -154,8 +178,8 @@ impl Ahead {
 /// # Safety
 /// As [`Pointwise::run`].
 #[inline(always)]
-unsafe fn all_pixels<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs, panels: Range<usize>, half: bool) {
-    let max = max_mr::<S>(half);
+unsafe fn all_pixels<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs, panels: Range<usize>) {
+    let max = max_mr::<S>(false);
     let tiles = a.m.div_ceil(max);
     let segments = a.k.div_ceil(a.segment);
     let asking = tiles.min(a.k.div_ceil(segments));
@@ -166,7 +190,7 @@ unsafe fn all_pixels<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs, panels: R
             ahead.rows = rows;
         }
         // SAFETY: the caller's.
-        unsafe { panel_tiles::<S, A>(simd, a, ahead, mr, i, panels.clone(), half) };
+        unsafe { panel_tiles::<S, A, false>(simd, a, ahead, mr, i, panels.clone(), false) };
         ahead.w = ahead.w.wrapping_add(ahead.rows * segments * BLOCK);
     }
 }
@@ -205,10 +229,12 @@ fn split(m: usize, max: usize) -> impl Iterator<Item = (usize, usize)> {
 /// `mr` pixels from `i` on in some panels, of which only the first 8 channels count with `half`, by as many vectors at a time
 /// as the registers hold.
 ///
+/// `PLAIN`: sums start from the bias, nothing is added to them, all vectors are whole, and no weights are asked for.
+///
 /// # Safety
 /// As [`Pointwise::run`], for pixels `i..i + mr`.
 #[inline(always)]
-unsafe fn panel_tiles<S: Vector, A: MulAdd>(
+unsafe fn panel_tiles<S: Vector, A: MulAdd, const PLAIN: bool>(
     simd: S,
     a: &PointwiseArgs,
     ahead: Ahead,
@@ -221,7 +247,7 @@ unsafe fn panel_tiles<S: Vector, A: MulAdd>(
         ($panels:expr, $channels:expr, $np:literal by $nv:literal: $($mr:literal)*) => {
             match mr {
                 $($mr => for part in 0..$channels / (S::F32_LANES * $nv) {
-                    tiles::<S, A, $mr, $np, $nv>(simd, a, ahead, i, $panels, part * S::F32_LANES * $nv);
+                    tiles::<S, A, PLAIN, $mr, $np, $nv>(simd, a, ahead, i, $panels, part * S::F32_LANES * $nv);
                 },)*
                 _ => unreachable!(),
             }
@@ -256,7 +282,7 @@ unsafe fn panel_tiles<S: Vector, A: MulAdd>(
 /// # Safety
 /// As [`Pointwise::run`]; the panels are a multiple of `NP`.
 #[inline(always)]
-unsafe fn tiles<S: Vector, A: MulAdd, const MR: usize, const NP: usize, const NV: usize>(
+unsafe fn tiles<S: Vector, A: MulAdd, const PLAIN: bool, const MR: usize, const NP: usize, const NV: usize>(
     simd: S,
     a: &PointwiseArgs,
     ahead: Ahead,
@@ -274,7 +300,7 @@ unsafe fn tiles<S: Vector, A: MulAdd, const MR: usize, const NP: usize, const NV
         for panel in panels.step_by(NP) {
             let mut acc = [[[simd.splat_f32s(0.0); NV]; NP]; MR];
             for q in 0..NP {
-                if a.partial.is_null() {
+                if PLAIN || a.partial.is_null() {
                     let bias = a.bias.add((panel + q) * a.w_panel + lane);
                     for v in 0..NV {
                         let b = load(simd, bias.add(v * lanes));
@@ -297,7 +323,7 @@ unsafe fn tiles<S: Vector, A: MulAdd, const MR: usize, const NP: usize, const NV
             let mut next = ahead.w;
             let mut left = a.k;
             loop {
-                for _ in 0..ahead.rows {
+                for _ in 0..if PLAIN { 0 } else { ahead.rows } {
                     prefetch(next);
                     next = next.wrapping_add(BLOCK);
                 }
@@ -332,9 +358,9 @@ unsafe fn tiles<S: Vector, A: MulAdd, const MR: usize, const NP: usize, const NV
             // The panel is a constant at each of these: were it not, LLVM would keep all sums in memory and store them at
             // every step of k. Read the assembly of each instance after a change here.
             const { assert!(NP <= 2) };
-            finish(simd, a, column(&acc, 0), i, panel, lane);
+            finish::<S, PLAIN, MR, NV>(simd, a, column(&acc, 0), i, panel, lane);
             if NP == 2 {
-                finish(simd, a, column(&acc, 1), i, panel + 1, lane);
+                finish::<S, PLAIN, MR, NV>(simd, a, column(&acc, 1), i, panel + 1, lane);
             }
         }
     }
@@ -374,7 +400,7 @@ static DENSE: [usize; MAX_MR] = {
 /// # Safety
 /// As [`Pointwise::run`].
 #[inline(always)]
-unsafe fn finish<S: Vector, const MR: usize, const NV: usize>(
+unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NV: usize>(
     simd: S,
     a: &PointwiseArgs,
     mut acc: [[S::f32s; NV]; MR],
@@ -393,11 +419,11 @@ unsafe fn finish<S: Vector, const MR: usize, const NV: usize>(
     // SAFETY: the caller's: vectors are read and written whole only where 16 channels are there, and elsewhere no more than
     // `channels`; `block` and `DENSE` hold `MR` pixels.
     unsafe {
-        let whole = a.whole_blocks || channels == NV * lanes;
+        let whole = PLAIN || a.whole_blocks || channels == NV * lanes;
         if whole {
             (out, out_pixels) = (a.out.wrapping_add(panel * a.out_panel + lane), a.out_pixels.add(i));
         }
-        if !a.residual.is_null() {
+        if !PLAIN && !a.residual.is_null() {
             let mut residual = a.residual.wrapping_add(panel * a.residual_panel + lane);
             let mut pixels = a.residual_pixels.add(i);
             if !(a.residual_whole || channels == NV * lanes) {
@@ -532,7 +558,7 @@ unsafe fn pixel<S: Vector, A: MulAdd, const NP: usize, const NV: usize>(
                 }
             }
             for q in 0..NP.min(panels - first) {
-                finish(simd, a, [acc[q]], i, panel[q], 0);
+                finish::<S, false, 1, NV>(simd, a, [acc[q]], i, panel[q], 0);
             }
         }
         first += NP;

@@ -9,6 +9,7 @@ mod common;
 
 use common::isa::{assert_required_isa_ran, isas};
 use common::{CANARY, Guarded, Placement, Rng, Values, guard, is_canary, row, same_bits};
+use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
 use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, Isa, KernelKind, Kernels, PointwiseArgs, PoolArgs, pack};
 
@@ -543,9 +544,51 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
     );
 
     // every row in memory of its own, as in a ring
-    let layout = Layout::blocks(rng, columns, channels);
-    let memory: Vec<Guarded> = x.chunks_exact(columns * channels).map(|row| layout.lay_out(row)).collect();
-    let pointers = Guarded::from(&memory.iter().map(Guarded::as_ptr).collect::<Vec<*const f32>>());
+    let zeros = Guarded::from(&[0.0; BLOCK]);
+    let edges = [rng.chance(2), rng.chance(2)];
+    let by_pixels = kernel == [3, 3] && kind != KernelKind::DwConv && rng.chance(2);
+    let (layout, memory, pointers) = if by_pixels {
+        // the columns that a row lacks are zeros for the reference
+        for row in x.chunks_exact_mut(columns * channels) {
+            if edges[0] {
+                row[..channels].fill(0.0);
+            }
+            if edges[1] {
+                row[(columns - 1) * channels..].fill(0.0);
+            }
+        }
+        reference::depthwise(
+            &Conv { window, filter: &weights.filter, bias: &weights.bias, clamp },
+            dense(&x, [1, rows, columns, channels]),
+            dense_mut(&mut expected, shape),
+            table.arithmetic(),
+        );
+        let there = usize::from(edges[0])..columns - usize::from(edges[1]);
+        let room = channels.next_multiple_of(BLOCK);
+        let pixel = room + rng.below(3) * 4;
+        let memory: Vec<Guarded> = x
+            .chunks_exact(columns * channels)
+            .map(|row| {
+                let mut memory = Guarded::new(if there.is_empty() { 0 } else { (there.len() - 1) * pixel + room });
+                for (p, column) in there.clone().enumerate() {
+                    memory.slice_mut()[p * pixel..][..channels].copy_from_slice(&row[column * channels..][..channels]);
+                }
+                memory
+            })
+            .collect();
+        let row = |(y, memory): (usize, &Guarded)| match y == zero_row {
+            true => zeros.as_ptr(),
+            false => memory.as_ptr().wrapping_sub(there.start * pixel),
+        };
+        let pointers: Vec<*const f32> = memory.iter().enumerate().map(row).collect();
+        (RowLayout { block: BLOCK, pixel }, memory, pointers)
+    } else {
+        let layout = Layout::blocks(rng, columns, channels);
+        let memory: Vec<Guarded> = x.chunks_exact(columns * channels).map(|row| layout.lay_out(row)).collect();
+        let pointers = memory.iter().map(Guarded::as_ptr).collect();
+        (RowLayout { block: layout.block, pixel: BLOCK }, memory, pointers)
+    };
+    let pointers = Guarded::from(&pointers);
 
     let whole_blocks = rng.chance(2);
     let (out_block, out_pixel) = if whole_blocks && rng.chance(2) {
@@ -573,7 +616,9 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
             width,
             rows_out,
             rows: pointers.as_ptr(),
-            x_block: layout.block,
+            x: layout,
+            edges: by_pixels.then_some(edges),
+            zeros: zeros.as_ptr(),
             w: weights.packed.as_ptr(),
             out: [first, second],
             out_block,

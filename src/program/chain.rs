@@ -24,8 +24,8 @@
 //! What lost: some channel blocks at a time from head to depthwise, so that rows stay in L1 between them. The head takes 10 % longer
 //! when it does not go over all panels with the pixels at hand, and the depthwise kernel gains nothing over rows in L2.
 //!
-//! Without a head the rows are read in place if the producer has left columns of zeros beside them, else they are copied into
-//! the ring. A row of vertical padding is a pointer to one row of zeros.
+//! Without a head the rows are read in place if the producer has left columns of zeros beside them, or if the kernel can do without
+//! these columns; else they are copied into the ring. A row of vertical padding is a pointer to one row of zeros.
 
 use core::ops::Range;
 
@@ -43,6 +43,8 @@ use crate::{Result, Schedule, Shape};
 enum Head {
     /// Nothing: rows are read in place.
     InPlace,
+    /// Nothing: the caller's rows are read in place, and the kernel knows which columns they lack.
+    Pixels([bool; 2]),
     /// Rows are copied, each channel as often as the multiplier says.
     Copy,
     /// Rows are computed.
@@ -106,6 +108,8 @@ const LONG_ROWS_VALUES: usize = 8 << 20;
 const SLAB_VALUES: usize = 40 << 10;
 /// Values of the ring of a depthwise convolution alone: 20 KiB, which leaves room for weights and output in an L1 of 32 KiB.
 const NEAR_VALUES: usize = 5 << 10;
+/// Values from pixel to pixel, 1 KiB, at whose multiples a channel of all pixels falls into few sets of an L1.
+const SAME_SET_VALUES: usize = 256;
 /// Values of input that one call of the kernel goes over to fill the ring.
 const HEAD_VALUES: usize = 32 << 10;
 
@@ -131,6 +135,20 @@ impl ChainStep {
         let middle = Shape::new(shape.n, before_head[0], before_head[1], depthwise.outputs());
         let columns = [extent.before[1], extent.after[1]];
         let in_place = head.is_none() && padded && depthwise.multiplier == 1 && layout.columns == columns;
+        let kind = match (window.kernel, window.stride, window.dilation) {
+            ([3, 3], [1, 1], [1, 1]) => KernelKind::DwConv3x3S1,
+            ([3, 3], [2, 2], [1, 1]) => KernelKind::DwConv3x3S2,
+            _ => KernelKind::DwConv,
+        };
+        let by_pixels = head.is_none()
+            && tail.is_none()
+            && !padded
+            && depthwise.multiplier == 1
+            && kind != KernelKind::DwConv
+            && columns.iter().all(|&columns| columns <= 1)
+            && shape.c.is_multiple_of(BLOCK)
+            && !shape.c.is_multiple_of(SAME_SET_VALUES);
+        let in_place = in_place || by_pixels;
         let blocks = middle.c.div_ceil(BLOCK);
         let [height, width] = extent.out;
         let padded_width = columns[0] + middle.w + columns[1];
@@ -145,6 +163,7 @@ impl ChainStep {
         let piece_rows = height.div_ceil(parts);
         let rows_read = |rows: usize| ((rows - 1) * window.stride[0] + window.reach(0)).min(middle.h);
         let (group, slab) = match schedule {
+            _ if by_pixels => (2.min(piece_rows), blocks),
             _ if head.is_none() && tail.is_none() => {
                 let group = 2.min(piece_rows);
                 (group, (NEAR_VALUES / product(&[padded_width, rows_read(group), BLOCK])?).clamp(1, blocks))
@@ -178,13 +197,18 @@ impl ChainStep {
         let slabs = blocks.div_ceil(slab);
         let pixels = product(&[group, width])?;
         let head = match head {
+            None if by_pixels => Head::Pixels(columns.map(|columns| columns > 0)),
             None if in_place => Head::InPlace,
             None => Head::Copy,
             Some(conv) => Head::Conv(ConvRows::new(conv, shape, HEAD_VALUES, carver)?),
         };
         let tailed = usize::from(tail.is_some());
         let scratch = Scratch {
-            zeros: carver.floats(if in_place { product(&[layout.row])? } else { ring.row })?,
+            zeros: carver.floats(match head {
+                Head::Pixels(_) => BLOCK,
+                Head::InPlace => product(&[layout.row])?,
+                _ => ring.row,
+            })?,
             ring: carver.floats(product(&[ring_rows, ring.row])?)?,
             depthwise: carver.floats(product(&[tailed, pixels, slab, BLOCK])?)?,
             partial: carver.floats(match &tail {
@@ -195,11 +219,6 @@ impl ChainStep {
             x_pixels: carver.words(tailed * pixels)?,
             out_pixels: carver.words(tailed * pixels)?,
             residual_pixels: carver.words(tailed * pixels)?,
-        };
-        let kind = match (window.kernel, window.stride, window.dilation) {
-            ([3, 3], [1, 1], [1, 1]) => KernelKind::DwConv3x3S1,
-            ([3, 3], [2, 2], [1, 1]) => KernelKind::DwConv3x3S2,
-            _ => KernelKind::DwConv,
         };
         Ok(ChainStep {
             head,
@@ -226,6 +245,7 @@ impl ChainStep {
         let blocks = self.middle.c.div_ceil(BLOCK);
         let head = match &self.head {
             Head::InPlace => "rows read in place",
+            Head::Pixels(_) => "pixels read in place",
             Head::Copy => "rows copied into the ring",
             Head::Conv(_) => "rows computed into the ring",
         };
@@ -256,7 +276,11 @@ impl ChainStep {
         // `new` carved it; pieces write disjoint rows of the output.
         unsafe {
             let (x, out) = (run.bind(self.input), run.bind(self.output));
-            let zero_row = if matches!(self.head, Head::InPlace) { x.layout.row } else { self.ring.row };
+            let zero_row = match self.head {
+                Head::Pixels(_) => BLOCK,
+                Head::InPlace => x.layout.row,
+                _ => self.ring.row,
+            };
             scratch.add(self.scratch.zeros).write_bytes(0, zero_row);
             let ring = scratch.add(self.scratch.ring);
             zero_columns(ring, self.ring_rows, &self.ring, self.middle.w, self.slab);
@@ -320,7 +344,7 @@ impl ChainStep {
         unsafe {
             let ring = scratch.add(self.scratch.ring);
             match &self.head {
-                Head::InPlace => {}
+                Head::InPlace | Head::Pixels(_) => {}
                 Head::Copy => {
                     // output channels of the slab: with a multiplier they need not begin at a whole input channel
                     let channels = slab.start * BLOCK..(slab.end * BLOCK).min(self.middle.c);
@@ -366,14 +390,19 @@ impl ChainStep {
             let zeros = scratch.add(self.scratch.zeros).cast_const();
             let ring = scratch.add(self.scratch.ring).cast_const();
             let pointers = scratch.add(self.scratch.row_pointers).cast::<*const f32>();
-            let (x_block, in_place) = match self.head {
-                Head::InPlace => (x.layout.within.block, true),
-                _ => (self.ring.within.block, false),
+            let (layout, edges) = match self.head {
+                Head::InPlace => (x.layout.within, None),
+                Head::Pixels(edges) => (x.layout.within, Some(edges)),
+                _ => (self.ring.within, None),
             };
-            let row_pointer = |y: Option<usize>| match y.filter(|&y| y < self.middle.h) {
-                None => zeros,
-                Some(y) if in_place => x.ptr.add(x.row(n, y) - x.layout.origin + slab.start * x_block).cast_const(),
-                Some(y) => ring.add(y % self.ring_rows * self.ring.row),
+            // the first column that windows meet: of pixels that are read in place it may be none of the tensor's
+            let row_pointer = |y: Option<usize>| match (y.filter(|&y| y < self.middle.h), &self.head) {
+                (None, _) => zeros,
+                (Some(y), Head::InPlace | Head::Pixels(_)) => {
+                    let first = x.ptr.wrapping_add(x.row(n, y) + slab.start * layout.block);
+                    first.wrapping_sub(self.extent.before[1] * layout.pixel).cast_const()
+                }
+                (Some(y), _) => ring.add(y % self.ring_rows * self.ring.row),
             };
             let (kernel, special) = match self.kind {
                 KernelKind::DwConv3x3S1 => (run.kernels.dwconv3x3s1, true),
@@ -397,7 +426,9 @@ impl ChainStep {
                     width,
                     rows_out,
                     rows: pointers,
-                    x_block,
+                    x: layout,
+                    edges,
+                    zeros,
                     w: self.depthwise.weights.as_ptr().add(slab.start * (1 + kh * kw) * BLOCK),
                     out: [(target.row)(y), (target.row)(y + rows_out - 1)].map(|at| target.ptr.add(at)),
                     out_block: target.block,
