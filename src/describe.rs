@@ -13,7 +13,8 @@ enum Order {
     DepthwiseC1hw,
 }
 
-/// The values of a filter, with the order in which they lie. A constructor exists for each order, so nobody has to guess.
+/// The values of a filter, with the order in which they lie. A constructor exists for each order, so nobody has to
+/// guess.
 ///
 /// Lengths are checked where the operator is made.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +131,8 @@ impl<'a> Filter<'a> {
         }
     }
 
-    /// The weight of tap `(y, x)` from input `i` to output `o`; of a depthwise filter `i` is the channel and `o` the multiple.
+    /// The weight of tap `(y, x)` from input `i` to output `o`; of a depthwise filter `i` is the channel and `o` the
+    /// multiple.
     pub(crate) fn at(&self, y: usize, x: usize, i: usize, o: usize) -> f32 {
         let (first, step) = self.outputs_of(y, x, i);
         self.data[first + o * step]

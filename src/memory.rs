@@ -1,5 +1,5 @@
-//! Memory, allocated fallibly: an allocator that has none left makes an error and no abort. So nothing on the way to a result
-//! allocates by `Arc::new`, `Box::new`, `format!`, `collect` or a `push` without room.
+//! Memory, allocated fallibly: an allocator that has none left makes an error and no abort. So nothing on the way to a
+//! result allocates by `Arc::new`, `Box::new`, `format!`, `collect` or a `push` without room.
 
 use core::fmt;
 use core::ops::Deref;
@@ -68,7 +68,8 @@ pub(crate) fn product(factors: &[usize]) -> Result<usize> {
         .ok_or(Error::Allocation { what: "scratch", bytes: usize::MAX })
 }
 
-/// `std`'s [`Arc`](std::sync::Arc), but for its constructor, which `std` has only on nightly, and without weak references.
+/// `std`'s [`Arc`](std::sync::Arc), but for its constructor, which `std` has only on nightly, and without weak
+/// references.
 pub(crate) struct Arc<T> {
     inner: NonNull<Counted<T>>,
 }

@@ -44,8 +44,8 @@ macro_rules! layers {
 
 layers!(Conv2d DepthwiseConv2d PointwiseConv2d SeparableConv2d InvertedResidual GlobalAveragePool Dense);
 
-/// Layers, one after the other, planned together: one arena, layouts between them that the next layer likes, and one entry
-/// into the pool for the whole run.
+/// Layers, one after the other, planned together: one arena, layouts between them that the next layer likes, and one
+/// entry into the pool for the whole run.
 ///
 /// ```
 /// # fn main() -> sepconv::Result<()> {

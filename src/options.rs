@@ -65,8 +65,8 @@ pub enum Schedule {
     ChannelSlabs,
 }
 
-/// How often a worker that waits for others looks before it sleeps, if [`PlanOptions::spins`] says nothing else: some tenths of a
-/// millisecond, longer than what one thread of a network waits for another if none is held up.
+/// How often a worker that waits for others looks before it sleeps, if [`PlanOptions::spins`] says nothing else: some
+/// tenths of a millisecond, longer than what one thread of a network waits for another if none is held up.
 const SPINS: u32 = 20_000;
 
 /// The options of a plan. The default is one thread, the best instruction set, and fusion where it pays.
@@ -103,17 +103,18 @@ impl PlanOptions {
         self
     }
 
-    /// How often a worker that waits for others between two steps looks before it sleeps, some 20 ns a look; 20,000 if not said.
+    /// How often a worker that waits for others between two steps looks before it sleeps, some 20 ns a look; 20,000 if
+    /// not said.
     ///
-    /// Looking costs a core and answers at once; sleeping leaves the core to others, and to be woken takes tens of microseconds. Fewer looks
-    /// suit a machine whose cores have other work, 0 one that must not burn any.
+    /// Looking costs a core and answers at once; sleeping leaves the core to others, and to be woken takes tens of
+    /// microseconds. Fewer looks suit a machine whose cores have other work, 0 one that must not burn any.
     pub fn spins(mut self, spins: u32) -> Self {
         self.spins = spins;
         self
     }
 
-    /// Caps the instruction set, as the environment variable `SEPCONV_MAX_ISA` does, which is read once. A cap that the CPU cannot run takes the
-    /// next one down.
+    /// Caps the instruction set, as the environment variable `SEPCONV_MAX_ISA` does, which is read once. A cap that the
+    /// CPU cannot run takes the next one down.
     pub fn max_isa(mut self, isa: Isa) -> Self {
         self.isa = Some(isa);
         self
@@ -125,7 +126,8 @@ impl PlanOptions {
         self
     }
 
-    /// Asks for the bits of a fused multiply-add also on SSE4.2 and scalar, where it is emulated, some fifty times slower.
+    /// Asks for the bits of a fused multiply-add also on SSE4.2 and scalar, where it is emulated, some fifty times
+    /// slower.
     pub fn common_bits(mut self, common_bits: bool) -> Self {
         self.common_bits = common_bits;
         self

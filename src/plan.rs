@@ -52,7 +52,8 @@ impl Scratch {
 /// The pointers of one run, shared with its workers.
 struct Shared<'a>(Run<'a>);
 
-// SAFETY: workers write disjoint pieces of what the pointers lead to, and a step is only begun when the one before is done.
+// SAFETY: workers write disjoint pieces of what the pointers lead to, and a step is only begun when the one before is
+// done.
 unsafe impl Sync for Shared<'_> {}
 
 impl Plan {
@@ -113,10 +114,11 @@ impl Plan {
 
     /// Bytes of the tensors between steps and of every worker's scratch.
     ///
-    /// It is in proportion to the tensors. Those between steps take no more than all of them at once, in blocks of 16 channels
-    /// and with the columns of zeros that their readers ask for: no more of these than a tensor has columns, or 16. A worker's
-    /// scratch for a stage is at most 64 MiB and 64 times the bytes of the stage's input, output and weights, and never more
-    /// than 1 GiB: where fusion would take more, the plan goes without; where a stage alone would, it is [`Error::Scratch`].
+    /// It is in proportion to the tensors. Those between steps take no more than all of them at once, in blocks of 16
+    /// channels and with the columns of zeros that their readers ask for: no more of these than a tensor has columns,
+    /// or 16. A worker's scratch for a stage is at most 64 MiB and 64 times the bytes of the stage's input, output and
+    /// weights, and never more than 1 GiB: where fusion would take more, the plan goes without; where a stage alone
+    /// would, it is [`Error::Scratch`].
     pub fn scratch_bytes(&self) -> usize {
         self.inner.memory * size_of::<f32>()
     }
@@ -169,7 +171,8 @@ impl Plan {
             &mut scratch.progress,
             &|step, piece, of| {
                 let shared = &shared;
-                // SAFETY: the views have the planned shapes, the scratch is this plan's, and worker `of` has its own part of it.
+                // SAFETY: the views have the planned shapes, the scratch is this plan's, and worker `of` has its own
+                // part of it.
                 unsafe { steps[step].run(&shared.0, piece, shared.0.arena.add(arena + of * worker)) }
             },
         );

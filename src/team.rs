@@ -1,13 +1,13 @@
 //! Threads that run the steps of a plan together, entered once for the whole run.
 //!
-//! A step is cut into pieces when it is planned. Here a worker claims pieces of the present step until none is left, waits
-//! until all are done, and goes on to the next. A step ends when its pieces are done, not when every worker has come: one that
-//! the pool has not started yet is never waited for. So a busy pool, or a call from inside one of the pool's own jobs, costs
-//! speed and never a deadlock: in the worst case the first worker does everything.
+//! A step is cut into pieces when it is planned. Here a worker claims pieces of the present step until none is left,
+//! waits until all are done, and goes on to the next. A step ends when its pieces are done, not when every worker has
+//! come: one that the pool has not started yet is never waited for. So a busy pool, or a call from inside one of the
+//! pool's own jobs, costs speed and never a deadlock: in the worst case the first worker does everything.
 //!
-//! Who waits looks again and again at first, since steps take microseconds and a sleep takes tens of them, and sleeps after so many
-//! looks as the caller allows: then the core belongs to whoever needs it, the one that is waited for perhaps. Nobody is woken who
-//! does not sleep, so a step that ends while all are looking costs no system call.
+//! Who waits looks again and again at first, since steps take microseconds and a sleep takes tens of them, and sleeps
+//! after so many looks as the caller allows: then the core belongs to whoever needs it, the one that is waited for
+//! perhaps. Nobody is woken who does not sleep, so a step that ends while all are looking costs no system call.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
@@ -34,8 +34,8 @@ impl Progress {
             spin_loop();
         }
         loop {
-            // Before the look at `done`, so that who ends the last piece after it sees that somebody sleeps: both orders are
-            // sequentially consistent.
+            // Before the look at `done`, so that who ends the last piece after it sees that somebody sleeps: both
+            // orders are sequentially consistent.
             self.asleep.store(true, Ordering::SeqCst);
             let done = self.done.load(Ordering::SeqCst);
             if done >= count {

@@ -16,7 +16,8 @@ use sepconv::{
 };
 
 thread_local! {
-    /// Where the allocations of this thread are counted, if they are: tests run side by side, and libtest allocates too.
+    /// Where the allocations of this thread are counted, if they are: tests run side by side, and libtest allocates
+    /// too.
     static COUNTER: Cell<Option<&'static AtomicUsize>> = const { Cell::new(None) };
 }
 
@@ -167,7 +168,8 @@ fn plans(options: &PlanOptions) -> Vec<(String, Plan)> {
     plans.into_iter().map(|(name, plan)| (format!("{name}, {options:?}"), plan.unwrap())).collect()
 }
 
-/// Runs more than once, so that what only a first run does and what grows by and by show too. The output is looked at, so that something did run.
+/// Runs more than once, so that what only a first run does and what grows by and by show too. The output is looked at,
+/// so that something did run.
 fn assert_allocates_nothing(name: &str, plan: &Plan, pool: Option<&ThreadPool>) {
     let input = Dense::random(&mut Rng(2), plan.input_shape(), Values::Plain);
     let mut output = vec![CANARY; plan.output_shape().len().unwrap()];

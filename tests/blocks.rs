@@ -1,5 +1,5 @@
-//! Both blocks, and networks of any layers, equal the chain of naive references, bit for bit: fused by either schedule, not
-//! fused, and as the plan decides, on every instruction set and number of threads.
+//! Both blocks, and networks of any layers, equal the chain of naive references, bit for bit: fused by either schedule,
+//! not fused, and as the plan decides, on every instruction set and number of threads.
 
 mod common;
 

@@ -1,6 +1,6 @@
-//! The same input gives the same bits: in every one of a hundred runs, on one to eight threads, by both schedules and by none,
-//! and however a batch is split. Compared by digest, and for the networks with digests that are written down here, so that
-//! machines and versions are compared too.
+//! The same input gives the same bits: in every one of a hundred runs, on one to eight threads, by both schedules and
+//! by none, and however a batch is split. Compared by digest, and for the networks with digests that are written down
+//! here, so that machines and versions are compared too.
 
 mod common;
 
@@ -68,8 +68,8 @@ fn input(shape: Shape) -> Dense {
     Dense::random(&mut Rng(2), shape, Values::Plain)
 }
 
-/// What each network makes of its input, fused and with products rounded. They change where the contract on numbers does, or the
-/// networks above; nothing else may change them.
+/// What each network makes of its input, fused and with products rounded. They change where the contract on numbers
+/// does, or the networks above; nothing else may change them.
 const DIGESTS: [(&str, [&str; 2]); 4] = [
     ("v1", ["a29e2c74c1dcc0c1", "ec9ed871a42b3095"]),
     ("v2", ["b06a4edad96a4ad0", "a2153c4153f0f12e"]),

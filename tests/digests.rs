@@ -1,12 +1,12 @@
-//! The same bits everywhere: a digest of the result of each of a fixed set of cases, checked against `tests/digests.txt` on
-//! every instruction set that this CPU has.
+//! The same bits everywhere: a digest of the result of each of a fixed set of cases, checked against
+//! `tests/digests.txt` on every instruction set that this CPU has.
 //!
-//! The file has two digests a case: of the fused bits, which AVX-512, AVX2 and NEON give, and SSE4.2 and scalar by the option
-//! for common bits; and of the bits of SSE4.2's and scalar's own arithmetic. What equals the reference here and what equals it
-//! on another machine is thereby known to be equal, without both machines at hand.
+//! The file has two digests a case: of the fused bits, which AVX-512, AVX2 and NEON give, and SSE4.2 and scalar by the
+//! option for common bits; and of the bits of SSE4.2's and scalar's own arithmetic. What equals the reference here and
+//! what equals it on another machine is thereby known to be equal, without both machines at hand.
 //!
-//! `SEPCONV_WRITE_DIGESTS=1 cargo test --all-features --test digests` writes the file anew. It is to change with the cases
-//! alone: a change in a kernel that changes a digest is a change of the contract in `docs/numbers.md`.
+//! `SEPCONV_WRITE_DIGESTS=1 cargo test --all-features --test digests` writes the file anew. It is to change with the
+//! cases alone: a change in a kernel that changes a digest is a change of the contract in `docs/numbers.md`.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Memory that runs out is an error, at every single allocation on the way from a description to a result: no abort, nothing
-//! leaked. An allocator of this test's own fails at the n-th allocation, for each n, once or from then on.
+//! Memory that runs out is an error, at every single allocation on the way from a description to a result: no abort,
+//! nothing leaked. An allocator of this test's own fails at the n-th allocation, for each n, once or from then on.
 //!
 //! Out of its reach: rayon's and gemm's own allocations, the parser of a safetensors header, text of errors about wrong
 //! arguments, and [`Plan::explain`], which copies its reports.

@@ -1,8 +1,10 @@
-//! No read and no write outside of what a plan was given or made for itself, by a single byte: input, output, packed weights and
-//! scratch of every operator, both blocks and networks beside guard pages, on every instruction set and number of threads.
+//! No read and no write outside of what a plan was given or made for itself, by a single byte: input, output, packed
+//! weights and scratch of every operator, both blocks and networks beside guard pages, on every instruction set and
+//! number of threads.
 //!
-//! Input and output lie so in every test that goes through [`common::check`]. Here an allocator of this test's own does the same
-//! for packed weights and scratch, which the library makes for itself: they are what is allocated on a cache line.
+//! Input and output lie so in every test that goes through [`common::check`]. Here an allocator of this test's own does
+//! the same for packed weights and scratch, which the library makes for itself: they are what is allocated on a cache
+//! line.
 
 mod common;
 
@@ -25,7 +27,8 @@ thread_local! {
 /// What aligned-vec aligns to at least, and nothing of the tests does.
 const LINE: usize = 64;
 
-/// Addresses that fenced memory is taken from, one after the other; none is used twice, so that what is freed stays out of reach.
+/// Addresses that fenced memory is taken from, one after the other; none is used twice, so that what is freed stays out
+/// of reach.
 const REGION: usize = 64 << 30;
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 static START: AtomicUsize = AtomicUsize::new(0);

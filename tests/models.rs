@@ -1,5 +1,5 @@
-//! MobileNetV1 and V2: channels, parameters and MACs as published, every bit of the output as the reference's, whatever the
-//! padding, the order of filters and the way a batch norm comes.
+//! MobileNetV1 and V2: channels, parameters and MACs as published, every bit of the output as the reference's, whatever
+//! the padding, the order of filters and the way a batch norm comes.
 
 mod common;
 
@@ -81,8 +81,8 @@ fn parameters_are_those_of_the_published_models() {
     };
     assert_eq!(keras(Net::V1, 1.0), 4_253_864);
     assert_eq!(keras(Net::V2, 1.0), 3_538_984);
-    // in millions: the papers' tables, V1 6 and 9, V2 4; but V2's 6.9 at width 1.4 is not what the authors' code builds, whose
-    // README says 6.06
+    // in millions: the papers' tables, V1 6 and 9, V2 4; but V2's 6.9 at width 1.4 is not what the authors' code
+    // builds, whose README says 6.06
     for (net, alpha, millions) in [
         (Net::V1, 1.0, 4.2),
         (Net::V1, 0.75, 2.6),

@@ -144,7 +144,8 @@ fn padding_takes_part_as_zero() {
 
 #[test]
 fn every_tap_on_padding_takes_part_as_zero() {
-    // one tap is infinite: where it lies on the plane the sum is, and meets the bound; where it lies on padding it is NaN
+    // one tap is infinite: where it lies on the plane the sum is, and meets the bound; where it lies on padding it is
+    // NaN
     let ([h, w], relu6) = ([4, 5], Activation::Relu6);
     on_every_level(|level| {
         for (kernel, stride, dilation) in [(3, 1, 1), (3, 2, 1), (3, 1, 2), (5, 1, 1), (2, 3, 1)] {

@@ -29,8 +29,8 @@ enum Then {
     Nothing,
 }
 
-/// The networks in f64, written from the papers and from nothing in `src`: weights as the files hold them, every sum by its
-/// definition, batch norms not folded.
+/// The networks in f64, written from the papers and from nothing in `src`: weights as the files hold them, every sum by
+/// its definition, batch norms not folded.
 struct Exact<'w> {
     weights: &'w Weights<'w>,
     shapes: HashMap<&'w str, &'w [usize]>,

@@ -1,5 +1,5 @@
-//! Weights that are not what a network asks for: every one an error that says what was expected and what came. Whatever bytes
-//! a file holds, nothing panics, and nothing is allocated out of proportion to it.
+//! Weights that are not what a network asks for: every one an error that says what was expected and what came. Whatever
+//! bytes a file holds, nothing panics, and nothing is allocated out of proportion to it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -268,8 +268,8 @@ fn bytes_that_are_no_file_are_an_error_that_says_so() {
     }
 }
 
-/// Each tensor fits, and so do their places; their end plus that of the header does not. The crate's own reader adds the two
-/// up unchecked.
+/// Each tensor fits, and so do their places; their end plus that of the header does not. The crate's own reader adds
+/// the two up unchecked.
 #[test]
 fn places_that_end_at_the_last_address_are_an_error() {
     let [v1, _] = architectures();

@@ -1,4 +1,5 @@
-//! Every operator of MobileNetV1 and V2 at width 1 and 224×224, and depthwise convolutions that neither has, a group a family.
+//! Every operator of MobileNetV1 and V2 at width 1 and 224×224, and depthwise convolutions that neither has, a group a
+//! family.
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
 mod common;

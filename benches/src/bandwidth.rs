@@ -1,7 +1,8 @@
 //! The bandwidth that a figure is compared with: how fast the machine copies, by how much memory the copy goes over.
 //!
-//! A copy reads as much as it writes, which is what a depthwise convolution does at the least. Two ways to copy are tried, a loop
-//! of vectors and the C library's `memcpy`, which writes past the caches when it is given much; the faster one counts.
+//! A copy reads as much as it writes, which is what a depthwise convolution does at the least. Two ways to copy are
+//! tried, a loop of vectors and the C library's `memcpy`, which writes past the caches when it is given much; the
+//! faster one counts.
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -15,9 +16,9 @@ use sepconv::Isa;
 const WINDOW: Duration = Duration::from_millis(2);
 const WINDOWS: usize = 3;
 
-/// Each window copies this much further on than the one before, and to a place this much further into its page than what it
-/// copies: a core takes a load that follows a store at the same place of another page for one that may need the store's value,
-/// and the way predictor of some takes two lines for one by a hash of their addresses.
+/// Each window copies this much further on than the one before, and to a place this much further into its page than
+/// what it copies: a core takes a load that follows a store at the same place of another page for one that may need the
+/// store's value, and the way predictor of some takes two lines for one by a hash of their addresses.
 const APART: usize = 1088 / size_of::<f32>();
 
 /// Vectors of one step of the loop.
@@ -130,8 +131,8 @@ impl Memory {
     }
 }
 
-/// GB/s, read and written bytes added, that `threads` threads reach together when each copies within its share of each of
-/// `footprints` bytes; half of a footprint is read and half is written.
+/// GB/s, read and written bytes added, that `threads` threads reach together when each copies within its share of each
+/// of `footprints` bytes; half of a footprint is read and half is written.
 pub fn measure(isa: Isa, threads: usize, footprints: &[u64]) -> Vec<f64> {
     let share = |footprint: u64| (footprint as usize / threads / 2 / size_of::<f32>()).max(16);
     let largest = footprints.iter().copied().max().map_or(16, share);
@@ -173,7 +174,8 @@ impl Curve {
         &self.points
     }
 
-    /// GB/s at a footprint, on a straight line between its neighbours over logarithms; at either end as the last point says.
+    /// GB/s at a footprint, on a straight line between its neighbours over logarithms; at either end as the last point
+    /// says.
     pub fn at(&self, footprint: u64) -> f64 {
         let bytes = footprint as f64;
         let after = self.points.partition_point(|&(b, _)| b < bytes);

@@ -14,8 +14,8 @@ pub struct Cache {
     pub bytes: u64,
 }
 
-/// Caches that hold data, by level. Where the system does not tell, those of an ordinary core are assumed: 32 KiB, 1 MiB and
-/// 32 MiB.
+/// Caches that hold data, by level. Where the system does not tell, those of an ordinary core are assumed: 32 KiB, 1
+/// MiB and 32 MiB.
 pub fn caches() -> Vec<Cache> {
     let read = |index: u32, what: &str| {
         fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{what}"))

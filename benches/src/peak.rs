@@ -1,7 +1,7 @@
 //! The peak that a figure is compared with, measured on the machine and in the process that gave the figure.
 //!
-//! The loop does nothing but the step that every sum is made of, `acc × x + w`, on as many sums at once as hide its latency
-//! and still fit into registers:
+//! The loop does nothing but the step that every sum is made of, `acc × x + w`, on as many sums at once as hide its
+//! latency and still fit into registers:
 //!
 //! | instruction set | step | sums | registers in use |
 //! |---|---|---|---|
@@ -11,10 +11,10 @@
 //! | NEON | one fused multiply-add | 24 | 26 of 32 |
 //! | scalar | a product, then a sum | 48 | as the compiler likes |
 //!
-//! The sum stands where a kernel has an activation, because a product that stays the same would be computed once, before the
-//! loop, and half of the work with it. The scalar loop is plain Rust, as the scalar kernels are, and in both the compiler takes
-//! what vectors the baseline of the architecture has: with 48 sums it does so on x86-64, where it left 12 of them alone and
-//! kernels were faster than the "peak".
+//! The sum stands where a kernel has an activation, because a product that stays the same would be computed once,
+//! before the loop, and half of the work with it. The scalar loop is plain Rust, as the scalar kernels are, and in both
+//! the compiler takes what vectors the baseline of the architecture has: with 48 sums it does so on x86-64, where it
+//! left 12 of them alone and kernels were faster than the "peak".
 
 use std::hint::black_box;
 use std::sync::Barrier;
@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 use pulp::{Simd, WithSimd};
 use sepconv::{Arithmetic, Isa};
 
-/// How long the peak is looked for at a time, and how often. Windows are shorter than the time that a system gives to one
-/// program before it turns to the next: on a busy machine some are then undisturbed.
+/// How long the peak is looked for at a time, and how often. Windows are shorter than the time that a system gives to
+/// one program before it turns to the next: on a busy machine some are then undisturbed.
 const WINDOW: Duration = Duration::from_millis(2);
 const WINDOWS: usize = 40;
 
@@ -82,8 +82,9 @@ fn call(isa: Isa) -> Option<u64> {
     }
 }
 
-/// The most GFLOP/s that `threads` threads reach together on an instruction set, a multiply-add counted as two operations; the
-/// best of a few short windows, about a tenth of a second in all. `None` where this CPU lacks the instruction set.
+/// The most GFLOP/s that `threads` threads reach together on an instruction set, a multiply-add counted as two
+/// operations; the best of a few short windows, about a tenth of a second in all. `None` where this CPU lacks the
+/// instruction set.
 pub fn measure(isa: Isa, threads: usize) -> Option<f64> {
     call(isa)?;
     let barrier = Barrier::new(threads);

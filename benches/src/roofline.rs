@@ -50,8 +50,8 @@ pub struct Limit {
 }
 
 impl Roofline {
-    /// Nothing is measured yet. Footprints go from half of L1 to four times the last cache, where `largest` bytes, if more, come
-    /// on top.
+    /// Nothing is measured yet. Footprints go from half of L1 to four times the last cache, where `largest` bytes, if
+    /// more, come on top.
     pub fn new(isa: Isa, threads: usize, largest: u64) -> Roofline {
         let top = (4 * machine::last_level_cache()).max(largest);
         let mut footprints = Vec::new();
@@ -83,7 +83,8 @@ impl Roofline {
         spread(&self.peaks)
     }
 
-    /// Copies out of and into each cache and memory: half of a cache, of which each thread has its own up to the second level.
+    /// Copies out of and into each cache and memory: half of a cache, of which each thread has its own up to the second
+    /// level.
     pub fn levels(&self) -> Vec<(String, u64, f64)> {
         let (curve, caches) = (self.curve(), machine::caches());
         let mut levels: Vec<(String, u64)> = caches

@@ -1,8 +1,8 @@
 //! Times of many subjects, taken in turn, again and again.
 //!
-//! A machine has slow spells, of milliseconds and of seconds. So each subject is timed once a round, and a round goes over all of
-//! them: what is compared within a round saw the same spell. The figure of a round is the median of its batches, and the figure
-//! of a subject is the median of its rounds.
+//! A machine has slow spells, of milliseconds and of seconds. So each subject is timed once a round, and a round goes
+//! over all of them: what is compared within a round saw the same spell. The figure of a round is the median of its
+//! batches, and the figure of a subject is the median of its rounds.
 
 use std::time::{Duration, Instant};
 
@@ -73,8 +73,8 @@ fn quantile(values: &[f64], share: f64) -> f64 {
     below + (sorted[place.ceil() as usize] - below) * place.fract()
 }
 
-/// Times subjects `0..count`, where `run(subject)` runs one once. `between` is told of each round before it begins, and of each
-/// subject that has been timed. The first error ends it.
+/// Times subjects `0..count`, where `run(subject)` runs one once. `between` is told of each round before it begins, and
+/// of each subject that has been timed. The first error ends it.
 pub fn interleave<E>(
     count: usize,
     budget: Budget,

@@ -1,7 +1,8 @@
-//! The operators that are measured: those that MobileNetV1 and V2 are made of, and depthwise convolutions that neither has.
+//! The operators that are measured: those that MobileNetV1 and V2 are made of, and depthwise convolutions that neither
+//! has.
 //!
-//! Nothing is listed here by hand but the latter. The shapes follow from [`sepconv::models`], so that they are those of the
-//! networks at any width and resolution.
+//! Nothing is listed here by hand but the latter. The shapes follow from [`sepconv::models`], so that they are those of
+//! the networks at any width and resolution.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -384,7 +385,8 @@ impl List {
     }
 }
 
-/// The blocks of a network as operators, on the shapes that they see at a resolution; what a network ends in is left out.
+/// The blocks of a network as operators, on the shapes that they see at a resolution; what a network ends in is left
+/// out.
 pub fn blocks(net: Net, alpha: f64, size: usize) -> Result<Vec<Operator>> {
     let architecture = net.architecture(alpha)?;
     let mut input = Shape::new(1, size, size, architecture.inputs());
@@ -421,8 +423,8 @@ pub fn add_network(list: &mut List, net: Net, alpha: f64, size: usize) -> Result
 /// Planes and channels at which other depthwise convolutions are compared with 3×3 at stride 1.
 pub const GENERAL_SIZES: [(usize, usize); 5] = [(112, 32), (56, 128), (28, 256), (14, 512), (7, 1024)];
 
-/// Depthwise convolutions that no MobileNet has, for `channels` channels: 5×5, 7×7, dilation 2, multiplier 2, stride 3, and
-/// stride 2×1.
+/// Depthwise convolutions that no MobileNet has, for `channels` channels: 5×5, 7×7, dilation 2, multiplier 2, stride 3,
+/// and stride 2×1.
 pub const fn general_depthwise(channels: usize) -> [Stage; 6] {
     let plain = Stage::depthwise(3, 1, channels);
     [

@@ -99,8 +99,8 @@ pub struct Buffers {
     state: CacheState,
 }
 
-/// Outputs begin this much further into their page than inputs: a core takes a load that follows a store at the same place of
-/// another page for one that may need the store's value.
+/// Outputs begin this much further into their page than inputs: a core takes a load that follows a store at the same
+/// place of another page for one that may need the store's value.
 const APART: usize = 1088 / size_of::<f32>();
 
 impl Buffers {

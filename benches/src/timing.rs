@@ -16,8 +16,8 @@ pub struct Timing {
 /// Runs that are timed at the least.
 const MIN_RUNS: usize = 10;
 
-/// Times whole runs for about `duration`, and ten of them at the least, after a warm-up of a fifth of that and five runs at the
-/// least. The first error ends it.
+/// Times whole runs for about `duration`, and ten of them at the least, after a warm-up of a fifth of that and five
+/// runs at the least. The first error ends it.
 pub fn time<E>(duration: Duration, mut run: impl FnMut() -> Result<(), E>) -> Result<Timing, E> {
     let warm_up = Instant::now();
     let mut runs = 0;

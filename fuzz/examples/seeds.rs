@@ -4,9 +4,9 @@
 //! cargo run --manifest-path fuzz/Cargo.toml --example seeds
 //! ```
 //!
-//! For descriptions and for small cases it throws dice, and keeps each string of bytes that comes to an end no string before
-//! it came to. For files of weights it writes whole files of both models, and then spoils them. The dice are seeded: every
-//! run makes the same files.
+//! For descriptions and for small cases it throws dice, and keeps each string of bytes that comes to an end no string
+//! before it came to. For files of weights it writes whole files of both models, and then spoils them. The dice are
+//! seeded: every run makes the same files.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -56,7 +56,8 @@ fn distinct(tries: u64, len: impl Fn(u64) -> usize, check: impl Fn(&[u8]) -> Str
     seeds
 }
 
-/// Whole files of both models in both orders, with biases and with batch norms, then the same with a byte or a part missing.
+/// Whole files of both models in both orders, with biases and with batch norms, then the same with a byte or a part
+/// missing.
 fn files() -> Vec<Vec<u8>> {
     let mut dice = Dice(2);
     let mut seeds: Vec<Vec<u8>> = Vec::new();

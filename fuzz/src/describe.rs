@@ -1,5 +1,5 @@
-//! Arbitrary descriptions and shapes into `new` and `plan`: an operator or an error, never a panic, and never memory out of
-//! proportion to the weights or, of scratch, to what [`sepconv::Plan::scratch_bytes`] documents.
+//! Arbitrary descriptions and shapes into `new` and `plan`: an operator or an error, never a panic, and never memory
+//! out of proportion to the weights or, of scratch, to what [`sepconv::Plan::scratch_bytes`] documents.
 
 use std::sync::{Arc, LazyLock};
 

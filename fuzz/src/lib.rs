@@ -1,7 +1,8 @@
-//! What the fuzz targets check, as functions of bytes: the targets themselves, and the program that makes their seeds, are
-//! a few lines on top.
+//! What the fuzz targets check, as functions of bytes: the targets themselves, and the program that makes their seeds,
+//! are a few lines on top.
 //!
-//! Each `check` panics on a finding, and otherwise names what became of its bytes, so that seeds can be chosen that differ.
+//! Each `check` panics on a finding, and otherwise names what became of its bytes, so that seeds can be chosen that
+//! differ.
 
 pub mod describe;
 pub mod memory;

@@ -1,12 +1,13 @@
-//! Arbitrary bytes as a safetensors file, into both models: a network or an error, never a panic, and never more memory than
-//! the file and the network account for.
+//! Arbitrary bytes as a safetensors file, into both models: a network or an error, never a panic, and never more memory
+//! than the file and the network account for.
 
 use sepconv::models::{Architecture, Config, MobileNetV1, MobileNetV2, WeightOrder, Weights};
 use sepconv::{Error, PlanOptions, Shape, View, ViewMut};
 
 use crate::memory::asked;
 
-/// The narrowest networks there are, so that a valid file is short: V1 of 8 channels everywhere, and V2 without its top.
+/// The narrowest networks there are, so that a valid file is short: V1 of 8 channels everywhere, and V2 without its
+/// top.
 pub fn architectures() -> [Architecture; 2] {
     let config = Config::new().alpha(0.01).classes(3);
     [

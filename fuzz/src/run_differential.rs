@@ -1,7 +1,7 @@
 //! Small cases over every operator, both blocks and networks, run every way there is: bits equal to the reference.
 //!
-//! A case is that of the property tests, and so is the check. The strategies of those draw again where a draw is not even, which
-//! is no way to read a fuzzer's bytes; here each choice is a byte or two.
+//! A case is that of the property tests, and so is the check. The strategies of those draw again where a draw is not
+//! even, which is no way to read a fuzzer's bytes; here each choice is a byte or two.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -72,7 +72,8 @@ fn values(u: &mut Unstructured<'_>) -> Result<Values> {
     Ok(if u.arbitrary()? { Values::Uniform } else { *u.choose(Values::ALL)? })
 }
 
-/// What a convolution does besides its sums, and its numbers. The order of its filter goes by the seed: see [`common::layers`].
+/// What a convolution does besides its sums, and its numbers. The order of its filter goes by the seed: see
+/// [`common::layers`].
 fn finish(u: &mut Unstructured<'_>, conv: ConvCase) -> Result<ConvCase> {
     let conv = conv.activation(match u.int_in_range(0..=5u8)? {
         0 | 1 => Activation::Linear,

@@ -7,9 +7,9 @@
 //!   block 1         p0: c16 … c31  p1: c16 … c31  …
 //! ```
 //!
-//! Nothing is computed. It is a kernel since vectors of 32 bytes take half the time that those of the baseline take: a block of
-//! a pixel is two loads and two stores on AVX2, and the lines come from L2 or beyond at a distance that no prefetcher follows.
-//! Asking for the next row's lines gained nothing.
+//! Nothing is computed. It is a kernel since vectors of 32 bytes take half the time that those of the baseline take: a
+//! block of a pixel is two loads and two stores on AVX2, and the lines come from L2 or beyond at a distance that no
+//! prefetcher follows. Asking for the next row's lines gained nothing.
 
 use core::ops::Range;
 
@@ -43,8 +43,8 @@ impl Kernel for BlockRow {
     type Args = BlockRowArgs;
 
     /// # Safety
-    /// `x` is readable in every input channel that `channels` names, of `width` pixels; `out` is writable in whole blocks for
-    /// `channels`; they do not overlap.
+    /// `x` is readable in every input channel that `channels` names, of `width` pixels; `out` is writable in whole
+    /// blocks for `channels`; they do not overlap.
     #[inline(always)]
     unsafe fn run<S: Vector, A: MulAdd>(simd: S, a: &BlockRowArgs) {
         let first = a.channels.start / BLOCK;

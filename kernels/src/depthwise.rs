@@ -11,30 +11,33 @@
 //! ```
 //!
 //! Rows come as pointers: a row of padding points to zeros, a ring needs no copy, and the kernel knows of neither.
-//! Columns of padding are in the rows. A pixel is 16 values from the next, so no stride makes sets of the cache collide.
+//! Columns of padding are in the rows. A pixel is 16 values from the next, so no stride makes sets of the cache
+//! collide.
 //!
 //! Registers on AVX2 (16): 12 sums, 3 weights, 1 input. At stride 1 that is 42 loads of inputs and 9 of weights for 108
-//! multiply-adds; at stride 2, 75 and 9. Twelve sums leave slack between the steps of one: with 8, which is the latency of a
-//! multiply-add times the two pipes, whatever comes late is lost. Other windows: the same sums, one weight, and a load for each
-//! multiply-add; the loads bound it. AVX-512 and NEON (32) take the same tiles.
+//! multiply-adds; at stride 2, 75 and 9. Twelve sums leave slack between the steps of one: with 8, which is the latency
+//! of a multiply-add times the two pipes, whatever comes late is lost. Other windows: the same sums, one weight, and a
+//! load for each multiply-add; the loads bound it. AVX-512 and NEON (32) take the same tiles.
 //!
-//! All vectors of a channel block are done at one place before the next place: they share cache lines. One vector at a time over
-//! whole rows took 1.6 times as long at stride 2 on planes that do not fit L1. Asking for the lines of coming pixels lost a quarter:
-//! the rows are streams that the hardware sees. Two output rows of a block are done one after the other, so that the second finds
-//! its rows in L1.
+//! All vectors of a channel block are done at one place before the next place: they share cache lines. One vector at a
+//! time over whole rows took 1.6 times as long at stride 2 on planes that do not fit L1. Asking for the lines of coming
+//! pixels lost a quarter: the rows are streams that the hardware sees. Two output rows of a block are done one after
+//! the other, so that the second finds its rows in L1.
 //!
-//! What stands around the multiply-adds decides. Of the peak, in L1, stride 1 has 0.90 and stride 2 0.83 so. It was 0.78 and 0.62
-//! while each tile chose between whole vectors and tails, and had 2 rows × 4 sums: a tile is now one block of code without a
-//! branch, its pointers are made once for a row, and its stores walk one pointer, since LLVM keeps a table of twelve distances on
-//! the stack otherwise. What lost: a list of widths that is gone through one by one, for what remains of a row (0.65 at 7 pixels);
-//! clamping and storing each sum as soon as it is done; skewing the order so that the three taps of a row lie further apart.
+//! What stands around the multiply-adds decides. Of the peak, in L1, stride 1 has 0.90 and stride 2 0.83 so. It was
+//! 0.78 and 0.62 while each tile chose between whole vectors and tails, and had 2 rows × 4 sums: a tile is now one
+//! block of code without a branch, its pointers are made once for a row, and its stores walk one pointer, since LLVM
+//! keeps a table of twelve distances on the stack otherwise. What lost: a list of widths that is gone through one by
+//! one, for what remains of a row (0.65 at 7 pixels); clamping and storing each sum as soon as it is done; skewing the
+//! order so that the three taps of a row lie further apart.
 //!
-//! Rows of the caller's NHWC tensor are read where they lie, by the same tiles with a distance between pixels that is known at a
-//! run. At stride 2 that takes three quarters of the time that a copy into channel blocks and the kernel take, at stride 1 the same; not where pixels lie a multiple of 1 KiB
-//! apart: all of a channel fall into a few sets of L1 then, and it takes up to three times as long.
+//! Rows of the caller's NHWC tensor are read where they lie, by the same tiles with a distance between pixels that is
+//! known at a run. At stride 2 that takes three quarters of the time that a copy into channel blocks and the kernel
+//! take, at stride 1 the same; not where pixels lie a multiple of 1 KiB apart: all of a channel fall into a few sets of
+//! L1 then, and it takes up to three times as long.
 //!
-//! Every loop of a tile that a sum is indexed by is unrolled here and not by the compiler, which keeps the sums of a loop that it
-//! leaves one in memory.
+//! Every loop of a tile that a sum is indexed by is unrolled here and not by the compiler, which keeps the sums of a
+//! loop that it leaves one in memory.
 
 use crate::pack::RowLayout;
 use crate::simd::{MulAdd, Vector, load, store};
@@ -49,13 +52,13 @@ pub struct DepthwiseArgs {
     pub width: usize,
     /// Output rows, 1 or 2 for [`DwConv3x3`] and 1 for [`DwConv`].
     pub rows_out: usize,
-    /// Pointers to input rows, at the first tap of the first output pixel, whether that column is there or not. [`DwConv3x3`] takes the
-    /// `(rows_out − 1) × stride + 3` that its taps meet, [`DwConv`] one for each kernel row.
+    /// Pointers to input rows, at the first tap of the first output pixel, whether that column is there or not.
+    /// [`DwConv3x3`] takes the `(rows_out − 1) × stride + 3` that its taps meet, [`DwConv`] one for each kernel row.
     pub rows: *const *const f32,
     /// Where the values of a row lie.
     pub x: RowLayout,
-    /// None where rows are channel blocks with all columns that windows meet. Else pixels may lie anywhere, and this says whether
-    /// the first and the last of these columns are lacking: they are zeros then. [`DwConv`] takes none.
+    /// None where rows are channel blocks with all columns that windows meet. Else pixels may lie anywhere, and this
+    /// says whether the first and the last of these columns are lacking: they are zeros then. [`DwConv`] takes none.
     pub edges: Option<[bool; 2]>,
     /// 16 zeros. With `edges`, a row whose pointer is this is all zeros.
     pub zeros: *const f32,
@@ -85,8 +88,8 @@ pub enum DwConv3x3<const STRIDE: usize> {}
 /// `f32_dwconv`: any kernel, stride and dilation.
 pub enum DwConv {}
 
-/// Calls `$body` with `$i` each of the constants below `$count`, so that nothing is left to the unroller: a tile whose loops
-/// stay loops keeps its sums in memory.
+/// Calls `$body` with `$i` each of the constants below `$count`, so that nothing is left to the unroller: a tile whose
+/// loops stay loops keeps its sums in memory.
 macro_rules! unrolled {
     ($i:ident in $count:expr, of $($n:literal)*, $body:block) => {
         const { assert!($count <= [$($n),*].len()) };
@@ -101,9 +104,9 @@ impl<const STRIDE: usize> Kernel for DwConv3x3<STRIDE> {
     type Args = DepthwiseArgs;
 
     /// # Safety
-    /// Every row is readable in whole channel blocks for the `(width − 1) × STRIDE + 3` pixels that the windows meet, but for
-    /// those that are zeros by `edges` and `zeros`, `w` in whole blocks; the output rows are writable in `channels` channels of `width` pixels (in whole blocks with
-    /// `whole_blocks`), and overlap nothing that is read.
+    /// Every row is readable in whole channel blocks for the `(width − 1) × STRIDE + 3` pixels that the windows meet,
+    /// but for those that are zeros by `edges` and `zeros`, `w` in whole blocks; the output rows are writable in
+    /// `channels` channels of `width` pixels (in whole blocks with `whole_blocks`), and overlap nothing that is read.
     #[inline(always)]
     unsafe fn run<S: Vector, A: MulAdd>(simd: S, a: &DepthwiseArgs) {
         // SAFETY: the caller's promise, for every block of channels of every row.
@@ -154,7 +157,8 @@ impl Row for Blocks {
     }
 }
 
-/// A row whose pixels lie anywhere. Only the first and the last column of a tile can be padding: they have pointers of their own.
+/// A row whose pixels lie anywhere. Only the first and the last column of a tile can be padding: they have pointers of
+/// their own.
 #[derive(Clone, Copy)]
 struct Pixels {
     at: *const f32,
@@ -223,8 +227,9 @@ impl<S: Vector> Out<S> {
     }
 }
 
-/// Calls `$tile!(pixels, column, lane, to, pixel)` for every tile of a row, and at each column for the vectors of the block, which
-/// share cache lines. A vector of which only some lanes may be written goes over a block of its own, pixel by pixel.
+/// Calls `$tile!(pixels, column, lane, to, pixel)` for every tile of a row, and at each column for the vectors of the
+/// block, which share cache lines. A vector of which only some lanes may be written goes over a block of its own, pixel
+/// by pixel.
 macro_rules! tiles {
     ($s:ty, $out:ident, $width:expr, $tile:ident) => {{
         let width = $width;
@@ -336,8 +341,8 @@ const fn tap(at: usize, start: usize) -> Option<usize> {
 /// `PX` output pixels of one vector of channels.
 ///
 /// # Safety
-/// Whole vectors are readable at the `(PX − 1) × STRIDE + 3` pixels of each row and at bias and taps in `w`, and writable at
-/// `PX` pixels of `out`.
+/// Whole vectors are readable at the `(PX − 1) × STRIDE + 3` pixels of each row and at bias and taps in `w`, and
+/// writable at `PX` pixels of `out`.
 #[inline(always)]
 unsafe fn tile3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize, const PX: usize>(
     simd: S,

@@ -3,14 +3,14 @@
 use core::fmt;
 use core::str::FromStr;
 
-/// Each line is an instruction set, best first: its variant, its name, the arithmetic that is its own, and, unless every CPU
-/// has it, the architecture and the token of pulp that tells whether the CPU does.
+/// Each line is an instruction set, best first: its variant, its name, the arithmetic that is its own, and, unless
+/// every CPU has it, the architecture and the token of pulp that tells whether the CPU does.
 macro_rules! isas {
     ($($(#[$doc:meta])* $variant:ident $name:literal $arithmetic:ident $(, $arch:literal $token:ty)?;)*) => {
         /// An instruction set that kernels are compiled for.
         ///
-        /// The order is that of preference on one architecture: a later variant, which is the greater one, is never faster than
-        /// an earlier one.
+        /// The order is that of preference on one architecture: a later variant, which is the greater one, is never
+        /// faster than an earlier one.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum Isa {

@@ -1,15 +1,16 @@
 //! SIMD microkernels and packing for separable convolutions.
 //!
 //! This crate knows nothing of shapes, plans or threads: it takes pointers, offsets and counts, allocates nothing, and
-//! needs no `std`. What it offers is safe only in the hands of a caller who lays out memory as each kernel asks; the crate
-//! `sepconv` is that caller.
+//! needs no `std`. What it offers is safe only in the hands of a caller who lays out memory as each kernel asks; the
+//! crate `sepconv` is that caller.
 //!
 //! - [`Isa`] and [`Arithmetic`]: what a kernel runs on, and how it rounds;
 //! - [`Kernels`]: the list of kernels, compiled for one instruction set;
 //! - [`pack`]: the layouts of weights and activations, and how to get there from NHWC;
 //! - [`mod@reference`]: the same operators as plain loops, which define every bit of the results.
 //!
-//! Each algorithm is written once, generic over [`simd::Vector`]; tiles are chosen by the number and the width of registers.
+//! Each algorithm is written once, generic over [`simd::Vector`]; tiles are chosen by the number and the width of
+//! registers.
 #![no_std]
 #![allow(clippy::needless_range_loop, reason = "tiles index several arrays by one constant range")]
 

@@ -11,14 +11,16 @@ pub trait Kernel {
     /// What it computes on.
     type Args;
 
-    /// Runs it. Implementations are `#[inline(always)]`, as is all that they reach: the caller has the instructions enabled.
+    /// Runs it. Implementations are `#[inline(always)]`, as is all that they reach: the caller has the instructions
+    /// enabled.
     ///
     /// # Safety
     /// Each kernel says what its arguments must be.
     unsafe fn run<S: Vector, A: MulAdd>(simd: S, args: &Self::Args);
 }
 
-/// Each line is a kernel: the field of [`Kernels`], the variant of [`KernelKind`], the type, its arguments and its name.
+/// Each line is a kernel: the field of [`Kernels`], the variant of [`KernelKind`], the type, its arguments and its
+/// name.
 macro_rules! kernels {
     ($($field:ident $kind:ident: $kernel:ty, $args:ty, $name:literal;)*) => {
         /// A kernel of the list.

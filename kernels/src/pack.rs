@@ -6,8 +6,8 @@
 //!   activations   row by row, each [C/16 blocks][pixels, padding included][16]
 //! ```
 //!
-//! Channels beyond the last are zero in weights. In activations they hold what the kernels left there: nothing reads them
-//! but lanes that nobody stores.
+//! Channels beyond the last are zero in weights. In activations they hold what the kernels left there: nothing reads
+//! them but lanes that nobody stores.
 
 use crate::BLOCK;
 
@@ -29,7 +29,8 @@ pub const fn depthwise_len(taps: usize, channels: usize) -> Option<usize> {
 
 /// Packs `k` rows of weights for `n` outputs, or `k` taps for `n` channels: both layouts are one.
 ///
-/// `value(o, row)` gives what stands for output `o` in a row of its panel: row 0 is the bias, row `1 + k` the weight of `k`.
+/// `value(o, row)` gives what stands for output `o` in a row of its panel: row 0 is the bias, row `1 + k` the weight of
+/// `k`.
 ///
 /// # Panics
 /// Where `out` is not of the length that [`pointwise_len`] gives.
@@ -71,8 +72,8 @@ pub struct RowLayout {
 /// Copies a row of `width` pixels to where the channels of a pixel lie together, pixels `channels` apart.
 ///
 /// # Safety
-/// `x` is readable in `channels` channels of `width` pixels, `out` is writable for `width × channels` values; they do not
-/// overlap.
+/// `x` is readable in `channels` channels of `width` pixels, `out` is writable for `width × channels` values; they do
+/// not overlap.
 pub unsafe fn dense_row(x: *const f32, layout: RowLayout, out: *mut f32, width: usize, channels: usize) {
     // SAFETY: the caller's.
     unsafe {

@@ -13,30 +13,33 @@
 //! The sums of a tile start from the bias, or from partial sums that an earlier slab of `k` left in memory, and stay in
 //! registers until the end of `k`. A value of `x` is broadcast and meets all vectors of the panel.
 //!
-//! Pixels are found by a table of offsets that the caller computes once for a group of rows, so that a tile may run over
-//! the ends of rows, and `k` goes in segments that lie `x_segment` apart. That is all that the kernel knows of layouts, and
-//! it serves four of them: NHWC (one segment), channel blocks (segments of 16), standard convolution (one segment for each
-//! kernel row, or tap where there is dilation), and slabs of any.
+//! Pixels are found by a table of offsets that the caller computes once for a group of rows, so that a tile may run
+//! over the ends of rows, and `k` goes in segments that lie `x_segment` apart. That is all that the kernel knows of
+//! layouts, and it serves four of them: NHWC (one segment), channel blocks (segments of 16), standard convolution (one
+//! segment for each kernel row, or tap where there is dilation), and slabs of any.
 //!
 //! Registers on AVX2 (16): 6 × 2 sums, 2 weights, 1 broadcast. A last panel of at most 8 channels takes 12 × 1. AVX-512
-//! (32, and a panel is one vector): 10 pixels of two panels, 20 sums; with more pixels their pointers do not fit the 16 integer
-//! registers. NEON (32): 6 × 4 sums, 4 weights, 1 broadcast. SSE4.2 (16, and a product needs one): 5 × 2 sums, half a panel at a time.
-//! One pixel alone (a dense layer) has too few sums to hide the latency, so it takes four panels at once.
+//! (32, and a panel is one vector): 10 pixels of two panels, 20 sums; with more pixels their pointers do not fit the 16
+//! integer registers. NEON (32): 6 × 4 sums, 4 weights, 1 broadcast. SSE4.2 (16, and a product needs one): 5 × 2 sums,
+//! half a panel at a time. One pixel alone (a dense layer) has too few sums to hide the latency, so it takes four
+//! panels at once.
 //!
 //! Pixels are split evenly over tiles: 49 are 4 × 6 + 5 × 5, never 8 × 6 + 1.
 //!
-//! The weights of a panel pass once for each tile. Where they are few, a tile goes over all panels and keeps its pixels at
-//! hand; where they are many, all tiles go over a panel, and the last of them ask for the next: 7×7 planes, of nine tiles, gained
-//! a seventh by that (79 → 92 % of the peak), since a first tile that waits for L3 takes more than twice its time.
+//! The weights of a panel pass once for each tile. Where they are few, a tile goes over all panels and keeps its pixels
+//! at hand; where they are many, all tiles go over a panel, and the last of them ask for the next: 7×7 planes, of nine
+//! tiles, gained a seventh by that (79 → 92 % of the peak), since a first tile that waits for L3 takes more than twice
+//! its time.
 //!
-//! A tile of 16 steps is 370 instructions in its loop, and was 180 around it: the decoder's limit, and not the multiply-adds'. Calls
-//! without partial sums, residual and vectors that are not whole have tiles that do not ask for these. That took K = 16 from 0.80 to
-//! 0.89 of the peak, K = 24 from 0.86 to 0.92, and K = 32 from 0.89 to 0.93.
+//! A tile of 16 steps is 370 instructions in its loop, and was 180 around it: the decoder's limit, and not the
+//! multiply-adds'. Calls without partial sums, residual and vectors that are not whole have tiles that do not ask for
+//! these. That took K = 16 from 0.80 to 0.89 of the peak, K = 24 from 0.86 to 0.92, and K = 32 from 0.89 to 0.93.
 //!
-//! What lost: 4 pixels × 3 vectors on AVX2 spills (36–40 % of the peak); a division for each pixel of a tile in place of
-//! the table of offsets cost a quarter at k = 16; slabs of 192 to 320 of `k` whose weights stay in L1, with partial sums on the
-//! stack, took 3 to 5 % longer than long sums over weights that come from L2; `k` unrolled by 4 or 16 gained nothing; one loop over
-//! all of `k`, or one that tests at its end only, made LLVM keep sums on the stack (0.70 at K = 16).
+//! What lost: 4 pixels × 3 vectors on AVX2 spills (36–40 % of the peak); a division for each pixel of a tile in place
+//! of the table of offsets cost a quarter at k = 16; slabs of 192 to 320 of `k` whose weights stay in L1, with partial
+//! sums on the stack, took 3 to 5 % longer than long sums over weights that come from L2; `k` unrolled by 4 or 16
+//! gained nothing; one loop over all of `k`, or one that tests at its end only, made LLVM keep sums on the stack (0.70
+//! at K = 16).
 
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -105,9 +108,9 @@ impl Kernel for Pointwise {
 
     /// # Safety
     /// For each of `m` pixels and `k` channels, `x` is readable where offsets and segments say, and `out` writable in
-    /// `n` channels (all 16 of a panel with `whole_blocks`), as `residual` is readable. `w` and `bias` hold whole panels
-    /// for `n` and `k`; `partial`, if any, `m` × 16 values a panel. `out` overlaps none of the others, but it may be
-    /// `partial` or `residual` at the same offsets.
+    /// `n` channels (all 16 of a panel with `whole_blocks`), as `residual` is readable. `w` and `bias` hold whole
+    /// panels for `n` and `k`; `partial`, if any, `m` × 16 values a panel. `out` overlaps none of the others, but it
+    /// may be `partial` or `residual` at the same offsets.
     #[inline(always)]
     unsafe fn run<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs) {
         let panels = a.n.div_ceil(BLOCK);
@@ -172,8 +175,8 @@ impl Ahead {
     }
 }
 
-/// All pixels in the panels of one tile. Meanwhile the next panel is fetched into the cache: the last tiles ask for it, since
-/// what the first ones asked for would be gone again.
+/// All pixels in the panels of one tile. Meanwhile the next panel is fetched into the cache: the last tiles ask for it,
+/// since what the first ones asked for would be gone again.
 ///
 /// # Safety
 /// As [`Pointwise::run`].
@@ -226,8 +229,8 @@ fn split(m: usize, max: usize) -> impl Iterator<Item = (usize, usize)> {
     )
 }
 
-/// `mr` pixels from `i` on in some panels, of which only the first 8 channels count with `half`, by as many vectors at a time
-/// as the registers hold.
+/// `mr` pixels from `i` on in some panels, of which only the first 8 channels count with `half`, by as many vectors at
+/// a time as the registers hold.
 ///
 /// `PLAIN`: sums start from the bias, nothing is added to them, all vectors are whole, and no weights are asked for.
 ///
@@ -355,8 +358,8 @@ unsafe fn tiles<S: Vector, A: MulAdd, const PLAIN: bool, const MR: usize, const 
                     x[p] = x[p].add(a.x_segment);
                 }
             }
-            // The panel is a constant at each of these: were it not, LLVM would keep all sums in memory and store them at
-            // every step of k. Read the assembly of each instance after a change here.
+            // The panel is a constant at each of these: were it not, LLVM would keep all sums in memory and store them
+            // at every step of k. Read the assembly of each instance after a change here.
             const { assert!(NP <= 2) };
             finish::<S, PLAIN, MR, NV>(simd, a, column(&acc, 0), i, panel, lane);
             if NP == 2 {
@@ -416,8 +419,8 @@ unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NV: usize>
     let channel = panel * BLOCK + lane;
     // of these vectors; a part of a panel may lie past the last channel
     let channels = a.n.saturating_sub(channel).min(NV * lanes);
-    // SAFETY: the caller's: vectors are read and written whole only where 16 channels are there, and elsewhere no more than
-    // `channels`; `block` and `DENSE` hold `MR` pixels.
+    // SAFETY: the caller's: vectors are read and written whole only where 16 channels are there, and elsewhere no more
+    // than `channels`; `block` and `DENSE` hold `MR` pixels.
     unsafe {
         let whole = PLAIN || a.whole_blocks || channels == NV * lanes;
         if whole {

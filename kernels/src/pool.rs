@@ -35,8 +35,8 @@ impl Kernel for AveragePool {
     type Args = PoolArgs;
 
     /// # Safety
-    /// `x` is readable in `channels` channels of every pixel of the plane, `out` writable in `channels` channels; they do
-    /// not overlap.
+    /// `x` is readable in `channels` channels of every pixel of the plane, `out` writable in `channels` channels; they
+    /// do not overlap.
     #[inline(always)]
     unsafe fn run<S: Vector, A: MulAdd>(simd: S, a: &PoolArgs) {
         let divisor = simd.splat_f32s(a.divisor);

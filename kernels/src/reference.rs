@@ -6,11 +6,13 @@
 //!   out = clamp(acc [+ residual])
 //! ```
 //!
-//! The loops are one source for f32 and f64. In f32, [`Arithmetic`] says how a step is rounded, and kernels are held to equal
-//! bits; in f64 the same loops tell how far f32 is from the truth. An output pixel is its own accumulator, so that nothing is
-//! allocated and a compiler may take several output channels at once, which changes no order of any sum.
+//! The loops are one source for f32 and f64. In f32, [`Arithmetic`] says how a step is rounded, and kernels are held to
+//! equal bits; in f64 the same loops tell how far f32 is from the truth. An output pixel is its own accumulator, so
+//! that nothing is allocated and a compiler may take several output channels at once, which changes no order of any
+//! sum.
 //!
-//! Nothing here is shared with the kernels, and nothing is fast: sizes are trusted, and a slice that is too short panics.
+//! Nothing here is shared with the kernels, and nothing is fast: sizes are trusted, and a slice that is too short
+//! panics.
 
 use core::ops::{Add, Div, Mul};
 

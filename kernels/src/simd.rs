@@ -1,10 +1,11 @@
 //! What a kernel asks of an instruction set, over [`pulp::Simd`].
 //!
-//! pulp gives the vectors and their arithmetic. Two things are added, because the contract on bits needs them: a clamp that
-//! lets NaN and −0 through in the same way everywhere, and a step of a sum that is rounded as its [`Arithmetic`] says.
+//! pulp gives the vectors and their arithmetic. Two things are added, because the contract on bits needs them: a clamp
+//! that lets NaN and −0 through in the same way everywhere, and a step of a sum that is rounded as its [`Arithmetic`]
+//! says.
 //!
-//! Everything here and everything that a kernel reaches is `#[inline(always)]`: the instructions are only enabled in the
-//! function that [`crate::Kernels`] enters a kernel by.
+//! Everything here and everything that a kernel reaches is `#[inline(always)]`: the instructions are only enabled in
+//! the function that [`crate::Kernels`] enters a kernel by.
 
 use pulp::Simd;
 
@@ -15,8 +16,8 @@ pub trait Vector: Simd {
     /// Which one it is.
     const ISA: Isa;
 
-    /// `min(max(lo, v), hi)` of each lane, where a comparison with NaN is false: NaN comes out as it went in, and so does a
-    /// −0 that meets a bound of +0.
+    /// `min(max(lo, v), hi)` of each lane, where a comparison with NaN is false: NaN comes out as it went in, and so
+    /// does a −0 that meets a bound of +0.
     fn clamp(self, v: Self::f32s, lo: Self::f32s, hi: Self::f32s) -> Self::f32s;
 
     /// Reads what a sum starts from, into a register of its own however many sums start from one address.
@@ -74,9 +75,10 @@ impl Vector for pulp::x86::V2 {
 impl Vector for pulp::aarch64::Neon {
     const ISA: Isa = Isa::Neon;
 
-    /// The two pipes that do multiply-adds do all of this too, so an instruction less counts. FMIN passes NaN, and differs from
-    /// the contract for a bound of −0 alone, which it takes where the value is +0. All vectors of a call have one bound: LLVM
-    /// makes one branch of these for a whole tile. FMAX would not do: its bound that differs is +0, which is ReLU's.
+    /// The two pipes that do multiply-adds do all of this too, so an instruction less counts. FMIN passes NaN, and
+    /// differs from the contract for a bound of −0 alone, which it takes where the value is +0. All vectors of a call
+    /// have one bound: LLVM makes one branch of these for a whole tile. FMAX would not do: its bound that differs is
+    /// +0, which is ReLU's.
     #[inline(always)]
     fn clamp(self, v: Self::f32s, lo: Self::f32s, hi: Self::f32s) -> Self::f32s {
         let v = self.select_f32s(self.greater_than_f32s(lo, v), lo, v);
@@ -92,8 +94,8 @@ impl Vector for pulp::aarch64::Neon {
     #[inline(always)]
     unsafe fn load_start(self, p: *const f32) -> Self::f32s {
         let v: core::arch::aarch64::float32x4_t;
-        // SAFETY: the instruction reads four floats that the caller says are there, at any alignment, and a vector register
-        // and pulp's vector are the same four floats.
+        // SAFETY: the instruction reads four floats that the caller says are there, at any alignment, and a vector
+        // register and pulp's vector are the same four floats.
         unsafe {
             core::arch::asm!("ldr {v:q}, [{p}]", v = out(vreg) v, p = in(reg) p, options(nostack, readonly, preserves_flags));
             core::mem::transmute(v)
@@ -139,8 +141,8 @@ impl MulAdd for Separate {
     }
 }
 
-/// Asks for the cache line at `p`, which need not be anybody's: nothing is read that the program could see, and no address
-/// faults. Where the architecture has no stable way to ask, nothing is done.
+/// Asks for the cache line at `p`, which need not be anybody's: nothing is read that the program could see, and no
+/// address faults. Where the architecture has no stable way to ask, nothing is done.
 #[inline(always)]
 pub fn prefetch(p: *const f32) {
     #[cfg(target_arch = "x86_64")]

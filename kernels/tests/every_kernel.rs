@@ -1,9 +1,10 @@
-//! Every kernel of the list, in every table that this CPU can run (under the cap of `SEPCONV_MAX_ISA`), called directly against the reference.
+//! Every kernel of the list, in every table that this CPU can run (under the cap of `SEPCONV_MAX_ISA`), called directly
+//! against the reference.
 //!
-//! The list drives this: a kernel that is added to it does not compile here until its arm is written. Everything that a kernel
-//! is given a pointer to, tables of offsets too, has exactly the length that its contract asks for and lies beside a guard page:
-//! every case runs once with its memory flush with the page at the end, and once at the start. What the contract leaves
-//! undefined is NaN, so that a sum that takes it shows.
+//! The list drives this: a kernel that is added to it does not compile here until its arm is written. Everything that a
+//! kernel is given a pointer to, tables of offsets too, has exactly the length that its contract asks for and lies
+//! beside a guard page: every case runs once with its memory flush with the page at the end, and once at the start.
+//! What the contract leaves undefined is NaN, so that a sum that takes it shows.
 
 mod common;
 
@@ -55,8 +56,8 @@ fn names_of_kernels_differ() {
     }
 }
 
-/// Whether a case is taken: all unless `PROPTEST_CASES` is below proptest's own 256, as it is on emulated CPUs; then that part
-/// of them, but an eighth at the least, in which every size of tile and tail still comes many times.
+/// Whether a case is taken: all unless `PROPTEST_CASES` is below proptest's own 256, as it is on emulated CPUs; then
+/// that part of them, but an eighth at the least, in which every size of tile and tail still comes many times.
 fn is_taken(seed: u64) -> bool {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(256u64);
     seed % 256 < cases.max(32)

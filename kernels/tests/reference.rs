@@ -1,4 +1,5 @@
-//! The reference itself, against results that were worked out by hand, and its two arithmetics against their definitions.
+//! The reference itself, against results that were worked out by hand, and its two arithmetics against their
+//! definitions.
 
 mod common;
 

@@ -20,7 +20,8 @@ pub enum StridePadding {
     Symmetric,
 }
 
-/// The options of a network. The default is width 1, 1000 classes, TensorFlow's padding and epsilon, and the top included.
+/// The options of a network. The default is width 1, 1000 classes, TensorFlow's padding and epsilon, and the top
+/// included.
 ///
 /// ```
 /// use sepconv::models::{Config, MobileNetV1, StridePadding};
@@ -53,8 +54,8 @@ impl Config {
         Self::default()
     }
 
-    /// The width multiplier: the factor by which layers have more or fewer channels, above 0 and at most [`Config::MAX_ALPHA`].
-    /// Products are rounded as in the papers' code.
+    /// The width multiplier: the factor by which layers have more or fewer channels, above 0 and at most
+    /// [`Config::MAX_ALPHA`]. Products are rounded as in the papers' code.
     pub fn alpha(mut self, alpha: f64) -> Self {
         self.alpha = alpha;
         self
@@ -72,7 +73,8 @@ impl Config {
         self
     }
 
-    /// Whether the dense layer that tells the classes is part of the network. Without it the output is the pooled features.
+    /// Whether the dense layer that tells the classes is part of the network. Without it the output is the pooled
+    /// features.
     pub fn include_top(mut self, include_top: bool) -> Self {
         self.include_top = include_top;
         self
@@ -161,7 +163,8 @@ pub enum Block {
     },
     /// [`InvertedResidual`].
     InvertedResidual {
-        /// The first stage, where there is one. It need not be pointwise: the stem is the first stage of V2's first block.
+        /// The first stage, where there is one. It need not be pointwise: the stem is the first stage of V2's first
+        /// block.
         expand: Option<Convolution>,
         /// The second stage.
         depthwise: Convolution,

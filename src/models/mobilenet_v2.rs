@@ -7,12 +7,12 @@ use crate::{Activation, Network, Result};
 /// [MobileNetV2](https://arxiv.org/abs/1801.04381), table 2: a 3×3 stem at stride 2, 17 inverted residuals, a 1×1 convolution
 /// to 1280 channels, the pool, and a dense layer.
 ///
-/// At width `alpha` a layer of `c` channels has the multiple of 8 next to `c × alpha`, at least 8 and never below 90 % of the
-/// product, as in the authors' code; the 1280 grow with `alpha` above 1 and do not shrink with it below.
+/// At width `alpha` a layer of `c` channels has the multiple of 8 next to `c × alpha`, at least 8 and never below 90 %
+/// of the product, as in the authors' code; the 1280 grow with `alpha` above 1 and do not shrink with it below.
 ///
-/// The stem is the first stage of the first block, so that its output, the largest tensor of the network, need not go to
-/// memory. Only where rounding gives stem and first block equally many channels (`alpha` below about 0.3), and so the block
-/// a shortcut from the stem's output, the stem stands alone.
+/// The stem is the first stage of the first block, so that its output, the largest tensor of the network, need not go
+/// to memory. Only where rounding gives stem and first block equally many channels (`alpha` below about 0.3), and so
+/// the block a shortcut from the stem's output, the stem stands alone.
 ///
 /// ```
 /// # fn main() -> sepconv::Result<()> {

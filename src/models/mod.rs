@@ -1,15 +1,15 @@
 //! MobileNetV1 and MobileNetV2, as data over the operators.
 //!
-//! An [`Architecture`] lists the blocks of a network and the tensors that they need, [`Weights`] holds tensors by name, and
-//! the two together make a [`Network`](crate::Network), to be planned for any resolution and any batch.
+//! An [`Architecture`] lists the blocks of a network and the tensors that they need, [`Weights`] holds tensors by name,
+//! and the two together make a [`Network`](crate::Network), to be planned for any resolution and any batch.
 //!
 //! | | first described in | input | output |
 //! |---|---|---|---|
 //! | [`MobileNetV1`] | [arXiv 1704.04861](https://arxiv.org/abs/1704.04861), table 1 | N×H×W×3 | N×1×1×classes, logits |
 //! | [`MobileNetV2`] | [arXiv 1801.04381](https://arxiv.org/abs/1801.04381), table 2 | N×H×W×3 | N×1×1×classes, logits |
 //!
-//! Without the top ([`Config::include_top`]) the output is what the pool gives: N×1×1×1024 in V1 at width 1, N×1×1×1280 in V2.
-//! What a pixel's values mean is up to the weights; those trained with TensorFlow take RGB as `x / 127.5 − 1`.
+//! Without the top ([`Config::include_top`]) the output is what the pool gives: N×1×1×1024 in V1 at width 1, N×1×1×1280
+//! in V2. What a pixel's values mean is up to the weights; those trained with TensorFlow take RGB as `x / 127.5 − 1`.
 //!
 //! ```
 //! use sepconv::models::{Config, MobileNetV2, Weights};

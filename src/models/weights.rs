@@ -171,8 +171,8 @@ impl<'a> Weights<'a> {
     /// [`Error::Weights`] where the bytes are no such file. Whether a tensor has the shape that its layer asks for, and
     /// type F32, shows when a network is made.
     ///
-    /// The header is read by the crates serde_json and safetensors, for which memory that runs out is an abort; they take no
-    /// more than some 200 bytes for each byte that the header has.
+    /// The header is read by the crates serde_json and safetensors, for which memory that runs out is an abort; they
+    /// take no more than some 200 bytes for each byte that the header has.
     pub fn from_safetensors(file: &'a [u8], order: WeightOrder) -> Result<Self> {
         let malformed = |why: String| Error::Weights(format!("not a safetensors file: {why}"));
         // The crate's own reader adds up offsets of the header unchecked; reading the header alone does not.
@@ -203,8 +203,8 @@ impl<'a> Weights<'a> {
 
     /// Seeded random weights and biases for every layer, the same on every machine: for measuring and testing.
     ///
-    /// Weights are spread evenly, as wide as keeps the spread of activations from layer to layer
-    /// ([arXiv 1502.01852](https://arxiv.org/abs/1502.01852)), so that few of them meet a bound. The values of a layer depend
+    /// Weights are spread evenly, as wide as keeps the spread of activations from layer to layer ([arXiv
+    /// 1502.01852](https://arxiv.org/abs/1502.01852)), so that few of them meet a bound. The values of a layer depend
     /// on the seed, its name and its sizes alone.
     pub fn seeded(architecture: &Architecture, seed: u64) -> Result<Self> {
         let order = WeightOrder::Hwio;

@@ -4,7 +4,8 @@ use crate::ops::operator;
 use crate::program::Node;
 use crate::{Error, Result};
 
-/// The mean of every channel over the plane: pixels are added in the order of rows and columns, then divided by their number.
+/// The mean of every channel over the plane: pixels are added in the order of rows and columns, then divided by their
+/// number.
 #[derive(Clone, Debug)]
 pub struct GlobalAveragePool {
     node: Node,

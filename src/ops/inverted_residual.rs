@@ -35,8 +35,9 @@ impl<'a> InvertedResidualDesc<'a> {
 
 /// Expand, depthwise, project, and a shortcut around them (arXiv 1801.04381, table 1).
 ///
-/// Fused, the expanded tensor is never in memory as a whole. The activation of `project`, which MobileNetV2 does not have, is
-/// applied after the shortcut is added. A channel multiplier above 1 behind an expansion makes the expansion that much dearer.
+/// Fused, the expanded tensor is never in memory as a whole. The activation of `project`, which MobileNetV2 does not
+/// have, is applied after the shortcut is added. A channel multiplier above 1 behind an expansion makes the expansion
+/// that much dearer.
 ///
 /// ```
 /// # fn main() -> sepconv::Result<()> {

@@ -1,5 +1,5 @@
-//! The operators, a file each. An operator validates its description, folds the batch norm, packs its weights, and hands a
-//! node to the planner; how a node runs is `program`'s business.
+//! The operators, a file each. An operator validates its description, folds the batch norm, packs its weights, and
+//! hands a node to the planner; how a node runs is `program`'s business.
 
 mod average_pool;
 mod conv2d;

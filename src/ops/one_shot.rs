@@ -5,9 +5,9 @@ use crate::{Activation, Error, Filter, Result, View, ViewMut};
 
 /// A pointwise convolution whose weights change at each call: nothing is planned or packed beforehand.
 ///
-/// It runs on the `gemm` crate, which has its own order of summation: results are **not** those of [`crate::PointwiseConv2d`]
-/// to the bit, and may differ from one machine to another. They stay within `(k + 2) × ε × Σ|x·w|` of the exact sum.
-/// It packs at every call, so weights that stay are better served by a plan.
+/// It runs on the `gemm` crate, which has its own order of summation: results are **not** those of
+/// [`crate::PointwiseConv2d`] to the bit, and may differ from one machine to another. They stay within `(k + 2) × ε ×
+/// Σ|x·w|` of the exact sum. It packs at every call, so weights that stay are better served by a plan.
 ///
 /// `weights` is [`Filter::io`] or [`Filter::oi`]; `input` has its inputs for channels and `output` its outputs. With
 /// [`Threads::Pool`] the work is shared by that pool.
@@ -67,8 +67,8 @@ pub fn pointwise_gemm(
     let operands = Operands(y, x, w);
     let product = move || {
         let Operands(y, x, w) = { operands };
-        // SAFETY: the views hold m pixels of k and of n channels at these strides, the filter k × n weights; strides are
-        // below isize::MAX since the slices are.
+        // SAFETY: the views hold m pixels of k and of n channels at these strides, the filter k × n weights; strides
+        // are below isize::MAX since the slices are.
         unsafe {
             gemm::gemm(
                 m,

@@ -69,8 +69,8 @@ pub(super) fn depthwise(desc: &ConvDesc<'_>, what: &'static str) -> Result<Depth
     Ok(Depthwise { window: desc.window(), inputs, multiplier, clamp: desc.activation.bounds(), weights })
 }
 
-/// Panels of 16 outputs, each of the description's `repeat` times: bias, then `k` rows. `weights(first, k, out)` writes the
-/// weights of a row for the outputs from `first` on, before a batch norm is folded in.
+/// Panels of 16 outputs, each of the description's `repeat` times: bias, then `k` rows. `weights(first, k, out)` writes
+/// the weights of a row for the outputs from `first` on, before a batch norm is folded in.
 fn packed(
     desc: &ConvDesc<'_>,
     k: usize,

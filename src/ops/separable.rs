@@ -5,8 +5,8 @@ use crate::ops::{operator, pack};
 use crate::program::Node;
 use crate::{ConvDesc, Error, Result};
 
-/// A depthwise convolution and a pointwise convolution, each with its own batch norm and activation: `1/N + 1/Dk²` of the
-/// work of a standard convolution (arXiv 1704.04861, section 3.1).
+/// A depthwise convolution and a pointwise convolution, each with its own batch norm and activation: `1/N + 1/Dk²` of
+/// the work of a standard convolution (arXiv 1704.04861, section 3.1).
 ///
 /// Fused, what lies between the two is a few rows.
 #[derive(Clone, Debug)]

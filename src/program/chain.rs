@@ -19,13 +19,16 @@
 //!           tail   → sums, or the output after the last slab
 //! ```
 //!
-//! A depthwise convolution alone has no sums to rest, and goes over its slabs in the outer loop: a slab's ring stays in L1.
+//! A depthwise convolution alone has no sums to rest, and goes over its slabs in the outer loop: a slab's ring stays in
+//! L1.
 //!
-//! What lost: some channel blocks at a time from head to depthwise, so that rows stay in L1 between them. The head takes 10 % longer
-//! when it does not go over all panels with the pixels at hand, and the depthwise kernel gains nothing over rows in L2.
+//! What lost: some channel blocks at a time from head to depthwise, so that rows stay in L1 between them. The head
+//! takes 10 % longer when it does not go over all panels with the pixels at hand, and the depthwise kernel gains
+//! nothing over rows in L2.
 //!
-//! Without a head the rows are read in place if the producer has left columns of zeros beside them, or if the kernel can do without
-//! these columns; else they are copied into the ring. A row of vertical padding is a pointer to one row of zeros.
+//! Without a head the rows are read in place if the producer has left columns of zeros beside them, or if the kernel
+//! can do without these columns; else they are copied into the ring. A row of vertical padding is a pointer to one row
+//! of zeros.
 
 use core::ops::Range;
 
@@ -98,7 +101,8 @@ pub(super) struct ChainParts {
 
 /// Values of ring and depthwise rows that a group may take: 192 KiB, which leaves room for weights in an L2 of 512 KiB.
 const GROUP_VALUES: usize = 48 << 10;
-/// The same where the tail's weights are so many that they come from L3 for every group: 224 KiB, so that they come less often.
+/// The same where the tail's weights are so many that they come from L3 for every group: 224 KiB, so that they come
+/// less often.
 const LARGE_GROUP_VALUES: usize = 56 << 10;
 /// Weights that stay in L2 from group to group.
 const RESIDENT_WEIGHTS: usize = 96 << 10;
@@ -106,7 +110,8 @@ const RESIDENT_WEIGHTS: usize = 96 << 10;
 const LONG_ROWS_VALUES: usize = 8 << 20;
 /// Values of a slab's ring and depthwise rows: 160 KiB, by the same reason.
 const SLAB_VALUES: usize = 40 << 10;
-/// Values of the ring of a depthwise convolution alone: 20 KiB, which leaves room for weights and output in an L1 of 32 KiB.
+/// Values of the ring of a depthwise convolution alone: 20 KiB, which leaves room for weights and output in an L1 of 32
+/// KiB.
 const NEAR_VALUES: usize = 5 << 10;
 /// Values from pixel to pixel, 1 KiB, at whose multiples a channel of all pixels falls into few sets of an L1.
 const SAME_SET_VALUES: usize = 256;
@@ -272,8 +277,8 @@ impl ChainStep {
         let rows = share(self.extent.out[0], self.parts, part);
         let blocks = share(self.middle.c.div_ceil(BLOCK), self.channel_parts, channels);
         let slabs = blocks.len().div_ceil(self.slab);
-        // SAFETY: every offset is that of a row, pixel and channel of tensors that the plan was made for, or of scratch as
-        // `new` carved it; pieces write disjoint rows of the output.
+        // SAFETY: every offset is that of a row, pixel and channel of tensors that the plan was made for, or of scratch
+        // as `new` carved it; pieces write disjoint rows of the output.
         unsafe {
             let (x, out) = (run.bind(self.input), run.bind(self.output));
             let zero_row = match self.head {
@@ -385,7 +390,8 @@ impl ChainStep {
         let window = &self.depthwise.window;
         let [kh, kw] = window.kernel;
         let width = self.extent.out[1];
-        // SAFETY: the caller's; a pointer is made for every row that a window meets, and rows outside the plane are zeros.
+        // SAFETY: the caller's; a pointer is made for every row that a window meets, and rows outside the plane are
+        // zeros.
         unsafe {
             let zeros = scratch.add(self.scratch.zeros).cast_const();
             let ring = scratch.add(self.scratch.ring).cast_const();

@@ -65,8 +65,8 @@ impl ConvRows {
             Taps::Gathered
         };
         let width = extent.out[1];
-        // Windows overlap: of a window that is copied, an output row adds what its stride passes. By the values of all taps a
-        // group would be a single row where channels are many, and every group reads all weights.
+        // Windows overlap: of a window that is copied, an output row adds what its stride passes. By the values of all
+        // taps a group would be a single row where channels are many, and every group reads all weights.
         let values = match taps {
             Taps::Window => {
                 product(&[width, conv.window.stride[0].min(kh), conv.window.stride[1].min(kw), conv.inputs])?
@@ -116,8 +116,8 @@ impl ConvRows {
         let mut first = rows.start;
         while first < rows.end {
             let group = first..(first + self.group).min(rows.end);
-            // SAFETY: offsets are those of pixels and channels of tensors that the plan was made for, tables and windows
-            // have the sizes that `new` carved.
+            // SAFETY: offsets are those of pixels and channels of tensors that the plan was made for, tables and
+            // windows have the sizes that `new` carved.
             unsafe {
                 let x_pixels = scratch.add(self.x_pixels).cast::<usize>();
                 let out_pixels = scratch.add(self.out_pixels).cast::<usize>();

@@ -1,15 +1,15 @@
 //! Which stages of a network run as one, across the borders of its layers.
 //!
-//! A layer is a group as it was described: depthwise → pointwise in V1, expand → depthwise → project in V2. Where what passes from
-//! one layer to the next does not fit the cache, other borders move fewer bytes. V1 at 224×224 begins with
+//! A layer is a group as it was described: depthwise → pointwise in V1, expand → depthwise → project in V2. Where what
+//! passes from one layer to the next does not fit the cache, other borders move fewer bytes. V1 at 224×224 begins with
 //!
 //! ```text
 //!   described    conv │ dw   pw │ dw   pw │ dw   pw │ dw …        values at the borders: 400 k, 800 k, 400 k, 400 k
 //!   regrouped    conv   dw │ pw   dw │ pw   dw   pw │ dw …                               400 k, 200 k, 400 k
 //! ```
 //!
-//! A group is any of `[conv] dw [pw]` or a convolution alone: what [`super::ChainStep`] and [`super::ConvStep`] run. Among all ways
-//! to set borders the one is taken whose borders cost least, as described where nothing is won.
+//! A group is any of `[conv] dw [pw]` or a convolution alone: what [`super::ChainStep`] and [`super::ConvStep`] run.
+//! Among all ways to set borders the one is taken whose borders cost least, as described where nothing is won.
 
 use super::{Conv, Depthwise, Node, lower::shapes_of};
 use crate::memory::{Arc, push};

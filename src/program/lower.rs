@@ -13,13 +13,13 @@ use crate::{Error, Fusion, Result, Schedule, Shape};
 /// microseconds, and this takes as long.
 const WORTH_SHARING: u64 = 100_000;
 
-/// Planes of at most this many output pixels go by slabs of channels where the plan may choose: every weight is then read
-/// once, and the whole plane of a slab fits the cache.
+/// Planes of at most this many output pixels go by slabs of channels where the plan may choose: every weight is then
+/// read once, and the whole plane of a slab fits the cache.
 const SLAB_PIXELS: usize = 14 * 14;
 
-/// The most bytes of scratch that a worker may need for a stage that reads and writes `bytes` bytes, weights counted. Channel
-/// blocks take up to 16 times a tensor of one channel; what is far beyond that comes of windows that reach over next to nothing
-/// but padding, and of rows longer than any cache or memory was made for.
+/// The most bytes of scratch that a worker may need for a stage that reads and writes `bytes` bytes, weights counted.
+/// Channel blocks take up to 16 times a tensor of one channel; what is far beyond that comes of windows that reach over
+/// next to nothing but padding, and of rows longer than any cache or memory was made for.
 fn scratch_limit(bytes: u64) -> usize {
     let limit = (64u64 << 20).saturating_add(bytes.saturating_mul(64)).min(1 << 30);
     usize::try_from(limit).unwrap_or(usize::MAX)
@@ -219,8 +219,9 @@ fn split(node: &Node, fusion: Fusion, workers: usize, shapes: &mut Vec<Shape>, s
             (true, chosen, text(format_args!("{pixels} output pixels: {fits}"))?)
         }
     };
-    // Seven rows do not halve, and threads that share the rows of a small plane compute those between them twice. So they share the
-    // channels of head and depthwise, and then what the tail is shared by; the tensor between is as small as the plane.
+    // Seven rows do not halve, and threads that share the rows of a small plane compute those between them twice. So
+    // they share the channels of head and depthwise, and then what the tail is shared by; the tensor between is as
+    // small as the plane.
     let by_channels = fusion == Fusion::Auto
         && schedule == Schedule::ChannelSlabs
         && !shape.n.is_multiple_of(workers)

@@ -4,14 +4,14 @@
 //!   ops, network ──▶ Node ──lower──▶ Step + Tensor ──run──▶ kernels
 //! ```
 //!
-//! An operator and a network come down to the same thing: a list of [`Node`]s. [`lower`] turns each into one step (fused) or
-//! several, gives every tensor between them a layout and a place in the arena, and sizes the scratch of a worker. A step
-//! is cut into pieces that no two of which write the same value; who runs a piece is [`crate::team`]'s business.
+//! An operator and a network come down to the same thing: a list of [`Node`]s. [`lower`] turns each into one step
+//! (fused) or several, gives every tensor between them a layout and a place in the arena, and sizes the scratch of a
+//! worker. A step is cut into pieces that no two of which write the same value; who runs a piece is [`crate::team`]'s
+//! business.
 //!
-//! Here slices become pointers; outside of it and of `kernels`, only the plan that enters it and the one-shot call on the
-//! `gemm` crate have unsafe code. What makes it sound is said once:
-//! every offset is computed from the shapes that the plan was made for, `Plan::run` checks that slices have those shapes, and
-//! the scratch comes from the same plan.
+//! Here slices become pointers; outside of it and of `kernels`, only the plan that enters it and the one-shot call on
+//! the `gemm` crate have unsafe code. What makes it sound is said once: every offset is computed from the shapes that
+//! the plan was made for, `Plan::run` checks that slices have those shapes, and the scratch comes from the same plan.
 
 mod chain;
 mod conv;
@@ -199,7 +199,8 @@ impl Step {
     ///
     /// # Safety
     /// `run` is bound to slices of the shapes that the plan was made for and to an arena of its size; `scratch` is a
-    /// worker's own region of the size that lowering found. No other thread runs this piece, and all earlier steps are done.
+    /// worker's own region of the size that lowering found. No other thread runs this piece, and all earlier steps are
+    /// done.
     pub(crate) unsafe fn run(&self, run: &Run<'_>, piece: usize, scratch: *mut f32) {
         // SAFETY: the caller's.
         unsafe {
@@ -246,7 +247,8 @@ unsafe fn pixel_offsets(
 /// Fills the columns of zeros beside `rows` rows of channel blocks that begin at `first`.
 ///
 /// # Safety
-/// `first` is the first value, padding included, of rows laid out as `layout` says for `width` pixels and `blocks` blocks.
+/// `first` is the first value, padding included, of rows laid out as `layout` says for `width` pixels and `blocks`
+/// blocks.
 unsafe fn zero_columns(first: *mut f32, rows: usize, layout: &Layout, width: usize, blocks: usize) {
     let [left, right] = layout.columns;
     for y in 0..rows {

@@ -2,15 +2,15 @@
 //!
 //! # The bound
 //!
-//! A sum of `n` products in f32, in whatever order it is added up, with products rounded by themselves or fused into the sum,
-//! is off by at most
+//! A sum of `n` products in f32, in whatever order it is added up, with products rounded by themselves or fused into
+//! the sum, is off by at most
 //!
 //! ```text
 //!   γₙ Σ|x × w|,    γₙ = n u / (1 − n u),    u = 2⁻²⁴
 //! ```
 //!
-//! (N. J. Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, SIAM 2002: the inner product is eq. 3.4 and
-//! lemma 3.1, any order of summation §4.2. A fused product only leaves roundings out.) Here
+//! (N. J. Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd edition, SIAM 2002: the inner product is eq.
+//! 3.4 and lemma 3.1, any order of summation §4.2. A fused product only leaves roundings out.) Here
 //!
 //! - `n` is the taps, one for the bias, one for the shortcut, and 8 for a batch norm, which is what folding it or applying it
 //!   behind the sum rounds at most; `Σ|x × w|` has the bias's and the shortcut's magnitude in it, and with a batch norm

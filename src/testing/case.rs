@@ -107,7 +107,8 @@ impl ConvCase {
         Self::new(true, kernel, 1)
     }
 
-    /// Output channels for each input channel of a depthwise convolution: output `c × multiplier + m` comes from input `c`.
+    /// Output channels for each input channel of a depthwise convolution: output `c × multiplier + m` comes from input
+    /// `c`.
     pub const fn multiplier(mut self, multiplier: usize) -> Self {
         self.outputs = multiplier;
         self
@@ -350,8 +351,8 @@ impl Op {
 
 /// An input, and the operators that it goes through: most often one.
 ///
-/// A case holds kinds of values and seeds in place of numbers. Printed with `{}` it is a line of Rust that makes it again,
-/// given `use sepconv::testing::*;`.
+/// A case holds kinds of values and seeds in place of numbers. Printed with `{}` it is a line of Rust that makes it
+/// again, given `use sepconv::testing::*;`.
 ///
 /// ```
 /// use sepconv::testing::*;

@@ -23,13 +23,13 @@ enum Kind {
 
 /// Cases of one operator, or of chains of them: a proptest strategy, with what a kernel cannot do taken out.
 ///
-/// Sizes are drawn most often at the edges where kernels go wrong: one pixel, one channel, the sizes of tiles, vectors and
-/// blocks and those one off, windows larger than the plane, padding that a window sees nothing else of. Then the case is cut
-/// down until it has no more multiply-adds than its budget.
+/// Sizes are drawn most often at the edges where kernels go wrong: one pixel, one channel, the sizes of tiles, vectors
+/// and blocks and those one off, windows larger than the plane, padding that a window sees nothing else of. Then the
+/// case is cut down until it has no more multiply-adds than its budget.
 ///
-/// Unless told, there are kernels and planes of every size up to the limits, strides and dilations of 1 to 3 that may differ
-/// by axis, every [`Padding`], every [`Activation`], with and without bias and batch norm, all [`Values`], and pixels side by
-/// side.
+/// Unless told, there are kernels and planes of every size up to the limits, strides and dilations of 1 to 3 that may
+/// differ by axis, every [`Padding`], every [`Activation`], with and without bias and batch norm, all [`Values`], and
+/// pixels side by side.
 ///
 /// ```
 /// use proptest::prelude::*;
@@ -289,8 +289,8 @@ impl Cases {
         prop_oneof![2 => Just(1), 1 => 1..=self.batch].boxed()
     }
 
-    /// Kernels, strides, dilations and paddings up to the limits. A 3×3 at equal strides of 1 or 2 is what most engines have
-    /// tiles of its own for, so it comes most often. The rest of the convolution is drawn by [`Cases::conv`].
+    /// Kernels, strides, dilations and paddings up to the limits. A 3×3 at equal strides of 1 or 2 is what most engines
+    /// have tiles of its own for, so it comes most often. The rest of the convolution is drawn by [`Cases::conv`].
     fn window(&self) -> BoxedStrategy<ConvCase> {
         let (kernel_max, stride_max, dilation_max, uniform) = (self.kernel, self.stride, self.dilation, self.uniform);
         let kernel = prop_oneof![
@@ -507,7 +507,8 @@ impl Strategy for Cases {
     }
 }
 
-/// Outputs of a projection that are to be as many as the block's inputs: a shortcut needs it, and by chance it is seldom so.
+/// Outputs of a projection that are to be as many as the block's inputs: a shortcut needs it, and by chance it is
+/// seldom so.
 const AS_ENTERED: usize = usize::MAX;
 
 /// Which sizes a budget does not cut while others are left.
@@ -518,7 +519,8 @@ enum Keep {
     Both,
 }
 
-/// Cuts sizes until the case fits its budget, and every kernel its plane. Where sizes alone do not do, the last operators go.
+/// Cuts sizes until the case fits its budget, and every kernel its plane. Where sizes alone do not do, the last
+/// operators go.
 fn fit(mut case: Case, budget: u64, keep: Keep) -> Case {
     let entered: Vec<bool> = case.ops.iter().map(|op| op.convs().iter().any(|c| c.outputs == AS_ENTERED)).collect();
     link(&mut case, &entered);

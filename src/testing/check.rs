@@ -20,8 +20,8 @@ pub enum NanPolicy {
     /// NaN is where the reference has it, and nowhere else.
     #[default]
     Same,
-    /// Anything is taken where the reference has NaN, or has made something of one: for kernels whose minimum and maximum
-    /// return the other operand. NaN where the reference has a number is a difference.
+    /// Anything is taken where the reference has NaN, or has made something of one: for kernels whose minimum and
+    /// maximum return the other operand. NaN where the reference has a number is a difference.
     MayBeLost,
     /// As [`MayBeLost`](Self::MayBeLost), and NaN is taken everywhere.
     Unchecked,
@@ -45,8 +45,8 @@ pub enum PaddingPolicy {
     /// Padding is a zero like any other: times an infinite weight it is NaN.
     #[default]
     Multiplied,
-    /// Kernels that leave taps in padding out are taken too: a sum in which padding meets a weight that is infinite or NaN
-    /// is not compared.
+    /// Kernels that leave taps in padding out are taken too: a sum in which padding meets a weight that is infinite or
+    /// NaN is not compared.
     Skipped,
 }
 
@@ -104,9 +104,9 @@ impl<T: IntoReply, E: fmt::Display> IntoReply for Result<T, E> {
 
 /// How a kernel is checked.
 ///
-/// A kernel is a function of a [`Problem`] and of the memory of the output, which holds values that no sum gives; it writes
-/// every value of the output, and none between pixels. It may keep scratch from call to call: each case is run twice, the
-/// second time with another input ([`runs`](Self::runs)).
+/// A kernel is a function of a [`Problem`] and of the memory of the output, which holds values that no sum gives; it
+/// writes every value of the output, and none between pixels. It may keep scratch from call to call: each case is run
+/// twice, the second time with another input ([`runs`](Self::runs)).
 ///
 /// ```
 /// use sepconv::testing::*;
@@ -147,8 +147,8 @@ impl Check {
         Check { mode, layout: Layout::Nhwc, policies, runs: 2, cases: None, seed: None }
     }
 
-    /// Every bit is that of the reference: the order of the contract, each step rounded as `arithmetic` says. One NaN is as
-    /// good as another.
+    /// Every bit is that of the reference: the order of the contract, each step rounded as `arithmetic` says. One NaN
+    /// is as good as another.
     pub fn bits(arithmetic: Arithmetic) -> Check {
         Check::new(Mode::Bits(arithmetic))
     }
@@ -189,15 +189,15 @@ impl Check {
         self
     }
 
-    /// A factor on the bound, for algorithms that it does not hold for: those of Winograd and of fast Fourier transforms add and
-    /// cancel what is no product of the convolution.
+    /// A factor on the bound, for algorithms that it does not hold for: those of Winograd and of fast Fourier
+    /// transforms add and cancel what is no product of the convolution.
     pub fn slack(mut self, factor: f64) -> Check {
         self.policies.slack = factor;
         self
     }
 
-    /// How often each case is run, each time with another input: twice unless told, so that what a kernel keeps from one run to
-    /// the next shows.
+    /// How often each case is run, each time with another input: twice unless told, so that what a kernel keeps from
+    /// one run to the next shows.
     pub fn runs(mut self, runs: u32) -> Check {
         self.runs = runs.max(1);
         self

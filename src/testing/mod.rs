@@ -1,8 +1,9 @@
 //! The conformance kit: for the test suite of any engine that has convolutions.
 //!
-//! It has the naive [`reference`](mod@reference) of every operator and block of this crate, in f32 and f64; [`Cases`], which are strategies of
-//! proptest, drawn at the edges where kernels go wrong; and a [`Check`], which runs *your* kernel on them, NHWC or NCHW, and holds it to
-//! equal bits or to an error bound that is derived and not guessed. Nothing in it calls a kernel of this crate.
+//! It has the naive [`reference`](mod@reference) of every operator and block of this crate, in f32 and f64; [`Cases`],
+//! which are strategies of proptest, drawn at the edges where kernels go wrong; and a [`Check`], which runs *your*
+//! kernel on them, NHWC or NCHW, and holds it to equal bits or to an error bound that is derived and not guessed.
+//! Nothing in it calls a kernel of this crate.
 //!
 //! ```toml
 //! [dev-dependencies]
@@ -68,12 +69,12 @@
 //!
 //! # What a kernel is told
 //!
-//! A [`Problem`] has the input in memory, the shapes, and a [`Stage`] for each convolution: its window, its padding in pixels, groups, and
-//! filter, bias and batch norm, folded or not, the filter in the [`FilterOrder`] that is asked for. A block has several stages, and the last may
-//! say that the input is added ([`Stage::shortcut_from`]).
+//! A [`Problem`] has the input in memory, the shapes, and a [`Stage`] for each convolution: its window, its padding in
+//! pixels, groups, and filter, bias and batch norm, folded or not, the filter in the [`FilterOrder`] that is asked for.
+//! A block has several stages, and the last may say that the input is added ([`Stage::shortcut_from`]).
 //!
-//! A kernel that cannot do a case returns [`Reply::Unsupported`]; better, [`Cases`] are told not to draw it. One that returns an error, or
-//! panics, has failed.
+//! A kernel that cannot do a case returns [`Reply::Unsupported`]; better, [`Cases`] are told not to draw it. One that
+//! returns an error, or panics, has failed.
 //!
 //! # Which check
 //!
@@ -82,9 +83,9 @@
 //! | [`Check::bits`] | the f32 reference, bit for bit | the order of the contract only: `docs/numbers.md` |
 //! | [`Check::bounded`] | the f64 reference, within `γₙ Σ\|x × w\|` | every order of the sum, one rounding a step or two |
 //!
-//! Engines differ where numbers are no numbers. [`NanPolicy`], [`InfPolicy`], [`PaddingPolicy`] and [`Denormals`] say what is taken; by
-//! default what the contract says. [`Cases::values`] leaves such values out altogether. How the bound is derived, and what
-//! this kit found in other engines, is in `docs/conformance.md`.
+//! Engines differ where numbers are no numbers. [`NanPolicy`], [`InfPolicy`], [`PaddingPolicy`] and [`Denormals`] say
+//! what is taken; by default what the contract says. [`Cases::values`] leaves such values out altogether. How the bound
+//! is derived, and what this kit found in other engines, is in `docs/conformance.md`.
 
 mod bound;
 mod case;

@@ -22,8 +22,8 @@ pub enum Layout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FilterOrder {
-    /// `[rows, columns, inputs, outputs]`: TensorFlow's. Of a depthwise convolution `[rows, columns, channels, multiplier]`,
-    /// in which TensorFlow Lite's `[1, rows, columns, channels × multiplier]` lies as well.
+    /// `[rows, columns, inputs, outputs]`: TensorFlow's. Of a depthwise convolution `[rows, columns, channels,
+    /// multiplier]`, in which TensorFlow Lite's `[1, rows, columns, channels × multiplier]` lies as well.
     Hwio,
     /// `[outputs, inputs, rows, columns]`: PyTorch's and ONNX's. Of a depthwise convolution
     /// `[channels × multiplier, 1, rows, columns]`, which is what they take with as many groups as channels.

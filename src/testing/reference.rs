@@ -10,9 +10,9 @@
 //! | inverted residual block | [`inverted_residual`] |
 //! | batch norm | [`fold`], which puts it into filter and bias |
 //!
-//! The loops of single operators are those of [`sepconv_kernels::reference`], and nothing of them is shared with any kernel.
-//! They take f32, in either [`Arithmetic`], and f64; the order of every sum is that of the contract: rows, columns and input
-//! channels of the window ascending, from the bias on.
+//! The loops of single operators are those of [`sepconv_kernels::reference`], and nothing of them is shared with any
+//! kernel. They take f32, in either [`Arithmetic`], and f64; the order of every sum is that of the contract: rows,
+//! columns and input channels of the window ascending, from the bias on.
 //!
 //! Sizes are trusted: a slice that is too short panics.
 //!
@@ -41,7 +41,8 @@ pub use sepconv_kernels::reference::{
 
 use crate::BatchNorm;
 
-/// A depthwise separable block: a depthwise convolution, then a 1×1 convolution of what came out, both with their clamps.
+/// A depthwise separable block: a depthwise convolution, then a 1×1 convolution of what came out, both with their
+/// clamps.
 ///
 /// `pointwise.window` is [`Window::POINT`], so the plane between the two is that of the output.
 pub fn separable<T: Number>(
@@ -63,8 +64,8 @@ pub struct Expansion<'a, T> {
     pub plane: [usize; 2],
 }
 
-/// An inverted residual block: expand, depthwise, project by a 1×1 convolution, each with its clamp. With a shortcut the
-/// block's input is added to the projection's sum, before its clamp; input and output then have one shape.
+/// An inverted residual block: expand, depthwise, project by a 1×1 convolution, each with its clamp. With a shortcut
+/// the block's input is added to the projection's sum, before its clamp; input and output then have one shape.
 ///
 /// The last two have the plane of the output, since a projection keeps it.
 pub fn inverted_residual<T: Number>(

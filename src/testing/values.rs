@@ -5,7 +5,8 @@ use proptest::sample::select;
 
 /// What the values of a tensor are like.
 ///
-/// Each kind is after a certain mistake; [`Values::make`] makes them from a seed, so that a case holds no numbers but these.
+/// Each kind is after a certain mistake; [`Values::make`] makes them from a seed, so that a case holds no numbers but
+/// these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Values {

@@ -1,5 +1,5 @@
-//! What the tests of the library share: cases that proptest generates and prints, the same operators by the reference, and
-//! runs on every instruction set, schedule and number of threads.
+//! What the tests of the library share: cases that proptest generates and prints, the same operators by the reference,
+//! and runs on every instruction set, schedule and number of threads.
 #![allow(
     dead_code,
     unused_imports,
@@ -43,8 +43,8 @@ impl Level {
     }
 }
 
-/// Every instruction set that this CPU can run, each with its own arithmetic; then those that lack a fused multiply-add once
-/// more, with the common bits.
+/// Every instruction set that this CPU can run, each with its own arithmetic; then those that lack a fused multiply-add
+/// once more, with the common bits.
 ///
 /// Whoever goes over them fails where an instruction set that `SEPCONV_REQUIRE_ISA` names is none of them.
 pub static LEVELS: LazyLock<Vec<Level>> = LazyLock::new(|| {
@@ -142,8 +142,8 @@ impl Frame {
     }
 }
 
-/// Runs `body` on as many cases of a strategy, and prints the smallest that fails. `PROPTEST_CASES` scales the number as it
-/// does proptest's own 256: ten times as many for a soak, fewer under emulation.
+/// Runs `body` on as many cases of a strategy, and prints the smallest that fails. `PROPTEST_CASES` scales the number
+/// as it does proptest's own 256: ten times as many for a soak, fewer under emulation.
 pub fn for_each_case<S: Strategy>(cases: u32, strategy: &S, body: impl Fn(S::Value) -> Result<(), TestCaseError>) {
     let default = Config::default();
     let cases = (u64::from(cases) * u64::from(default.cases)).div_ceil(256) as u32;
@@ -164,9 +164,9 @@ pub struct Runs {
     pub again: bool,
 }
 
-/// Runs a case every way there is: every level, each of `fusions`, on one thread and on several. Every result must be equal,
-/// bit for bit, to the reference of its arithmetic. Input and output lie beside guard pages, now at one end and now at the other;
-/// scratch is NaN and the output canaries before a run, so that a read of what was not written shows.
+/// Runs a case every way there is: every level, each of `fusions`, on one thread and on several. Every result must be
+/// equal, bit for bit, to the reference of its arithmetic. Input and output lie beside guard pages, now at one end and
+/// now at the other; scratch is NaN and the output canaries before a run, so that a read of what was not written shows.
 pub fn check(
     plan: impl Fn(&PlanOptions) -> Result<Plan>,
     fusions: &[Fusion],

@@ -17,8 +17,9 @@ use sepconv_bench::cost::{docs, page, plots, tables};
 
 /// Measures what depthwise-separable convolution saves over standard convolution on this machine, and writes a report.
 ///
-/// In about two and a half minutes: MobileNetV1's layers, sweeps over sizes, MobileNetV2's blocks, both networks over width and
-/// resolution, and a roofline. The report is a page (cost.html) with the plots as SVG and PNG, and the data as JSON and CSV.
+/// In about two and a half minutes: MobileNetV1's layers, sweeps over sizes, MobileNetV2's blocks, both networks over
+/// width and resolution, and a roofline. The report is a page (cost.html) with the plots as SVG and PNG, and the data
+/// as JSON and CSV.
 #[derive(Parser, Debug)]
 #[command(name = "cost", version)]
 struct Options {

@@ -29,8 +29,8 @@ struct Options {
     /// Threads that share a run.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_THREADS as u64))]
     threads: u64,
-    /// The instruction set, avx512, avx2, sse42, neon or scalar: the best of this CPU if not given. Several, parted by commas,
-    /// or `all` that there are, are timed in turns, and compared with the first.
+    /// The instruction set, avx512, avx2, sse42, neon or scalar: the best of this CPU if not given. Several, parted by
+    /// commas, or `all` that there are, are timed in turns, and compared with the first.
     #[arg(long, value_delimiter = ',', value_parser = isas)]
     isa: Vec<Isas>,
     /// Whether and how the stages of a block run as one.

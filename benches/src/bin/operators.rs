@@ -19,22 +19,23 @@ use sepconv_bench::rounds::{self, Budget, Figure, Moment};
 use sepconv_bench::shapes::{self, Entry, Family, List, Net, Operator, Stage};
 use sepconv_bench::subject::{Buffers, CacheState, Subject, plan_options};
 
-/// Times operators, and compares them with a roofline that is measured in the same process: `max(FLOPs / FMA peak, bytes / copy
-/// bandwidth)`, where the bandwidth is that of a copy over as much memory as the operator goes over.
+/// Times operators, and compares them with a roofline that is measured in the same process: `max(FLOPs / FMA peak,
+/// bytes / copy bandwidth)`, where the bandwidth is that of a copy over as much memory as the operator goes over.
 ///
-/// Times are medians of rounds that go over all operators. The spread is the range of the middle half of the rounds over their
-/// median; above 10 % it is marked by a `?`.
+/// Times are medians of rounds that go over all operators. The spread is the range of the middle half of the rounds
+/// over their median; above 10 % it is marked by a `?`.
 #[derive(Parser, Debug)]
 #[command(name = "operators", version)]
 struct Options {
-    /// Only operators of which name, shape, or a network that has them contains one of these, such as dw, pw, separable,
-    /// 112x112 or v2-1.
+    /// Only operators of which name, shape, or a network that has them contains one of these, such as dw, pw,
+    /// separable, 112x112 or v2-1.
     #[arg(long, value_delimiter = ',')]
     filter: Vec<String>,
     /// The networks: V1, V2, and depthwise convolutions that neither has.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "v1,v2,general")]
     net: Vec<NetOption>,
-    /// The widths of both networks: V1's are 0.25, 0.5 and 1, V2's are 0.35, 0.5, 1 and 1.4, if not given; with --fusion 1.
+    /// The widths of both networks: V1's are 0.25, 0.5 and 1, V2's are 0.35, 0.5, 1 and 1.4, if not given; with
+    /// --fusion 1.
     #[arg(long, value_delimiter = ',')]
     alpha: Vec<f64>,
     /// Rows and columns of the image: 224 if not given; with --fusion 224, 160 and 96.

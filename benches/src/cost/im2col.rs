@@ -1,5 +1,5 @@
-//! Standard convolution as most libraries do it: every window is copied to a row of a matrix, and the matrix multiplied by the
-//! weights, here by the `gemm` crate.
+//! Standard convolution as most libraries do it: every window is copied to a row of a matrix, and the matrix multiplied
+//! by the weights, here by the `gemm` crate.
 
 use rayon::prelude::*;
 use sepconv::{Activation, Filter, Result, Shape, Threads, View, ViewMut, pointwise_gemm};

@@ -1,7 +1,7 @@
 //! The plots of a report, as SVG and as PNG.
 //!
-//! Colours are those of Okabe and Ito, which colour-blind readers can tell apart; each series has a marker or a dash of its own
-//! too, so that a grey print is enough. Legends stand above the data, never on it.
+//! Colours are those of Okabe and Ito, which colour-blind readers can tell apart; each series has a marker or a dash of
+//! its own too, so that a grey print is enough. Legends stand above the data, never on it.
 
 use std::error::Error;
 use std::fmt::{self, Write};

@@ -210,8 +210,8 @@ fn comparison(plans: &Plans, pair: &Pair, figures: &[Figure], measurements: &[Me
 
 /// Why the gain is what it is, where `reached` is its share of the gain that the formula promises.
 ///
-/// The formula counts multiply-adds. A gain is less where the separable convolution does fewer of them in a second than the
-/// standard one, so the time that either half loses against the peak is looked at, as each was timed alone.
+/// The formula counts multiply-adds. A gain is less where the separable convolution does fewer of them in a second than
+/// the standard one, so the time that either half loses against the peak is looked at, as each was timed alone.
 fn why(reached: f64, [_, standard, depthwise, pointwise]: [&Measurement; 4]) -> String {
     let percent = |share: f64| format!("{:.0} %", 100.0 * share);
     if reached > 1.1 {

@@ -212,8 +212,8 @@ impl Plans {
         Ok(self.task(case, variant, operator, subject))
     }
 
-    /// Adds a block as the plan does it, unfused, and fused by the schedule that the plan would take. What the plan does is one
-    /// of the two others, and is measured with it.
+    /// Adds a block as the plan does it, unfused, and fused by the schedule that the plan would take. What the plan
+    /// does is one of the two others, and is measured with it.
     fn block(&mut self, case: &str, variants: [&str; 3], operator: &Operator) -> Result<[usize; 3]> {
         let network = operator.network()?;
         let auto = self.plan(&network, operator.input, Fusion::Auto)?;
@@ -308,8 +308,8 @@ impl Plans {
         Ok(())
     }
 
-    /// V2's block at its own sizes, and at one size with other factors of expansion. The bottleneck of a residual block stands
-    /// beside it at the same two widths, turned round: wide, narrow, wide.
+    /// V2's block at its own sizes, and at one size with other factors of expansion. The bottleneck of a residual block
+    /// stands beside it at the same two widths, turned round: wide, narrow, wide.
     fn blocks(&mut self) -> Result<()> {
         let (plane, narrow) = EXPANSION_SIZE;
         let own = BLOCK_SIZES.map(|(plane, narrow)| (plane, narrow, EXPANSION));
@@ -440,8 +440,8 @@ mod tests {
             (Net::V1, 1.0, 160, (290.0, 1.0), (4.2, 0.1)),
             (Net::V1, 1.0, 128, (186.0, 1.0), (4.2, 0.1)),
             (Net::V1, 0.5, 160, (76.0, 1.0), (1.32, 0.02)),
-            // arXiv 1801.04381, table 4; 6.06 million parameters in the authors' list of checkpoints, where the table says 6.9:
-            // 6.06 is what its own table 2 makes at this width
+            // arXiv 1801.04381, table 4; 6.06 million parameters in the authors' list of checkpoints, where the table
+            // says 6.9: 6.06 is what its own table 2 makes at this width
             (Net::V2, 1.0, 224, (300.0, 1.0), (3.4, 0.1)),
             (Net::V2, 1.4, 224, (582.0, 1.0), (6.06, 0.06)),
         ] {

@@ -7,9 +7,9 @@
 //! cargo run -- ort --python python3      # after: pip install onnxruntime
 //! ```
 //!
-//! For each operator it asks one question after another, from plain numbers to those that are none, and prints what the kit
-//! finds: within the bound, or the smallest case that is not. A difference is a finding and no failure of this program;
-//! `--strict` makes it one.
+//! For each operator it asks one question after another, from plain numbers to those that are none, and prints what the
+//! kit finds: within the bound, or the smallest case that is not. A difference is a finding and no failure of this
+//! program; `--strict` makes it one.
 
 mod engines;
 mod onnx;

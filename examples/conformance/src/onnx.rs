@@ -6,8 +6,8 @@ use tract_onnx::pb::{
     ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType, tensor_shape_proto, type_proto,
 };
 
-/// The model: input `x0`, output `y`, both NCHW. Each stage is `Conv`, then `BatchNormalization`, `Add` and `Clip` or `Relu`
-/// where it has them: nothing is folded, so that an engine may.
+/// The model: input `x0`, output `y`, both NCHW. Each stage is `Conv`, then `BatchNormalization`, `Add` and `Clip` or
+/// `Relu` where it has them: nothing is folded, so that an engine may.
 pub fn model(problem: &Problem) -> ModelProto {
     let mut graph = Graph::default();
     // the tensor that each stage reads

@@ -1,13 +1,13 @@
-//! Memory beside pages that nobody may touch: a read or a write outside of it, by a single byte, ends the test with the name
-//! of the case that did it.
+//! Memory beside pages that nobody may touch: a read or a write outside of it, by a single byte, ends the test with the
+//! name of the case that did it.
 //!
 //! ```text
 //!   Start   │ no access │data          canaries│ no access │
 //!   End     │ no access │canaries          data│ no access │
 //! ```
 //!
-//! Memory cannot be flush with a page at both ends, so tests go through both placements. What lies on the other side within
-//! the page is canaries, which show a stray write there.
+//! Memory cannot be flush with a page at both ends, so tests go through both placements. What lies on the other side
+//! within the page is canaries, which show a stray write there.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -111,7 +111,8 @@ impl Pages {
     }
 }
 
-/// Memory of an exact length, flush with a page of no access at the end that [`Placement::current`] said when it was made.
+/// Memory of an exact length, flush with a page of no access at the end that [`Placement::current`] said when it was
+/// made.
 pub struct Guarded<T: Copy = f32> {
     /// Returned to its thread's own where it is dropped.
     pages: Option<Pages>,
@@ -212,8 +213,8 @@ pub fn made() -> usize {
     MADE.get()
 }
 
-/// Asserts that `body` dies of touching a page of no access, and that `expected` is said of it. It runs in a process of its own,
-/// and allocates nothing.
+/// Asserts that `body` dies of touching a page of no access, and that `expected` is said of it. It runs in a process of
+/// its own, and allocates nothing.
 pub fn assert_touches(expected: &str, body: impl FnOnce()) {
     let mut ends = [0; 2];
     // SAFETY: a pipe, and a child that writes to it until it ends; only what may follow a fork is called in it.

@@ -1,6 +1,6 @@
-//! Which instruction sets a test runs on, and the demand that one of them did. Shared by the tests of both crates, so that
-//! there is one way to say it: `SEPCONV_MAX_ISA` caps them, as it caps the plans of the library, and `SEPCONV_REQUIRE_ISA`
-//! names those without which a run of tests fails.
+//! Which instruction sets a test runs on, and the demand that one of them did. Shared by the tests of both crates, so
+//! that there is one way to say it: `SEPCONV_MAX_ISA` caps them, as it caps the plans of the library, and
+//! `SEPCONV_REQUIRE_ISA` names those without which a run of tests fails.
 
 use sepconv_kernels::Isa;
 
@@ -13,7 +13,8 @@ pub fn isas() -> Vec<Isa> {
     Isa::ALL.into_iter().filter(|&isa| isa >= cap && isa.is_available()).collect()
 }
 
-/// Fails where `SEPCONV_REQUIRE_ISA` names an instruction set that is none of `ran`. Several names are parted by commas.
+/// Fails where `SEPCONV_REQUIRE_ISA` names an instruction set that is none of `ran`. Several names are parted by
+/// commas.
 ///
 /// Every test that goes over instruction sets ends here, so that none passes because its instruction set was not there.
 pub fn assert_required_isa_ran(ran: &[Isa]) {
