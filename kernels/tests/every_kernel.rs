@@ -548,7 +548,7 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
     let zeros = Guarded::from(&[0.0; BLOCK]);
     let edges = [rng.chance(2), rng.chance(2)];
     let by_pixels = kernel == [3, 3] && kind != KernelKind::DwConv && rng.chance(2);
-    let (layout, memory, pointers) = if by_pixels {
+    let (layout, _memory, pointers) = if by_pixels {
         // the columns that a row lacks are zeros for the reference
         for row in x.chunks_exact_mut(columns * channels) {
             if edges[0] {

@@ -104,8 +104,8 @@ const GROUP_VALUES: usize = 48 << 10;
 /// The same where the tail's weights are so many that they come from L3 for every group: 224 KiB, so that they come
 /// less often.
 const LARGE_GROUP_VALUES: usize = 56 << 10;
-/// Weights that stay in L2 from group to group.
-const RESIDENT_WEIGHTS: usize = 96 << 10;
+/// Weights of a tail that stay in L2 from group to group.
+pub(super) const TAIL_WEIGHTS: usize = 96 << 10;
 /// Values of a ring of all channels: 32 MiB, beyond any L2 and most L3, where nothing is won by keeping rows.
 const LONG_ROWS_VALUES: usize = 8 << 20;
 /// Values of a slab's ring and depthwise rows: 160 KiB, by the same reason.
@@ -146,7 +146,6 @@ impl ChainStep {
             _ => KernelKind::DwConv,
         };
         let by_pixels = head.is_none()
-            && tail.is_none()
             && !padded
             && depthwise.multiplier == 1
             && kind != KernelKind::DwConv
@@ -168,7 +167,7 @@ impl ChainStep {
         let piece_rows = height.div_ceil(parts);
         let rows_read = |rows: usize| ((rows - 1) * window.stride[0] + window.reach(0)).min(middle.h);
         let (group, slab) = match schedule {
-            _ if by_pixels => (2.min(piece_rows), blocks),
+            _ if by_pixels && tail.is_none() => (2.min(piece_rows), blocks),
             _ if head.is_none() && tail.is_none() => {
                 let group = 2.min(piece_rows);
                 (group, (NEAR_VALUES / product(&[padded_width, rows_read(group), BLOCK])?).clamp(1, blocks))
@@ -178,7 +177,7 @@ impl ChainStep {
                 let row = if in_place { 0 } else { product(&[padded_width, blocks * BLOCK])? };
                 let out_row = if tail.is_some() { width * blocks * BLOCK } else { 0 };
                 let overlap = window.reach(0).saturating_sub(window.stride[0]).saturating_mul(row);
-                let heavy = tail.as_ref().is_some_and(|tail| tail.weights.len() > RESIDENT_WEIGHTS);
+                let heavy = tail.as_ref().is_some_and(|tail| tail.weights.len() > TAIL_WEIGHTS);
                 let budget = if heavy { LARGE_GROUP_VALUES } else { GROUP_VALUES }.saturating_sub(overlap);
                 let group =
                     rows_within(budget, window.stride[0].saturating_mul(row).saturating_add(out_row), piece_rows);

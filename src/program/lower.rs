@@ -2,7 +2,7 @@
 
 use sepconv_kernels::{BLOCK, KernelKind};
 
-use super::chain::ChainParts;
+use super::chain::{ChainParts, TAIL_WEIGHTS};
 use super::group::regroup;
 use super::{ChainStep, Conv, ConvStep, Depthwise, Layout, Node, Place, PoolStep, Step, Tensor};
 use crate::memory::{Arc, Carver, collect, push, reserve, text};
@@ -211,6 +211,12 @@ fn split(node: &Node, fusion: Fusion, workers: usize, shapes: &mut Vec<Shape>, s
         _ if alone => (false, chosen, text(format_args!("one stage"))?),
         Fusion::Require(schedule) => (true, schedule, text(format_args!("asked for"))?),
         Fusion::Never => (false, chosen, text(format_args!("{DECLINED}"))?),
+        // rows are copied for the caller's tensor, and those and the depthwise rows fill L2 after a few
+        Fusion::Auto
+            if head.is_none() && input == 0 && tail.as_ref().is_some_and(|t| t.weights.len() > TAIL_WEIGHTS) =>
+        {
+            (false, chosen, text(format_args!("the pointwise weights would come from L3 for every few rows"))?)
+        }
         Fusion::Auto => {
             let fits = match chosen {
                 Schedule::ChannelSlabs => "a slab of the whole plane fits the cache",
