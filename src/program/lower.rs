@@ -25,6 +25,9 @@ fn scratch_limit(bytes: u64) -> usize {
     usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
+/// Values of a tensor that costs less to write and to read again than a tail's weights: half a megabyte, of L2.
+const NEAR_TENSOR: usize = 128 << 10;
+
 const DECLINED: &str = "fusion was declined";
 
 /// The steps of a plan, and the memory that they need.
@@ -211,9 +214,12 @@ fn split(node: &Node, fusion: Fusion, workers: usize, shapes: &mut Vec<Shape>, s
         _ if alone => (false, chosen, text(format_args!("one stage"))?),
         Fusion::Require(schedule) => (true, schedule, text(format_args!("asked for"))?),
         Fusion::Never => (false, chosen, text(format_args!("{DECLINED}"))?),
-        // rows are copied for the caller's tensor, and those and the depthwise rows fill L2 after a few
+        // rows are copied for the caller's tensor, and with the depthwise rows they fill L2 after a few
         Fusion::Auto
-            if head.is_none() && input == 0 && tail.as_ref().is_some_and(|t| t.weights.len() > TAIL_WEIGHTS) =>
+            if head.is_none()
+                && input == 0
+                && after_depthwise.pixels() * after_depthwise.c <= NEAR_TENSOR
+                && tail.as_ref().is_some_and(|tail| tail.weights.len() > TAIL_WEIGHTS) =>
         {
             (false, chosen, text(format_args!("the pointwise weights would come from L3 for every few rows"))?)
         }
