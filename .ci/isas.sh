@@ -60,7 +60,7 @@ for leg; do
         scalar) run scalar "" scalar scalar 64 "" ;;
         nehalem) run nehalem "" "" sse42,scalar 8 "qemu-x86_64 -cpu Nehalem" ;;
         core2duo) run core2duo "" "" scalar 8 "qemu-x86_64 -cpu core2duo" ;;
-        cortex-a53) arm cortex-a53 cortex-a53 16 ;;
+        cortex-a53) arm cortex-a53 cortex-a53 8 ;;
         max) arm max max,sve=off 8 ;;
         *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 2 ;;
     esac
