@@ -52,7 +52,7 @@ pub struct DepthwiseArgs {
     pub width: usize,
     /// Output rows, 1 or 2 for [`DwConv3x3`] and 1 for [`DwConv`].
     pub rows_out: usize,
-    /// Pointers to input rows, at the first tap of the first output pixel, whether that column is there or not.
+    /// Pointers to input rows, at the first tap of the first output pixel, or behind it where `edges` lack that column.
     /// [`DwConv3x3`] takes the `(rows_out − 1) × stride + 3` that its taps meet, [`DwConv`] one for each kernel row.
     pub rows: *const *const f32,
     /// Where the values of a row lie.
@@ -174,7 +174,7 @@ impl Pixels {
     fn new(a: &DepthwiseArgs, edges: [bool; 2], row: *const f32, block: usize) -> Pixels {
         // of zeros, every pixel of every block is the same
         let x = if row == a.zeros { RowLayout { block: 0, pixel: 0 } } else { a.x };
-        let at = row.wrapping_add(block * x.block);
+        let at = row.wrapping_add(block * x.block).wrapping_sub(usize::from(edges[0]) * x.pixel);
         Pixels { at, pixel: x.pixel, first: at, last: at, zeros: a.zeros, edges }
     }
 }

@@ -579,7 +579,7 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
             .collect();
         let row = |(y, memory): (usize, &Guarded)| match y == zero_row {
             true => zeros.as_ptr(),
-            false => memory.as_ptr().wrapping_sub(there.start * pixel),
+            false => memory.as_ptr(),
         };
         let pointers: Vec<*const f32> = memory.iter().enumerate().map(row).collect();
         (RowLayout { block: BLOCK, pixel }, memory, pointers)

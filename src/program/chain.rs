@@ -400,12 +400,11 @@ impl ChainStep {
                 Head::Pixels(edges) => (x.layout.within, Some(edges)),
                 _ => (self.ring.within, None),
             };
-            // the first column that windows meet: of pixels that are read in place it may be none of the tensor's
             let row_pointer = |y: Option<usize>| match (y.filter(|&y| y < self.middle.h), &self.head) {
                 (None, _) => zeros,
+                // of a caller's tensor `origin` is 0: a pointer that leaves it could be that of the zeros
                 (Some(y), Head::InPlace | Head::Pixels(_)) => {
-                    let first = x.ptr.wrapping_add(x.row(n, y) + slab.start * layout.block);
-                    first.wrapping_sub(self.extent.before[1] * layout.pixel).cast_const()
+                    x.ptr.add(x.row(n, y) - x.layout.origin + slab.start * layout.block).cast_const()
                 }
                 (Some(y), _) => ring.add(y % self.ring_rows * self.ring.row),
             };
