@@ -106,46 +106,50 @@ trait Level {
     unsafe fn enter<K: Kernel>(args: &K::Args);
 }
 
-/// Each line is a level: its type, its table, pulp's token, how to make it, the arithmetic, and the features to enable.
+/// Each line is a level: its module, pulp's token, how to make it, the arithmetic, and the features to enable.
+///
+/// A module is what the compiler gives to one of its threads, so that levels are compiled beside each other.
 macro_rules! levels {
-    ($($(#[$cfg:meta])? $level:ident $table:ident: $token:ty, $new:expr, $step:ty $(, $features:literal)?;)*) => {
+    ($($(#[$cfg:meta])? $level:ident: $token:ty, $new:expr, $step:ty $(, $features:literal)?;)*) => {
         $(
             $(#[$cfg])?
-            enum $level {}
+            mod $level {
+                use super::*;
 
-            $(#[$cfg])?
-            impl Level for $level {
-                type Token = $token;
-                type Step = $step;
+                enum Here {}
 
-                $(#[target_feature(enable = $features)])?
-                unsafe fn enter<K: Kernel>(args: &K::Args) {
-                    // SAFETY: the caller's promise on CPU and arguments.
-                    #[allow(unused_unsafe, reason = "some tokens are safe to make")]
-                    unsafe { K::run::<$token, $step>($new, args) }
+                impl Level for Here {
+                    type Token = $token;
+                    type Step = $step;
+
+                    $(#[target_feature(enable = $features)])?
+                    unsafe fn enter<K: Kernel>(args: &K::Args) {
+                        // SAFETY: the caller's promise on CPU and arguments.
+                        #[allow(unused_unsafe, reason = "some tokens are safe to make")]
+                        unsafe { K::run::<$token, $step>($new, args) }
+                    }
                 }
-            }
 
-            $(#[$cfg])?
-            static $table: Kernels = Kernels::of::<$level>();
+                pub(super) static KERNELS: Kernels = Kernels::of::<Here>();
+            }
         )*
 
-        static TABLES: &[&Kernels] = &[$($(#[$cfg])? &$table,)*];
+        static TABLES: &[&Kernels] = &[$($(#[$cfg])? &$level::KERNELS,)*];
     };
 }
 
 levels! {
     #[cfg(target_arch = "x86_64")]
-    Avx512 AVX512: pulp::x86::V4, pulp::x86::V4::new_unchecked(), Fused,
+    avx512: pulp::x86::V4, pulp::x86::V4::new_unchecked(), Fused,
         "avx,avx2,fma,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl";
     #[cfg(target_arch = "x86_64")]
-    Avx2 AVX2: pulp::x86::V3, pulp::x86::V3::new_unchecked(), Fused, "avx,avx2,fma,bmi1,bmi2,lzcnt,popcnt";
+    avx2: pulp::x86::V3, pulp::x86::V3::new_unchecked(), Fused, "avx,avx2,fma,bmi1,bmi2,lzcnt,popcnt";
     #[cfg(target_arch = "x86_64")]
-    Sse42 SSE42: pulp::x86::V2, pulp::x86::V2::new_unchecked(), Separate, "sse3,ssse3,sse4.1,sse4.2,popcnt";
+    sse42: pulp::x86::V2, pulp::x86::V2::new_unchecked(), Separate, "sse3,ssse3,sse4.1,sse4.2,popcnt";
     #[cfg(target_arch = "x86_64")]
-    Sse42Common SSE42_COMMON: pulp::x86::V2, pulp::x86::V2::new_unchecked(), Fused, "sse3,ssse3,sse4.1,sse4.2,popcnt";
+    sse42_common: pulp::x86::V2, pulp::x86::V2::new_unchecked(), Fused, "sse3,ssse3,sse4.1,sse4.2,popcnt";
     #[cfg(target_arch = "aarch64")]
-    Neon NEON: pulp::aarch64::Neon, pulp::aarch64::Neon::new_unchecked(), Fused, "neon";
-    Scalar SCALAR: pulp::Scalar, pulp::Scalar::new(), Separate;
-    ScalarCommon SCALAR_COMMON: pulp::Scalar, pulp::Scalar::new(), Fused;
+    neon: pulp::aarch64::Neon, pulp::aarch64::Neon::new_unchecked(), Fused, "neon";
+    scalar: pulp::Scalar, pulp::Scalar::new(), Separate;
+    scalar_common: pulp::Scalar, pulp::Scalar::new(), Fused;
 }
