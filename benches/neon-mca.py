@@ -30,10 +30,10 @@ ITERATIONS = 300
 
 # the instantiations of `Level::enter` for NEON, by what rustc's v0 mangling makes of the kernel's type
 KERNELS = {
-    "f32_pointwise": r"4NeonNt\w*5enterNtNt\w*9pointwise9Pointwise",
-    "f32_dwconv3x3s1": r"4NeonNt\w*5enterINtNt\w*9depthwise9DwConv3x3Kj1_",
-    "f32_dwconv3x3s2": r"4NeonNt\w*5enterINtNt\w*9depthwise9DwConv3x3Kj2_",
-    "f32_dwconv": r"4NeonNt\w*5enterNtNt\w*9depthwise6DwConvE",
+    "f32_pointwise": r"4neon\w*4Here\w*5enterNtNt\w*9pointwise9Pointwise",
+    "f32_dwconv3x3s1": r"4neon\w*4Here\w*5enterINtNt\w*9depthwise9DwConv3x3Kj1_",
+    "f32_dwconv3x3s2": r"4neon\w*4Here\w*5enterINtNt\w*9depthwise9DwConv3x3Kj2_",
+    "f32_dwconv": r"4neon\w*4Here\w*5enterNtNt\w*9depthwise6DwConvE",
 }
 # the share of the peak that the tile of most of the work is to reach, epilogue apart
 GOALS = {
@@ -252,7 +252,9 @@ def describe(kernel, code):
     # the last channels of a pixel go over memory of the tile's own, with more around them than in them
     if len(code) > 5 * len(multiplies):
         return f"1 pixel × {pixels} vector{'s' if pixels > 1 else ''}, last channels"
-    return f"{pixels} pixel{'s' if pixels > 1 else ''}"
+    # pixels that lie anywhere have no distances that are known here, so that each has an address of its own
+    near = sum(bool(re.match(r"ld[rpu]\w*\s+q.*\[x\d+, #", i)) for i in code)
+    return f"{pixels} pixel{'s' if pixels > 1 else ''}{'' if near > vector_loads(code) // 4 else ', in place'}"
 
 
 class Mca:
