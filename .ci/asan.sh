@@ -16,8 +16,10 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/asan
 export ASAN_OPTIONS=allocator_may_return_null=1:detect_stack_use_after_return=1:detect_leaks=0
 # a hundredth of the cases: instrumented code is slow, and every way through it comes early
 export PROPTEST_CASES=${PROPTEST_CASES:-3}
-export CARGO_PROFILE_DEV_DEBUG=line-tables-only
-# well optimised dependencies take longer to compile than they save here
-cargo +nightly test --config 'profile.dev.package."*".opt-level=1' --target "$target" -p sepconv-kernels -p sepconv --features sepconv/models \
-    --lib --test every_kernel --test packing --test failing_allocator --test guard_pages --test models \
-    --test pointwise_gemm --test weights_errors --test wrong_input "$@"
+# the allocator's checks are what is asked for here; those of the standard library ran in the ordinary tests
+export CARGO_PROFILE_TEST_DEBUG_ASSERTIONS=false CARGO_PROFILE_TEST_OVERFLOW_CHECKS=true
+run() { cargo +nightly test --target "$target" "$@"; }
+run -p sepconv-kernels -p sepconv --features sepconv/models --test every_kernel --test packing --test failing_allocator \
+    --test guard_pages --test models --test pointwise_gemm --test weights_errors --test wrong_input
+# apart: beside the kernels' package it would compile all kernels once more, as a test that is empty
+run -p sepconv --features models --lib

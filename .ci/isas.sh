@@ -46,10 +46,9 @@ arm() {
         source <(.ci/aarch64.sh env)
         # the compiler may not be the host's: in one folder they would throw away each other's work
         export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/aarch64
-        # nobody debugs these binaries, and what they spend their time in is not the dependencies
-        export CARGO_PROFILE_DEV_DEBUG=0
-        dependencies='--config profile.dev.package."*".opt-level=1'
-        run "$1" "--target aarch64-unknown-linux-gnu $dependencies" "" neon,scalar "$3" "qemu-aarch64 -cpu $2 -L /usr/aarch64-linux-gnu"
+        # nobody debugs these binaries
+        export CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0
+        run "$1" "--target aarch64-unknown-linux-gnu" "" neon,scalar "$3" "qemu-aarch64 -cpu $2 -L /usr/aarch64-linux-gnu"
     )
 }
 
