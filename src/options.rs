@@ -13,7 +13,7 @@ pub enum Threads {
     Serial,
     /// The calling thread and rayon's global pool.
     Global,
-    /// A pool of the caller's.
+    /// A pool of the caller's. A thread that is in no pool works in place of one of the pool's threads.
     Pool(Arc<rayon::ThreadPool>),
 }
 

@@ -136,7 +136,9 @@ impl Plan {
 
     /// Computes `output` from `input`.
     ///
-    /// It allocates nothing and locks nothing. Every argument is checked before anything is written.
+    /// Every argument is checked before anything is written. It allocates nothing on one thread, nor where it is called
+    /// from inside a pool of rayon's. From any other thread, which works beside the pool then, rayon allocates a few
+    /// words for each further worker.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] where a view is not of the planned shape, [`Error::ForeignScratch`] where another plan made

@@ -2,8 +2,10 @@
 //!
 //! A step is cut into pieces when it is planned. Here a worker claims pieces of the present step until none is left,
 //! waits until all are done, and goes on to the next. A step ends when its pieces are done, not when every worker has
-//! come: one that the pool has not started yet is never waited for. So a busy pool, or a call from inside one of the
-//! pool's own jobs, costs speed and never a deadlock: in the worst case the first worker does everything.
+//! come: one that the pool has not started yet holds no step up. So a busy pool, or a call from inside one of the
+//! pool's own jobs, costs speed and never a deadlock: in the worst case the first worker does everything. From outside
+//! of all pools the calling thread is that first worker; what it offered the pool, the pool then has to take before the
+//! run ends, since only a thread of the pool can take a job back.
 //!
 //! Who waits looks again and again at first, since steps take microseconds and a sleep takes tens of them, and sleeps
 //! after so many looks as the caller allows: then the core belongs to whoever needs it, the one that is waited for
@@ -11,6 +13,8 @@
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+
+use rayon::Scope;
 
 use crate::Threads;
 
@@ -81,10 +85,23 @@ pub(crate) fn run(
     }
     let progress = &*progress;
     let work = |worker| participate(worker, spins, pieces, progress, run);
+    // A thread of no pool works too. It would sleep while the pool works otherwise, and to be woken, it and the first
+    // thread of the pool one after the other, takes longer than the steps of a small network.
+    let outside = rayon::current_thread_index().is_none();
     match threads {
+        Threads::Pool(pool) if outside => pool.in_place_scope(|scope| beside(scope, workers, &work)),
         Threads::Pool(pool) => pool.install(|| fan_out(0, workers, &work)),
-        Threads::Serial | Threads::Global => fan_out(0, workers, &work),
+        _ if outside => rayon::in_place_scope(|scope| beside(scope, workers, &work)),
+        _ => fan_out(0, workers, &work),
     }
+}
+
+/// Offers all workers but one to the pool, and is that one.
+fn beside<'scope>(scope: &Scope<'scope>, workers: usize, work: &'scope (impl Fn(usize) + Sync)) {
+    for worker in 1..workers {
+        scope.spawn(move |_| work(worker));
+    }
+    work(0);
 }
 
 /// Offers the workers `first..end` to the pool and is one of them. `rayon::join` takes back what no thread has begun.
@@ -125,18 +142,27 @@ mod tests {
     #[test]
     fn who_sleeps_is_woken() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-        let threads = Threads::Pool(std::sync::Arc::new(pool));
+        let pool = std::sync::Arc::new(pool);
+        let threads = Threads::Pool(std::sync::Arc::clone(&pool));
         let pieces = [3, 1, 2, 5, 1, 1, 64];
         let mut progress: Vec<Progress> = pieces.iter().map(|_| Progress::default()).collect();
         for spins in [0, 1, 100, 20_000] {
             for round in 0..300 {
                 let done = AtomicUsize::new(0);
-                run(&threads, 3, spins, &pieces, &mut progress, &|step, piece, worker| {
-                    if (step + piece + worker + round) % 7 == 0 {
-                        std::thread::yield_now();
-                    }
-                    done.fetch_add(1, Ordering::Relaxed);
-                });
+                let mut once = || {
+                    run(&threads, 3, spins, &pieces, &mut progress, &|step, piece, worker| {
+                        if (step + piece + worker + round) % 7 == 0 {
+                            std::thread::yield_now();
+                        }
+                        done.fetch_add(1, Ordering::Relaxed);
+                    });
+                };
+                // the calling thread is a worker, and it is not
+                if round % 2 == 0 {
+                    once();
+                } else {
+                    pool.install(once);
+                }
                 assert_eq!(done.load(Ordering::Relaxed), pieces.iter().sum::<usize>());
             }
         }
