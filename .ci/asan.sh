@@ -18,7 +18,8 @@ export ASAN_OPTIONS=allocator_may_return_null=1:detect_stack_use_after_return=1:
 export PROPTEST_CASES=${PROPTEST_CASES:-3}
 # the allocator's checks are what is asked for here; those of the standard library ran in the ordinary tests
 export CARGO_PROFILE_TEST_DEBUG_ASSERTIONS=false CARGO_PROFILE_TEST_OVERFLOW_CHECKS=true
-run() { cargo +nightly test --target "$target" "$@"; }
+more=("$@")
+run() { cargo +nightly test --target "$target" "$@" "${more[@]}"; }
 run -p sepconv-kernels -p sepconv --features sepconv/models --test every_kernel --test packing --test failing_allocator \
     --test guard_pages --test models --test pointwise_gemm --test weights_errors --test wrong_input
 # apart: beside the kernels' package it would compile all kernels once more, as a test that is empty

@@ -91,8 +91,8 @@ pub(crate) fn run(
     match threads {
         Threads::Pool(pool) if outside => pool.in_place_scope(|scope| beside(scope, workers, &work)),
         Threads::Pool(pool) => pool.install(|| fan_out(0, workers, &work)),
-        _ if outside => rayon::in_place_scope(|scope| beside(scope, workers, &work)),
-        _ => fan_out(0, workers, &work),
+        Threads::Serial | Threads::Global if outside => rayon::in_place_scope(|scope| beside(scope, workers, &work)),
+        Threads::Serial | Threads::Global => fan_out(0, workers, &work),
     }
 }
 

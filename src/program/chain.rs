@@ -185,10 +185,10 @@ impl ChainStep {
         let piece_rows = height.div_ceil(parts);
         let rows_read = |rows: usize| ((rows - 1) * window.stride[0] + window.reach(0)).min(middle.h);
         let (group, slab) = match schedule {
-            _ if alone && matches!(head, Head::Pixels(_)) => (2.min(piece_rows), blocks),
             _ if alone => {
                 let group = 2.min(piece_rows);
-                (group, (NEAR_VALUES / product(&[padded_width, rows_read(group), BLOCK])?).clamp(1, blocks))
+                let near = NEAR_VALUES / product(&[padded_width, rows_read(group), BLOCK])?;
+                (group, if matches!(head, Head::Pixels(_)) { blocks } else { near.clamp(1, blocks) })
             }
             Schedule::RowRing => {
                 let row = if has_ring { product(&[padded_width, blocks * BLOCK])? } else { 0 };
