@@ -64,7 +64,7 @@ impl Plan {
         let kernels = Kernels::get(isa, arithmetic)
             .ok_or_else(|| Error::Isa(format!("no {isa} kernels with {arithmetic:?} arithmetic")))?;
         let workers = options.threads.count();
-        let program = lower(nodes, input, options.fusion, workers)?;
+        let program = lower(nodes, input, options.fusion, workers, kernels)?;
         let pieces = memory::collect("plan", program.steps.iter().map(crate::program::Step::pieces))?;
         // a plan of which no step is shared needs no pool
         let workers = workers.min(pieces.iter().copied().max().unwrap_or(1));

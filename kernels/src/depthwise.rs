@@ -17,7 +17,8 @@
 //! Registers on AVX2 (16): 12 sums, 3 weights, 1 input. At stride 1 that is 42 loads of inputs and 9 of weights for 108
 //! multiply-adds; at stride 2, 75 and 9. Twelve sums leave slack between the steps of one: with 8, which is the latency
 //! of a multiply-add times the two pipes, whatever comes late is lost. Other windows: the same sums, one weight, and a
-//! load for each multiply-add; the loads bound it. AVX-512 and NEON (32) take the same tiles.
+//! load for each multiply-add; the loads bound it. NEON (32) takes the same tiles; AVX-512 goes down strips of columns
+//! instead (`depthwise/strip.rs`).
 //!
 //! All vectors of a channel block are done at one place before the next place: they share cache lines. One vector at a
 //! time over whole rows took 1.6 times as long at stride 2 on planes that do not fit L1. Asking for the lines of coming
@@ -29,20 +30,23 @@
 //! block of code without a branch, its pointers are made once for a row, and its stores walk one pointer, since LLVM
 //! keeps a table of twelve distances on the stack otherwise. What remains of a row is told apart three times, so that
 //! each width is there once or twice: an arm for each rest with all of its tiles is no faster, and took the compiler
-//! twice as long. What lost: one list of widths that is gone through one by one (0.65 at 7 pixels; on AVX-512 a fifth),
-//! a match in a loop (3 % at 7 pixels, though a tenth faster on AVX-512); clamping and storing each sum as soon as it
+//! twice as long. What lost: one list of widths that is gone through one by one (0.65 at 7 pixels), a match in a loop
+//! (3 % at 7 pixels); clamping and storing each sum as soon as it
 //! is done; skewing the order so that the three taps of a row lie further apart.
 //!
 //! Rows of the caller's NHWC tensor are read where they lie, by the same tiles with a distance between pixels that is
 //! known at a run. At stride 2 that takes three quarters of the time that a copy into channel blocks and the kernel
 //! take, at stride 1 the same; not where pixels lie a multiple of 1 KiB apart: all of a channel fall into a few sets of
-//! L1 then, and it takes up to three times as long.
+//! L1 then, and it takes up to three times as long. All blocks at a column, before the next columns, so that each pixel
+//! is read from end to end: 1.2 to 1.6 times as long.
 //!
 //! Every loop of a tile that a sum is indexed by is unrolled here and not by the compiler, which keeps the sums of a
 //! loop that it leaves one in memory.
 
+use core::mem::MaybeUninit;
+
 use crate::pack::RowLayout;
-use crate::simd::{MulAdd, Vector, load, store};
+use crate::simd::{MulAdd, Vector, copy_lanes, load, store};
 use crate::{BLOCK, Kernel};
 
 /// What the depthwise kernels compute on. Offsets and distances are counted in values.
@@ -52,7 +56,7 @@ pub struct DepthwiseArgs {
     pub channels: usize,
     /// Output pixels of a row.
     pub width: usize,
-    /// Output rows, 1 or 2 for [`DwConv3x3`] and 1 for [`DwConv`].
+    /// Output rows, 1 for [`DwConv`].
     pub rows_out: usize,
     /// Pointers to input rows, at the first tap of the first output pixel, or behind it where `edges` lack that column.
     /// [`DwConv3x3`] takes the `(rows_out − 1) × stride + 3` that its taps meet, [`DwConv`] one for each kernel row.
@@ -66,8 +70,8 @@ pub struct DepthwiseArgs {
     pub zeros: *const f32,
     /// Weights: for each channel block 16 of bias, then 16 for each tap.
     pub w: *const f32,
-    /// The output rows.
-    pub out: [*mut f32; 2],
+    /// Pointers to the output rows.
+    pub out: *const *mut f32,
     /// From one channel block of an output row to the next.
     pub out_block: usize,
     /// From one output pixel to the next.
@@ -102,6 +106,8 @@ macro_rules! unrolled {
     };
 }
 
+mod strip;
+
 impl<const STRIDE: usize> Kernel for DwConv3x3<STRIDE> {
     type Args = DepthwiseArgs;
 
@@ -111,23 +117,40 @@ impl<const STRIDE: usize> Kernel for DwConv3x3<STRIDE> {
     /// `channels` channels of `width` pixels (in whole blocks with `whole_blocks`), and overlap nothing that is read.
     #[inline(always)]
     unsafe fn run<S: Vector, A: MulAdd>(simd: S, a: &DepthwiseArgs) {
-        // SAFETY: the caller's promise, for every block of channels of every row.
+        // SAFETY: the caller's promise.
         unsafe {
-            for block in 0..a.channels.div_ceil(BLOCK) {
-                for oy in 0..a.rows_out {
-                    let w = a.w.add(block * 10 * BLOCK);
-                    let out = Out::new(simd, a, oy, block);
-                    let rows = [0, 1, 2].map(|kh| *a.rows.add(oy * STRIDE + kh));
-                    match a.edges {
-                        None => {
-                            let rows = rows.map(|row| Blocks(row.add(block * a.x.block)));
-                            row3x3::<S, A, Blocks, STRIDE>(simd, rows, w, &out, a.width);
-                        }
-                        Some(edges) => {
-                            let rows = rows.map(|row| Pixels::new(a, edges, row, block));
-                            row3x3::<S, A, Pixels, STRIDE>(simd, rows, w, &out, a.width);
-                        }
-                    }
+            match a.edges {
+                None => rows3x3::<S, A, Blocks, STRIDE>(simd, a),
+                Some(_) => rows3x3::<S, A, Pixels, STRIDE>(simd, a),
+            }
+        }
+    }
+}
+
+/// Whether an instruction set has the registers for [`strip`].
+pub(crate) const fn by_strips<S: Vector>() -> bool {
+    S::F32_LANES == BLOCK && S::REGISTER_COUNT >= 32
+}
+
+/// All rows. Where a vector is a block, by strips; else two at a time, so that the second finds its input in L1.
+///
+/// # Safety
+/// As [`DwConv3x3::run`].
+#[inline(always)]
+unsafe fn rows3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize>(simd: S, a: &DepthwiseArgs) {
+    let blocks = a.channels.div_ceil(BLOCK);
+    // SAFETY: the caller's, for each block of each row.
+    unsafe {
+        if const { by_strips::<S>() } {
+            for block in 0..blocks {
+                strip::strips::<S, A, R, STRIDE>(simd, a, block);
+            }
+            return;
+        }
+        for first in (0..a.rows_out).step_by(2) {
+            for block in 0..blocks {
+                for oy in first..a.rows_out.min(first + 2) {
+                    row3x3::<S, A, R, STRIDE>(simd, a, oy, block);
                 }
             }
         }
@@ -136,6 +159,12 @@ impl<const STRIDE: usize> Kernel for DwConv3x3<STRIDE> {
 
 /// An input row of a block of channels, and what a tile reads of it.
 trait Row: Copy {
+    /// Row `row` of a call, in that block.
+    ///
+    /// # Safety
+    /// As [`DwConv3x3::run`]: the call has that row.
+    unsafe fn new(a: &DepthwiseArgs, row: usize, block: usize) -> Self;
+
     /// What `count` columns from `x` on are, for a tile that ends its row or does not.
     fn from(self, x: usize, lane: usize, count: usize, ends: bool) -> Self;
 
@@ -148,6 +177,12 @@ trait Row: Copy {
 struct Blocks(*const f32);
 
 impl Row for Blocks {
+    #[inline(always)]
+    unsafe fn new(a: &DepthwiseArgs, row: usize, block: usize) -> Blocks {
+        // SAFETY: the caller's.
+        Blocks(unsafe { (*a.rows.add(row)).add(block * a.x.block) })
+    }
+
     #[inline(always)]
     fn from(self, x: usize, lane: usize, _: usize, _: bool) -> Blocks {
         Blocks(self.0.wrapping_add(x * BLOCK + lane))
@@ -171,17 +206,18 @@ struct Pixels {
     edges: [bool; 2],
 }
 
-impl Pixels {
+impl Row for Pixels {
     #[inline(always)]
-    fn new(a: &DepthwiseArgs, edges: [bool; 2], row: *const f32, block: usize) -> Pixels {
+    unsafe fn new(a: &DepthwiseArgs, row: usize, block: usize) -> Pixels {
+        // SAFETY: the caller's.
+        let row = unsafe { *a.rows.add(row) };
+        let edges = a.edges.unwrap_or_default();
         // of zeros, every pixel of every block is the same
         let x = if row == a.zeros { RowLayout { block: 0, pixel: 0 } } else { a.x };
         let at = row.wrapping_add(block * x.block).wrapping_sub(usize::from(edges[0]) * x.pixel);
         Pixels { at, pixel: x.pixel, first: at, last: at, zeros: a.zeros, edges }
     }
-}
 
-impl Row for Pixels {
     #[inline(always)]
     fn from(self, x: usize, lane: usize, count: usize, ends: bool) -> Pixels {
         let at = self.at.wrapping_add(x * self.pixel + lane);
@@ -220,7 +256,7 @@ impl<S: Vector> Out<S> {
     unsafe fn new(simd: S, a: &DepthwiseArgs, oy: usize, block: usize) -> Out<S> {
         Out {
             // SAFETY: the caller's.
-            ptr: unsafe { a.out[oy].add(block * a.out_block) },
+            ptr: unsafe { (*a.out.add(oy)).add(block * a.out_block) },
             pixel: a.out_pixel,
             channels: if a.whole_blocks { BLOCK } else { BLOCK.min(a.channels - block * BLOCK) },
             lo: simd.splat_f32s(a.clamp[0]),
@@ -229,93 +265,107 @@ impl<S: Vector> Out<S> {
     }
 }
 
-/// Calls `$tile!(pixels, column, lane, to, pixel)` for every tile of a row, and at each column for the vectors of the
-/// block, which share cache lines. A vector of which only some lanes may be written goes over a block of its own, pixel
-/// by pixel.
+/// Calls `$tile!(column, pixels)` for every tile of a row.
 macro_rules! tiles {
-    ($s:ty, $out:ident, $width:expr, $tile:ident) => {{
+    ($width:expr, $tile:ident) => {{
         let width = $width;
-        macro_rules! at {
-            ($x:expr, $px:literal) => {
-                let mut lane = 0;
-                while lane + <$s>::F32_LANES <= $out.channels {
-                    $tile!($px, $x, lane, $out.ptr.add($x * $out.pixel + lane), $out.pixel);
-                    lane += <$s>::F32_LANES;
-                }
-            };
-        }
         let mut x = 0;
         // what 12 leave of 14 is slower than twice 7
         while width - x >= 12 && width - x != 14 {
-            at!(x, 12);
+            $tile!(x, 12);
             x += 12;
         }
         match width - x {
             7 | 11 | 14 => {
-                at!(x, 7);
+                $tile!(x, 7);
                 x += 7;
             }
             8..=10 => {
-                at!(x, 8);
+                $tile!(x, 8);
                 x += 8;
             }
             _ => {}
         }
         match width - x {
             7 => {
-                at!(x, 7);
+                $tile!(x, 7);
                 x += 7;
             }
             4..=6 => {
-                at!(x, 4);
+                $tile!(x, 4);
                 x += 4;
             }
             _ => {}
         }
         if width - x >= 2 {
-            at!(x, 2);
+            $tile!(x, 2);
             x += 2;
         }
         if width - x == 1 {
-            at!(x, 1);
-        }
-        let lane = $out.channels / <$s>::F32_LANES * <$s>::F32_LANES;
-        if lane < $out.channels {
-            for x in 0..width {
-                let mut lanes = [0.0; BLOCK];
-                $tile!(1, x, lane, lanes.as_mut_ptr(), BLOCK);
-                core::ptr::copy_nonoverlapping(
-                    lanes.as_ptr(),
-                    $out.ptr.add(x * $out.pixel + lane),
-                    $out.channels - lane,
-                );
-            }
+            $tile!(x, 1);
         }
     }};
 }
 
-/// An output row of a block of channels.
+/// An output row of a block of channels: at each column the vectors of the block, which share cache lines.
 ///
 /// # Safety
-/// As [`DwConv3x3::run`], for that row and block: `rows` and `w` are at its first value.
+/// As [`DwConv3x3::run`], for that row and block.
 #[inline(always)]
 unsafe fn row3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize>(
     simd: S,
+    a: &DepthwiseArgs,
+    oy: usize,
+    block: usize,
+) {
+    // SAFETY: the caller's, for pixels below `width` and the vectors of the block.
+    unsafe {
+        let rows = [0, 1, 2].map(|kh| R::new(a, oy * STRIDE + kh, block));
+        let (w, out) = (a.w.add(block * 10 * BLOCK), Out::new(simd, a, oy, block));
+        macro_rules! tile {
+            ($x:expr, $px:literal) => {
+                block_tile::<S, A, R, STRIDE, $px>(simd, rows, $x, w, &out, $x + $px == a.width);
+            };
+        }
+        tiles!(a.width, tile);
+    }
+}
+
+/// `PX` output pixels of a block from column `x` on. A vector of which only some lanes may be written goes over a block
+/// of its own.
+///
+/// # Safety
+/// As [`DwConv3x3::run`], for these pixels and the block of `rows`, `w` and `out`.
+#[inline(always)]
+unsafe fn block_tile<S: Vector, A: MulAdd, R: Row, const STRIDE: usize, const PX: usize>(
+    simd: S,
     rows: [R; 3],
+    x: usize,
     w: *const f32,
     out: &Out<S>,
-    width: usize,
+    ends: bool,
 ) {
-    macro_rules! tile {
-        ($px:literal, $x:expr, $lane:expr, $to:expr, $pixel:expr) => {
-            let (count, ends) = (($px - 1) * STRIDE + 3, $x + $px == width);
-            let rows = rows.map(|row| row.from($x * STRIDE, $lane, count, ends));
-            tile3x3::<S, A, R, STRIDE, $px>(simd, rows, w.add($lane), $to, $pixel, [out.lo, out.hi]);
-        };
+    let mut lane = 0;
+    while lane < out.channels {
+        // SAFETY: the caller's; a vector of which not all lanes are there is written to `lanes`, and of it no more than
+        // these are copied.
+        unsafe {
+            let mut lanes = [const { MaybeUninit::<f32>::uninit() }; MAX_PX * BLOCK];
+            let there = out.channels - lane;
+            let to = out.ptr.add(x * out.pixel + lane);
+            let (at, pixel) = if there < S::F32_LANES { (lanes.as_mut_ptr().cast(), BLOCK) } else { (to, out.pixel) };
+            let rows = rows.map(|row| row.from(x * STRIDE, lane, (PX - 1) * STRIDE + 3, ends));
+            tile3x3::<S, A, R, STRIDE, PX>(simd, rows, w.add(lane), at, pixel, [out.lo, out.hi]);
+            if there < S::F32_LANES {
+                copy_lanes(at, BLOCK, to, out.pixel, PX, there);
+            }
+        }
+        lane += S::F32_LANES;
     }
-    // SAFETY: the caller's, for pixels below `width` and the vectors of the block.
-    unsafe { tiles!(S, out, width, tile) }
 }
+
+/// The most pixels of a tile.
+const MAX_PX: usize = 12;
 
 /// Which of the three taps of a window that begins at `start` the input at `at` is.
 #[inline(always)]
@@ -378,12 +428,24 @@ impl Kernel for DwConv {
                 let w = a.w.add(block * (1 + kh * kw) * BLOCK);
                 let out = Out::new(simd, a, 0, block);
                 macro_rules! tile {
-                    ($px:literal, $x:expr, $lane:expr, $to:expr, $pixel:expr) => {
-                        let first = block * a.x.block + $x * a.stride * BLOCK + $lane;
-                        tile::<S, A, $px>(simd, a, first, w.add($lane), $to, $pixel, [out.lo, out.hi]);
+                    ($x:expr, $px:literal) => {
+                        let mut lane = 0;
+                        while lane < out.channels {
+                            let mut lanes = [const { MaybeUninit::<f32>::uninit() }; MAX_PX * BLOCK];
+                            let there = out.channels - lane;
+                            let to = out.ptr.add($x * out.pixel + lane);
+                            let (at, pixel) =
+                                if there < S::F32_LANES { (lanes.as_mut_ptr().cast(), BLOCK) } else { (to, out.pixel) };
+                            let first = block * a.x.block + $x * a.stride * BLOCK + lane;
+                            tile::<S, A, $px>(simd, a, first, w.add(lane), at, pixel, [out.lo, out.hi]);
+                            if there < S::F32_LANES {
+                                copy_lanes(at, BLOCK, to, out.pixel, $px, there);
+                            }
+                            lane += S::F32_LANES;
+                        }
                     };
                 }
-                tiles!(S, out, a.width, tile);
+                tiles!(a.width, tile);
             }
         }
     }

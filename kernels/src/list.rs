@@ -44,6 +44,7 @@ macro_rules! kernels {
         pub struct Kernels {
             isa: Isa,
             arithmetic: Arithmetic,
+            dwconv3x3_by_strips: bool,
             $(#[doc = concat!("Enters `", $name, "`. Unsafe as that kernel's `run` is.")] pub $field: unsafe fn(&$args),)*
         }
 
@@ -52,6 +53,7 @@ macro_rules! kernels {
                 Kernels {
                     isa: <L::Token as Vector>::ISA,
                     arithmetic: <L::Step as MulAdd>::ARITHMETIC,
+                    dwconv3x3_by_strips: crate::depthwise::by_strips::<L::Token>(),
                     $($field: L::enter::<$kernel>,)*
                 }
             }
@@ -93,6 +95,12 @@ impl Kernels {
     /// How a step of a sum is rounded.
     pub const fn arithmetic(&self) -> Arithmetic {
         self.arithmetic
+    }
+
+    /// Whether [`DwConv3x3`] goes down all rows of a call and loads every input once for some columns, so that the more
+    /// rows a call has the better. Else it takes two rows at a time, however many there are.
+    pub const fn dwconv3x3_by_strips(&self) -> bool {
+        self.dwconv3x3_by_strips
     }
 }
 

@@ -210,3 +210,30 @@ pub unsafe fn store_lanes<S: Vector>(simd: S, p: *mut f32, v: S::f32s, n: usize)
         }
     }
 }
+
+/// Copies the first `n` channels of a block from `pixels` pixels to others, for the last channels at the door.
+///
+/// # Safety
+/// `n` values, at most 16, are readable at each pixel of `from` and writable at each of `to`; they do not overlap.
+#[inline(always)]
+pub unsafe fn copy_lanes(
+    mut from: *const f32,
+    from_pixel: usize,
+    mut to: *mut f32,
+    to_pixel: usize,
+    pixels: usize,
+    n: usize,
+) {
+    for _ in 0..pixels {
+        let mut at = 0;
+        // by powers of two: each is a move or two, where a count that the compiler does not know is a loop
+        for part in [16, 8, 4, 2, 1] {
+            if n & part != 0 {
+                // SAFETY: the caller's; parts follow each other and end at `n`.
+                unsafe { core::ptr::copy_nonoverlapping(from.add(at), to.add(at), part) };
+                at += part;
+            }
+        }
+        (from, to) = (from.wrapping_add(from_pixel), to.wrapping_add(to_pixel));
+    }
+}

@@ -43,7 +43,7 @@ use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, KernelKind, PointwiseA
 use super::conv::{ConvRows, Target};
 use super::{Bound, Conv, Depthwise, Layout, Run, pixel_offsets, rows_within, share, zero_columns};
 use crate::memory::{Arc, Carver, product, text};
-use crate::shape::Extent;
+use crate::shape::{Extent, Window};
 use crate::{Result, Schedule, Shape};
 
 /// What fills the ring.
@@ -67,6 +67,7 @@ struct Scratch {
     depthwise: usize,
     partial: usize,
     row_pointers: usize,
+    out_pointers: usize,
     x_pixels: usize,
     out_pixels: usize,
     residual_pixels: usize,
@@ -128,11 +129,19 @@ const SAME_SET_VALUES: usize = 256;
 const HEAD_VALUES: usize = 32 << 10;
 
 /// Whether a depthwise kernel reads a caller's rows where they lie, and that is no slower than a copy of them.
-fn reads_pixels(kind: KernelKind, channels: usize, columns: [usize; 2]) -> bool {
+fn reads_pixels(kind: KernelKind, channels: usize, columns: [usize; 2], by_strips: bool) -> bool {
     kind != KernelKind::DwConv
         && columns.iter().all(|&columns| columns <= 1)
         && channels.is_multiple_of(BLOCK)
-        && !channels.is_multiple_of(SAME_SET_VALUES)
+        && (by_strips || !channels.is_multiple_of(SAME_SET_VALUES))
+}
+
+/// Input rows that one call of a depthwise kernel is given, for `rows` output rows or, of the general kernel, for one.
+fn rows_in(kind: KernelKind, window: &Window, rows: usize) -> usize {
+    match kind {
+        KernelKind::DwConv => window.kernel[0],
+        _ => (rows - 1) * window.stride[0] + window.kernel[0],
+    }
 }
 
 impl ChainStep {
@@ -144,6 +153,7 @@ impl ChainStep {
         schedule: Schedule,
         by_channels: bool,
         workers: usize,
+        by_strips: bool,
         carver: &mut Carver,
     ) -> Result<ChainStep> {
         let ChainParts { head, depthwise, tail } = parts;
@@ -165,7 +175,9 @@ impl ChainStep {
             Some(conv) => Head::Conv(ConvRows::new(conv, shape, HEAD_VALUES, carver)?),
             None if depthwise.multiplier > 1 => Head::Copy,
             None if padded && layout.columns == columns => Head::InPlace,
-            None if !padded && reads_pixels(kind, shape.c, columns) => Head::Pixels(columns.map(|columns| columns > 0)),
+            None if !padded && reads_pixels(kind, shape.c, columns, by_strips) => {
+                Head::Pixels(columns.map(|columns| columns > 0))
+            }
             None => Head::Copy,
         };
         let has_ring = matches!(head, Head::Copy | Head::Conv(_));
@@ -186,9 +198,12 @@ impl ChainStep {
         let rows_read = |rows: usize| ((rows - 1) * window.stride[0] + window.reach(0)).min(middle.h);
         let (group, slab) = match schedule {
             _ if alone => {
-                let group = 2.min(piece_rows);
+                let pixels = matches!(head, Head::Pixels(_));
+                let far = SAME_SET_VALUES * if window.stride[0] == 1 { 2 } else { 1 };
+                let all_rows = by_strips && pixels && !shape.c.is_multiple_of(far);
+                let group = if all_rows { piece_rows } else { 2.min(piece_rows) };
                 let near = NEAR_VALUES / product(&[padded_width, rows_read(group), BLOCK])?;
-                (group, if matches!(head, Head::Pixels(_)) { blocks } else { near.clamp(1, blocks) })
+                (group, if pixels { blocks } else { near.clamp(1, blocks) })
             }
             Schedule::RowRing => {
                 let row = if has_ring { product(&[padded_width, blocks * BLOCK])? } else { 0 };
@@ -231,7 +246,8 @@ impl ChainStep {
                 Some(tail) if slabs > 1 => product(&[pixels, tail.outputs.div_ceil(BLOCK), BLOCK])?,
                 _ => 0,
             })?,
-            row_pointers: carver.words(window.kernel[0].max(5))?,
+            row_pointers: carver.words(rows_in(kind, &window, group))?,
+            out_pointers: carver.words(group)?,
             x_pixels: carver.words(tailed * pixels)?,
             out_pixels: carver.words(tailed * pixels)?,
             residual_pixels: carver.words(tailed * pixels)?,
@@ -415,22 +431,24 @@ impl ChainStep {
                 }
                 (Some(y), _) => ring.add(y % self.ring_rows * self.ring.row),
             };
-            let (kernel, special) = match self.kind {
-                KernelKind::DwConv3x3S1 => (run.kernels.dwconv3x3s1, true),
-                KernelKind::DwConv3x3S2 => (run.kernels.dwconv3x3s2, true),
-                _ => (run.kernels.dwconv, false),
+            let kernel = match self.kind {
+                KernelKind::DwConv3x3S1 => run.kernels.dwconv3x3s1,
+                KernelKind::DwConv3x3S2 => run.kernels.dwconv3x3s2,
+                _ => run.kernels.dwconv,
             };
             let channels = (slab.end * BLOCK).min(self.middle.c) - slab.start * BLOCK;
             let target = self.depthwise_target(out, n, group, &slab, scratch);
+            let outs = scratch.add(self.scratch.out_pointers).cast::<*mut f32>();
             let mut y = group.start;
             while y < group.end {
-                let rows_out = if special { 2.min(group.end - y) } else { 1 };
-                let first = y * window.stride[0];
-                let (count, step) =
-                    if special { ((rows_out - 1) * window.stride[0] + kh, 1) } else { (kh, window.dilation[0]) };
-                for i in 0..count {
-                    let row = (first + i * step).checked_sub(self.extent.before[0]);
+                let rows_out = if self.kind == KernelKind::DwConv { 1 } else { group.len() };
+                for i in 0..rows_in(self.kind, window, rows_out) {
+                    let step = if self.kind == KernelKind::DwConv { window.dilation[0] } else { 1 };
+                    let row = (y * window.stride[0] + i * step).checked_sub(self.extent.before[0]);
                     pointers.add(i).write(row_pointer(row));
+                }
+                for i in 0..rows_out {
+                    outs.add(i).write(target.ptr.add((target.row)(y + i)));
                 }
                 kernel(&DepthwiseArgs {
                     channels,
@@ -441,7 +459,7 @@ impl ChainStep {
                     edges,
                     zeros,
                     w: self.depthwise.weights.as_ptr().add(slab.start * (1 + kh * kw) * BLOCK),
-                    out: [(target.row)(y), (target.row)(y + rows_out - 1)].map(|at| target.ptr.add(at)),
+                    out: outs,
                     out_block: target.block,
                     out_pixel: target.pixel,
                     whole_blocks: target.whole,

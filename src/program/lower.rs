@@ -1,6 +1,6 @@
 //! From nodes to steps: what is fused, how tensors lie, and where they live.
 
-use sepconv_kernels::{BLOCK, KernelKind};
+use sepconv_kernels::{BLOCK, KernelKind, Kernels};
 
 use super::chain::{ChainParts, TAIL_WEIGHTS};
 use super::group::regroup;
@@ -65,10 +65,16 @@ enum Parts {
 }
 
 /// Turns nodes into a program for `workers` threads.
-pub(crate) fn lower(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize) -> Result<Program> {
-    match lower_as(nodes, input, fusion, workers) {
+pub(crate) fn lower(
+    nodes: &[Node],
+    input: Shape,
+    fusion: Fusion,
+    workers: usize,
+    kernels: &Kernels,
+) -> Result<Program> {
+    match lower_as(nodes, input, fusion, workers, kernels) {
         Err(Error::Scratch { .. }) if fusion == Fusion::Auto => {
-            let mut program = lower_as(nodes, input, Fusion::Never, workers)?;
+            let mut program = lower_as(nodes, input, Fusion::Never, workers, kernels)?;
             for report in program.reports.iter_mut().filter(|report| report.why == DECLINED) {
                 report.why = text(format_args!("fused, its scratch would be out of proportion"))?;
             }
@@ -78,7 +84,7 @@ pub(crate) fn lower(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize
     }
 }
 
-fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize) -> Result<Program> {
+fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize, kernels: &Kernels) -> Result<Program> {
     input.len()?;
     let mut shapes = Vec::new();
     push("plan", &mut shapes, input)?;
@@ -127,6 +133,7 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize) -> Res
                     schedule,
                     by_channels,
                     workers,
+                    kernels.dwconv3x3_by_strips(),
                     &mut scratch,
                 )?;
                 report.kernels.insert(usize::from(report.kernels.len() > 1), step.kind());
