@@ -14,7 +14,7 @@
 use core::ops::Range;
 
 use crate::pack::RowLayout;
-use crate::simd::{MulAdd, Vector, load, load_lanes, store};
+use crate::simd::{MulAdd, Vector, load, store};
 use crate::{BLOCK, Kernel};
 
 /// What [`BlockRow`] copies. Offsets and distances are counted in values.
@@ -81,7 +81,7 @@ unsafe fn once<S: Vector>(simd: S, x: *const f32, pixel: usize, n: usize, out: *
             while lane < BLOCK {
                 let v = match n.saturating_sub(lane) {
                     0 => simd.splat_f32s(0.0),
-                    left if left < S::F32_LANES => load_lanes(simd, x.add(lane), left),
+                    left if left < S::F32_LANES => simd.load_lanes(x.add(lane), left),
                     _ => load(simd, x.add(lane)),
                 };
                 store(simd, out.add(lane), v);

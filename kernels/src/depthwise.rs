@@ -1,4 +1,4 @@
-//! Depthwise kernels: 3×3 at stride 1 and 2 with register tiles of their own, and one for every other window.
+//! Depthwise kernels: 3×3 at stride 1, 2 and 3 with register tiles of their own, and one for every other window.
 //!
 //! ```text
 //!   input rows, in channel blocks [C/16][x][16], padded        one tile: up to 12 output pixels × 1 vector of sums
@@ -46,7 +46,7 @@
 use core::mem::MaybeUninit;
 
 use crate::pack::RowLayout;
-use crate::simd::{MulAdd, Vector, copy_lanes, load, store};
+use crate::simd::{MulAdd, Places, Vector, copy_pixels, load, store};
 use crate::{BLOCK, Kernel};
 
 /// What the depthwise kernels compute on. Offsets and distances are counted in values.
@@ -88,7 +88,7 @@ pub struct DepthwiseArgs {
     pub clamp: [f32; 2],
 }
 
-/// `f32_dwconv3x3s1` and `f32_dwconv3x3s2`: 3×3, dilation 1, the same stride on both axes.
+/// `f32_dwconv3x3s1`, `f32_dwconv3x3s2` and `f32_dwconv3x3s3`: 3×3, dilation 1, the same stride on both axes.
 pub enum DwConv3x3<const STRIDE: usize> {}
 
 /// `f32_dwconv`: any kernel, stride and dilation.
@@ -141,7 +141,8 @@ unsafe fn rows3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize>(simd: S, a:
     let blocks = a.channels.div_ceil(BLOCK);
     // SAFETY: the caller's, for each block of each row.
     unsafe {
-        if const { by_strips::<S>() } {
+        // at stride 3 rows share nothing
+        if const { STRIDE < 3 && by_strips::<S>() } {
             for block in 0..blocks {
                 strip::strips::<S, A, R, STRIDE>(simd, a, block);
             }
@@ -357,7 +358,7 @@ unsafe fn block_tile<S: Vector, A: MulAdd, R: Row, const STRIDE: usize, const PX
             let rows = rows.map(|row| row.from(x * STRIDE, lane, (PX - 1) * STRIDE + 3, ends));
             tile3x3::<S, A, R, STRIDE, PX>(simd, rows, w.add(lane), at, pixel, [out.lo, out.hi]);
             if there < S::F32_LANES {
-                copy_lanes(at, BLOCK, to, out.pixel, PX, there);
+                copy_pixels(PX, there, (at, Places::Every(BLOCK)), (to, Places::Every(out.pixel)));
             }
         }
         lane += S::F32_LANES;
@@ -398,7 +399,8 @@ unsafe fn tile3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize, const PX: u
         }
         unrolled!(KH in 3usize, of 0 1 2, {
             let weights = [1, 2, 3].map(|kw| load(simd, w.add((KH * 3 + kw) * BLOCK)));
-            unrolled!(IX in (PX - 1) * STRIDE + 3, of 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24, {
+            unrolled!(IX in (PX - 1) * STRIDE + 3, of 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18
+                19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35, {
                 let v = load(simd, rows[KH].next(IX, (PX - 1) * STRIDE + 3));
                 for ox in 0..PX {
                     if let Some(kw) = tap(IX, ox * STRIDE) {
@@ -439,7 +441,7 @@ impl Kernel for DwConv {
                             let first = block * a.x.block + $x * a.stride * BLOCK + lane;
                             tile::<S, A, $px>(simd, a, first, w.add(lane), at, pixel, [out.lo, out.hi]);
                             if there < S::F32_LANES {
-                                copy_lanes(at, BLOCK, to, out.pixel, $px, there);
+                                copy_pixels($px, there, (at, Places::Every(BLOCK)), (to, Places::Every(out.pixel)));
                             }
                             lane += S::F32_LANES;
                         }

@@ -65,6 +65,7 @@ kernels! {
     pointwise Pointwise: Pointwise, PointwiseArgs, "f32_pointwise";
     dwconv3x3s1 DwConv3x3S1: DwConv3x3<1>, DepthwiseArgs, "f32_dwconv3x3s1";
     dwconv3x3s2 DwConv3x3S2: DwConv3x3<2>, DepthwiseArgs, "f32_dwconv3x3s2";
+    dwconv3x3s3 DwConv3x3S3: DwConv3x3<3>, DepthwiseArgs, "f32_dwconv3x3s3";
     dwconv DwConv: DwConv, DepthwiseArgs, "f32_dwconv";
     average_pool AveragePool: AveragePool, PoolArgs, "f32_avgpool";
     block_row BlockRow: BlockRow, BlockRowArgs, "f32_blockrow";
@@ -97,7 +98,7 @@ impl Kernels {
         self.arithmetic
     }
 
-    /// Whether [`DwConv3x3`] goes down all rows of a call and loads every input once for some columns, so that the more
+    /// Whether [`DwConv3x3`], at stride 1 and 2, goes down all rows of a call and loads every input once for some columns, so that the more
     /// rows a call has the better. Else it takes two rows at a time, however many there are.
     pub const fn dwconv3x3_by_strips(&self) -> bool {
         self.dwconv3x3_by_strips

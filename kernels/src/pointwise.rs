@@ -18,18 +18,31 @@
 //! layouts, and it serves four of them: NHWC (one segment), channel blocks (segments of 16), standard convolution (one
 //! segment for each kernel row, or tap where there is dilation), and slabs of any.
 //!
-//! Registers on AVX2 (16): 6 × 2 sums, 2 weights, 1 broadcast. A last panel of at most 8 channels takes 12 × 1. AVX-512
-//! (32, and a panel is one vector): 10 pixels of two panels, 20 sums; with more pixels their pointers do not fit the 16
-//! integer registers. NEON (32): 6 × 4 sums, 4 weights, 1 broadcast. SSE4.2 (16, and a product needs one): 5 × 2 sums,
-//! half a panel at a time. One pixel alone (a dense layer) has too few sums to hide the latency, so it takes four
-//! panels at once.
+//! Registers on AVX2 (16): 6 × 2 sums, 2 weights, 1 broadcast. A last panel of at most 8 channels takes 12 × 1. NEON (32):
+//! 6 × 4 sums, 4 weights, 1 broadcast. SSE4.2 (16, and a product needs one): 5 × 2 sums, half a panel at a time. One pixel
+//! alone (a dense layer) has too few sums to hide the latency, so it takes four panels at once.
+//!
+//! AVX-512 (32, and a panel is one vector): 10 pixels of two panels, 20 sums; with more pixels their pointers do not fit
+//! the 16 integer registers. An odd number of panels ends in 8 pixels of three, one panel alone takes 12 pixels, and is
+//! bound by the 13 loads of its 12 multiply-adds (0.80 to 0.85 of the peak). Of a last panel of at most 8 channels, two
+//! pixels share a vector, one in each half, in tiles of 10 pixels of one panel or two and that half:
+//!
+//! ```text
+//!   value of pixel p     x x x x x x x x x x x x x x x x   ─▶ panel            blend: the lower half of the one,
+//!   value of pixel p+1   y y y y y y y y y y y y y y y y   ─▶ panel            the upper half of the other
+//!                        x x x x x x x x y y y y y y y y   ─▶ half a panel, its 8 weights in both halves
+//! ```
+//!
+//! N = 24 went from 0.74 to 0.96 of the peak by that, and N = 88 from 0.90 to 0.99. The blend is an instruction of our own
+//! choice: LLVM makes a shuffle of it, which takes a pipe of the multiply-adds (0.84).
 //!
 //! Pixels are split evenly over tiles: 49 are 4 × 6 + 5 × 5, never 8 × 6 + 1.
 //!
 //! The weights of a panel pass once for each tile. Where they are few, a tile goes over all panels and keeps its pixels
 //! at hand; where they are many, all tiles go over a panel, and the last of them ask for the next: 7×7 planes, of nine
 //! tiles, gained a seventh by that (79 → 92 % of the peak), since a first tile that waits for L3 takes more than twice
-//! its time.
+//! its time. On AVX-512 the two panels of a tile have to be asked for both: with one, a layer of 1024×1024 in its network
+//! took 1.2 times as long.
 //!
 //! A tile of 16 steps is 370 instructions in its loop, and was 180 around it: the decoder's limit, and not the
 //! multiply-adds'. Calls without partial sums, residual and vectors that are not whole have tiles that do not ask for
@@ -39,12 +52,13 @@
 //! of the table of offsets cost a quarter at k = 16; slabs of 192 to 320 of `k` whose weights stay in L1, with partial
 //! sums on the stack, took 3 to 5 % longer than long sums over weights that come from L2; `k` unrolled by 4 or 16
 //! gained nothing; one loop over all of `k`, or one that tests at its end only, made LLVM keep sums on the stack (0.70
-//! at K = 16).
+//! at K = 16). Every place that a tile is called from is a copy of all of them: with four, this file took nine minutes to
+//! compile with checks.
 
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use crate::simd::{MulAdd, Vector, load, prefetch, store};
+use crate::simd::{MulAdd, Places, Vector, copy_pixels, load, prefetch, store};
 use crate::{BLOCK, Kernel};
 
 /// What [`Pointwise`] computes on. Offsets and distances are counted in values.
@@ -114,9 +128,14 @@ impl Kernel for Pointwise {
     #[inline(always)]
     unsafe fn run<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs) {
         let panels = a.n.div_ceil(BLOCK);
-        // a vector as wide as a panel has no half
-        let half = S::F32_LANES < BLOCK && (1..=BLOCK / 2).contains(&(a.n % BLOCK));
-        let wide = panels - usize::from(half);
+        let half = (1..=BLOCK / 2).contains(&(a.n % BLOCK));
+        // the panels that tiles of one kind go over, and those at the end for tiles of another
+        let wide = match panels_of_tile::<S>() {
+            1 => panels - usize::from(half),
+            _ if half => (panels - 1).saturating_sub(1) / 2 * 2,
+            _ if panels.is_multiple_of(2) => panels,
+            _ => panels.saturating_sub(3),
+        };
         // SAFETY: the caller's promise, for every pixel and panel.
         unsafe {
             if a.m <= 2 {
@@ -125,37 +144,14 @@ impl Kernel for Pointwise {
                 }
                 return;
             }
-            if a.k * a.n * size_of::<f32>() <= RESIDENT_WEIGHTS {
-                tiles_of_all_pixels::<S, A>(simd, a, 0..wide, false);
-            } else {
-                let step = panels_of_tile::<S>();
-                for panel in (0..wide).step_by(step) {
-                    all_pixels::<S, A>(simd, a, panel..wide.min(panel + step));
+            let resident = a.k * a.n * size_of::<f32>() <= RESIDENT_WEIGHTS;
+            for (part, half) in [(0..wide, false), (wide..panels, half)] {
+                let step = if resident || part.end > wide { part.len() } else { panels_of_tile::<S>() };
+                let mut first = part.start;
+                while first < part.end {
+                    all_pixels::<S, A>(simd, a, first..first + step, half, resident);
+                    first += step;
                 }
-            }
-            if half {
-                tiles_of_all_pixels::<S, A>(simd, a, wide..panels, true);
-            }
-        }
-    }
-}
-
-/// All pixels, one tile after the other, each in all of some panels.
-///
-/// # Safety
-/// As [`Pointwise::run`].
-#[inline(always)]
-unsafe fn tiles_of_all_pixels<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs, panels: Range<usize>, half: bool) {
-    // what stands around a few steps of k counts, so that most calls have a tile of their own that asks nothing
-    let unit = if S::F32_LANES == BLOCK { BLOCK } else { BLOCK / 2 };
-    let plain = a.partial.is_null() && a.residual.is_null() && (a.whole_blocks || a.n.is_multiple_of(unit));
-    for (i, mr) in split(a.m, max_mr::<S>(half)) {
-        // SAFETY: the caller's.
-        unsafe {
-            if plain {
-                panel_tiles::<S, A, true>(simd, a, Ahead::nothing(a), mr, i, panels.clone(), half);
-            } else {
-                panel_tiles::<S, A, false>(simd, a, Ahead::nothing(a), mr, i, panels.clone(), half);
             }
         }
     }
@@ -168,32 +164,45 @@ struct Ahead {
     rows: usize,
 }
 
-impl Ahead {
-    #[inline(always)]
-    fn nothing(a: &PointwiseArgs) -> Ahead {
-        Ahead { w: a.w, rows: 0 }
-    }
-}
-
-/// All pixels in the panels of one tile. Meanwhile the next panel is fetched into the cache: the last tiles ask for it,
-/// since what the first ones asked for would be gone again.
+/// All pixels, one tile after the other, each in all of some panels.
+///
+/// Where weights are not `resident`, the panels that follow are fetched into the cache meanwhile: the last tiles ask for
+/// them, since what the first ones asked for would be gone again.
+///
+/// Called at one place, so that the tiles are compiled once.
 ///
 /// # Safety
 /// As [`Pointwise::run`].
 #[inline(always)]
-unsafe fn all_pixels<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs, panels: Range<usize>) {
-    let max = max_mr::<S>(false);
+unsafe fn all_pixels<S: Vector, A: MulAdd>(
+    simd: S,
+    a: &PointwiseArgs,
+    panels: Range<usize>,
+    half: bool,
+    resident: bool,
+) {
+    // what stands around a few steps of k counts, so that most calls have a tile of their own that asks nothing
+    let whole = if S::F32_LANES == BLOCK { BLOCK } else { BLOCK / 2 };
+    let plain =
+        resident && a.partial.is_null() && a.residual.is_null() && (a.whole_blocks || a.n.is_multiple_of(whole));
+    let max = max_mr::<S>(panels.len(), half);
     let tiles = a.m.div_ceil(max);
     let segments = a.k.div_ceil(a.segment);
-    let asking = tiles.min(a.k.div_ceil(segments));
-    let rows = a.k.div_ceil(asking * segments);
+    let asking = if resident { 0 } else { tiles.min(a.k.div_ceil(segments)) };
+    let rows = (panels.len() * (a.k + 1)).div_ceil(asking.max(1) * segments);
     let mut ahead = Ahead { w: a.w.wrapping_add(panels.end * a.w_panel), rows: 0 };
-    for (t, (i, mr)) in split(a.m, max).enumerate() {
+    for (t, (i, mr)) in split(a.m, max, sharing::<S>(panels.len(), half)).enumerate() {
         if t + asking >= tiles {
             ahead.rows = rows;
         }
         // SAFETY: the caller's.
-        unsafe { panel_tiles::<S, A, false>(simd, a, ahead, mr, i, panels.clone(), false) };
+        unsafe {
+            if plain {
+                panel_tiles::<S, A, true>(simd, a, ahead, mr, i, panels.clone(), half);
+            } else {
+                panel_tiles::<S, A, false>(simd, a, ahead, mr, i, panels.clone(), half);
+            }
+        }
         ahead.w = ahead.w.wrapping_add(ahead.rows * segments * BLOCK);
     }
 }
@@ -204,10 +213,12 @@ const fn panels_of_tile<S: Vector>() -> usize {
     if S::F32_LANES == BLOCK { 2 } else { 1 }
 }
 
-/// The most pixels of a tile, for whole and for half panels.
+/// The most pixels of a tile that goes over `panels` panels, of which the last may be half.
 #[inline(always)]
-const fn max_mr<S: Vector>(half: bool) -> usize {
+const fn max_mr<S: Vector>(panels: usize, half: bool) -> usize {
     match (S::F32_LANES, S::REGISTER_COUNT, half) {
+        (16, _, false) if panels == 3 => 8,
+        (16, ..) if panels == 1 => 12,
         (16, _, _) => 10,
         (8, _, false) => 6,
         (8, _, true) => 12,
@@ -218,15 +229,25 @@ const fn max_mr<S: Vector>(half: bool) -> usize {
     }
 }
 
-/// Splits `m` pixels into the fewest tiles of at most `max`, evenly: first pixel and count of each.
+/// Splits `m` pixels into the fewest tiles of at most `max`, evenly, by `unit` of them: first pixel and count of each.
 #[inline(always)]
-fn split(m: usize, max: usize) -> impl Iterator<Item = (usize, usize)> {
-    let tiles = m.div_ceil(max);
-    let (each, longer) = (m / tiles, m % tiles);
+fn split(m: usize, max: usize, unit: usize) -> impl Iterator<Item = (usize, usize)> {
+    let (units, tiles) = (m.div_ceil(unit), m.div_ceil(max));
+    let (each, longer) = (units / tiles, units % tiles);
     (0..tiles).map(
         #[inline(always)]
-        move |t| (t * each + t.min(longer), each + usize::from(t < longer)),
+        move |t| {
+            let first = (t * each + t.min(longer)) * unit;
+            (first, ((each + usize::from(t < longer)) * unit).min(m - first))
+        },
     )
+}
+
+/// Pixels by which tiles are counted: there are tiles of even numbers alone where two pixels share a vector, and where they
+/// are rare. A tile of an odd number computes its last pixel twice then.
+#[inline(always)]
+const fn sharing<S: Vector>(panels: usize, half: bool) -> usize {
+    if S::F32_LANES == BLOCK && (half || panels % 2 == 1) { 2 } else { 1 }
 }
 
 /// `mr` pixels from `i` on in some panels, of which only the first 8 channels count with `half`, by as many vectors at
@@ -248,9 +269,13 @@ unsafe fn panel_tiles<S: Vector, A: MulAdd, const PLAIN: bool>(
 ) {
     macro_rules! tiles {
         ($panels:expr, $channels:expr, $np:literal by $nv:literal: $($mr:literal)*) => {
-            match mr {
+            tiles!(PLAIN, false, $panels, $channels, $np by $nv: $($mr)*)
+        };
+        ($plain:expr, $half:literal, $panels:expr, $channels:expr, $np:literal by $nv:literal: $($mr:literal)*) => {
+            match mr.next_multiple_of(sharing::<S>($panels.len(), half)) {
                 $($mr => for part in 0..$channels / (S::F32_LANES * $nv) {
-                    tiles::<S, A, PLAIN, $mr, $np, $nv>(simd, a, ahead, i, $panels, part * S::F32_LANES * $nv);
+                    let lane = part * S::F32_LANES * $nv;
+                    tiles::<S, A, { $plain }, $half, $mr, $np, $nv>(simd, a, ahead, i, mr - 1, $panels, lane);
                 },)*
                 _ => unreachable!(),
             }
@@ -259,15 +284,13 @@ unsafe fn panel_tiles<S: Vector, A: MulAdd, const PLAIN: bool>(
     // SAFETY: the caller's.
     unsafe {
         match (S::F32_LANES, S::REGISTER_COUNT, half) {
-            (16, ..) => {
-                let pairs = panels.end - panels.len() % 2;
-                if pairs > panels.start {
-                    tiles!(panels.start..pairs, BLOCK, 2 by 1: 1 2 3 4 5 6 7 8 9 10);
-                }
-                if pairs < panels.end {
-                    tiles!(pairs..panels.end, BLOCK, 1 by 1: 1 2 3 4 5 6 7 8 9 10);
-                }
-            }
+            (16, ..) => match (panels.len(), half) {
+                (2, true) => tiles!(false, true, panels.start..panels.start + 1, BLOCK, 1 by 1: 2 4 6 8 10),
+                (3, true) => tiles!(false, true, panels.start..panels.start + 2, BLOCK, 2 by 1: 2 4 6 8 10),
+                (3, false) => tiles!(panels.clone(), BLOCK, 3 by 1: 2 4 6 8),
+                (1, _) => tiles!(panels.clone(), BLOCK, 1 by 1: 2 4 6 8 10 12),
+                _ => tiles!(panels.clone(), BLOCK, 2 by 1: 1 2 3 4 5 6 7 8 9 10),
+            },
             (8, _, false) => tiles!(panels.clone(), BLOCK, 1 by 2: 1 2 3 4 5 6),
             (8, _, true) => tiles!(panels.clone(), BLOCK / 2, 1 by 1: 1 2 3 4 5 6 7 8 9 10 11 12),
             (4, 32, false) => tiles!(panels.clone(), BLOCK, 1 by 4: 1 2 3 4 5 6),
@@ -280,25 +303,38 @@ unsafe fn panel_tiles<S: Vector, A: MulAdd, const PLAIN: bool>(
     }
 }
 
-/// `MR` pixels from `i` on, times `NV` vectors from channel `lane` on of each panel, `NP` panels at a time.
+/// `MR` pixels from `i` to `i + last`, times `NV` vectors from channel `lane` on of each panel, `NP` panels at a time. One
+/// pixel may be lacking: the last one stands twice then.
+///
+/// `HALF`: and times half a panel behind them, where a panel is one vector. Two pixels share a vector then: the lower half
+/// is the first one's, the upper half the second one's.
 ///
 /// # Safety
 /// As [`Pointwise::run`]; the panels are a multiple of `NP`.
 #[inline(always)]
-unsafe fn tiles<S: Vector, A: MulAdd, const PLAIN: bool, const MR: usize, const NP: usize, const NV: usize>(
+unsafe fn tiles<
+    S: Vector,
+    A: MulAdd,
+    const PLAIN: bool,
+    const HALF: bool,
+    const MR: usize,
+    const NP: usize,
+    const NV: usize,
+>(
     simd: S,
     a: &PointwiseArgs,
     ahead: Ahead,
     i: usize,
+    last: usize,
     panels: Range<usize>,
     lane: usize,
 ) {
     let lanes = S::F32_LANES;
-    // SAFETY: every address below is one that the caller promised: a pixel of `i..i + MR`, a channel of the panels.
+    // SAFETY: every address below is one that the caller promised: a pixel of `i..=i + last`, a channel of the panels.
     unsafe {
         let mut pixels = [a.x; MR];
         for p in 0..MR {
-            pixels[p] = a.x.add(*a.x_pixels.add(i + p));
+            pixels[p] = a.x.add(*a.x_pixels.add(i + place::<MR>(p, last)));
         }
         for panel in panels.step_by(NP) {
             let mut acc = [[[simd.splat_f32s(0.0); NV]; NP]; MR];
@@ -315,8 +351,24 @@ unsafe fn tiles<S: Vector, A: MulAdd, const PLAIN: bool, const MR: usize, const 
                     let partial = a.partial.add((panel + q) * a.partial_panel + i * BLOCK + lane);
                     for p in 0..MR {
                         for v in 0..NV {
-                            acc[p][q][v] = load(simd, partial.add(p * BLOCK + v * lanes));
+                            acc[p][q][v] = load(simd, partial.add(place::<MR>(p, last) * BLOCK + v * lanes));
                         }
+                    }
+                }
+            }
+
+            let mut halves = [simd.splat_f32s(0.0); MR];
+            if HALF {
+                let bias = a.bias.add((panel + NP) * a.w_panel);
+                let b = simd.load_halves(bias, bias);
+                for p in 0..MR / 2 {
+                    halves[p] = b;
+                }
+                if !a.partial.is_null() {
+                    let partial = a.partial.add((panel + NP) * a.partial_panel + i * BLOCK);
+                    for p in 0..MR / 2 {
+                        let upper = place::<MR>(2 * p + 1, last);
+                        halves[p] = simd.load_halves(partial.add(2 * p * BLOCK), partial.add(upper * BLOCK));
                     }
                 }
             }
@@ -339,12 +391,23 @@ unsafe fn tiles<S: Vector, A: MulAdd, const PLAIN: bool, const MR: usize, const 
                             weights[q][v] = load(simd, w.add(q * a.w_panel + v * lanes));
                         }
                     }
+                    let mut half = weights[0][0];
+                    if HALF {
+                        let w = w.add(NP * a.w_panel);
+                        half = simd.load_halves(w, w);
+                    }
+                    let mut first = half;
                     for p in 0..MR {
                         let value = simd.splat_f32s(*x[p].add(k));
                         for q in 0..NP {
                             for v in 0..NV {
                                 acc[p][q][v] = A::mul_add(simd, value, weights[q][v], acc[p][q][v]);
                             }
+                        }
+                        if HALF && p % 2 == 0 {
+                            first = value;
+                        } else if HALF {
+                            halves[p / 2] = A::mul_add(simd, simd.halves(first, value), half, halves[p / 2]);
                         }
                     }
                     w = w.add(BLOCK);
@@ -360,10 +423,16 @@ unsafe fn tiles<S: Vector, A: MulAdd, const PLAIN: bool, const MR: usize, const 
             }
             // The panel is a constant at each of these: were it not, LLVM would keep all sums in memory and store them
             // at every step of k. Read the assembly of each instance after a change here.
-            const { assert!(NP <= 2) };
-            finish::<S, PLAIN, MR, NV>(simd, a, column(&acc, 0), i, panel, lane);
-            if NP == 2 {
-                finish::<S, PLAIN, MR, NV>(simd, a, column(&acc, 1), i, panel + 1, lane);
+            const { assert!(NP <= 3) };
+            finish::<S, PLAIN, MR, NV>(simd, a, column(&acc, 0), i, last, panel, lane);
+            if NP >= 2 {
+                finish::<S, PLAIN, MR, NV>(simd, a, column(&acc, 1), i, last, panel + 1, lane);
+            }
+            if NP == 3 {
+                finish::<S, PLAIN, MR, NV>(simd, a, column(&acc, 2), i, last, panel + 2, lane);
+            }
+            if HALF {
+                finish_half(simd, a, halves, i, last, panel + NP);
             }
         }
     }
@@ -382,6 +451,12 @@ fn column<V: Copy, const MR: usize, const NP: usize, const NV: usize>(
     sums
 }
 
+/// Of which pixel of a tile the `p`th sums are: its own, but for the last ones of a tile that has a pixel less.
+#[inline(always)]
+const fn place<const MR: usize>(p: usize, last: usize) -> usize {
+    if p + 1 == MR { last } else { p }
+}
+
 /// The most pixels of any tile.
 const MAX_MR: usize = 12;
 
@@ -396,9 +471,15 @@ static DENSE: [usize; MAX_MR] = {
     at
 };
 
+/// Where `mr` values of a residual or an output are: in the caller's memory where whole vectors are there, else in a block
+/// of the tile's own, so that vectors meet one path.
+macro_rules! or_block {
+    ($whole:expr, $ptr:expr, $pixels:expr, $block:expr) => {
+        if $whole { ($ptr, $pixels) } else { ($block, DENSE.as_ptr()) }
+    };
+}
+
 /// Adds the residual, clamps and stores `MR` pixels of `NV` vectors.
-///
-/// Where a panel has not room for whole vectors, they go over a block of memory, so that vectors meet one path.
 ///
 /// # Safety
 /// As [`Pointwise::run`].
@@ -408,6 +489,7 @@ unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NV: usize>
     a: &PointwiseArgs,
     mut acc: [[S::f32s; NV]; MR],
     i: usize,
+    last: usize,
     panel: usize,
     lane: usize,
 ) {
@@ -415,26 +497,29 @@ unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NV: usize>
     const { assert!(MR <= MAX_MR) };
     let mut block = [const { MaybeUninit::<f32>::uninit() }; MAX_MR * BLOCK];
     let block = block.as_mut_ptr().cast::<f32>();
-    let (mut out, mut out_pixels) = (block, DENSE.as_ptr());
     let channel = panel * BLOCK + lane;
     // of these vectors; a part of a panel may lie past the last channel
     let channels = a.n.saturating_sub(channel).min(NV * lanes);
     // SAFETY: the caller's: vectors are read and written whole only where 16 channels are there, and elsewhere no more
     // than `channels`; `block` and `DENSE` hold `MR` pixels.
     unsafe {
+        let to = a.out.wrapping_add(panel * a.out_panel + lane);
         let whole = PLAIN || a.whole_blocks || channels == NV * lanes;
-        if whole {
-            (out, out_pixels) = (a.out.wrapping_add(panel * a.out_panel + lane), a.out_pixels.add(i));
-        }
+        let (out, out_pixels) = or_block!(whole, to, a.out_pixels.add(i), block);
         if !PLAIN && !a.residual.is_null() {
-            let mut residual = a.residual.wrapping_add(panel * a.residual_panel + lane);
-            let mut pixels = a.residual_pixels.add(i);
-            if !(a.residual_whole || channels == NV * lanes) {
-                copy_lanes(MR, channels, residual, pixels, block, DENSE.as_ptr());
-                (residual, pixels) = (block, DENSE.as_ptr());
+            let from = a.residual.wrapping_add(panel * a.residual_panel + lane);
+            let whole = a.residual_whole || channels == NV * lanes;
+            if !whole {
+                copy_pixels(
+                    last + 1,
+                    channels,
+                    (from, Places::Table(a.residual_pixels.add(i))),
+                    (block, Places::Every(BLOCK)),
+                );
             }
+            let (residual, pixels) = or_block!(whole, from, a.residual_pixels.add(i), block.cast_const());
             for p in 0..MR {
-                let r = residual.add(*pixels.add(p));
+                let r = residual.add(*pixels.add(place::<MR>(p, last)));
                 for v in 0..NV {
                     acc[p][v] = simd.add_f32s(acc[p][v], load(simd, r.add(v * lanes)));
                 }
@@ -449,39 +534,64 @@ unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NV: usize>
             }
         }
         for p in 0..MR {
-            let out = out.add(*out_pixels.add(p));
+            let out = out.add(*out_pixels.add(place::<MR>(p, last)));
             for v in 0..NV {
                 store(simd, out.add(v * lanes), acc[p][v]);
             }
         }
         if !whole {
-            let to = a.out.wrapping_add(panel * a.out_panel + lane);
-            copy_lanes(MR, channels, block, DENSE.as_ptr(), to, a.out_pixels.add(i));
+            copy_pixels(last + 1, channels, (block, Places::Every(BLOCK)), (to, Places::Table(a.out_pixels.add(i))));
         }
     }
 }
 
-/// Copies `n` values of each of `mr` pixels. For the last channels at the door, which are few.
+/// The same of half a panel, two pixels a vector. No more than its half of 8 channels is read or written.
 ///
 /// # Safety
-/// `n` values from each of the first `mr` places of both tables on are readable in `from` and writable in `to`.
-#[cold]
-#[inline(never)]
-unsafe fn copy_lanes(
-    mr: usize,
-    n: usize,
-    from: *const f32,
-    from_pixels: *const usize,
-    to: *mut f32,
-    to_pixels: *const usize,
+/// As [`Pointwise::run`].
+#[inline(always)]
+unsafe fn finish_half<S: Vector, const MR: usize>(
+    simd: S,
+    a: &PointwiseArgs,
+    mut halves: [S::f32s; MR],
+    i: usize,
+    last: usize,
+    panel: usize,
 ) {
-    for p in 0..mr {
-        for c in 0..n {
-            // SAFETY: the caller's.
-            unsafe {
-                let value = from.wrapping_add(*from_pixels.add(p) + c).read();
-                to.wrapping_add(*to_pixels.add(p) + c).write(value);
+    let mut block = [const { MaybeUninit::<f32>::uninit() }; MAX_MR * BLOCK];
+    let block = block.as_mut_ptr().cast::<f32>();
+    let channels = a.n - panel * BLOCK;
+    // SAFETY: as in `finish`, with vectors of 8 channels.
+    unsafe {
+        let to = a.out.wrapping_add(panel * a.out_panel);
+        let whole = a.whole_blocks || channels == BLOCK / 2;
+        let (out, out_pixels) = or_block!(whole, to, a.out_pixels.add(i), block);
+        if !a.residual.is_null() {
+            let from = a.residual.wrapping_add(panel * a.residual_panel);
+            let whole = a.residual_whole || channels == BLOCK / 2;
+            if !whole {
+                copy_pixels(
+                    last + 1,
+                    channels,
+                    (from, Places::Table(a.residual_pixels.add(i))),
+                    (block, Places::Every(BLOCK)),
+                );
             }
+            let (residual, pixels) = or_block!(whole, from, a.residual_pixels.add(i), block.cast_const());
+            for p in 0..MR / 2 {
+                let [lower, upper] =
+                    [residual.add(*pixels.add(2 * p)), residual.add(*pixels.add(place::<MR>(2 * p + 1, last)))];
+                halves[p] = simd.add_f32s(halves[p], simd.load_halves(lower, upper));
+            }
+        }
+        let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
+        for p in 0..MR / 2 {
+            let [lower, upper] =
+                [out.add(*out_pixels.add(2 * p)), out.add(*out_pixels.add(place::<MR>(2 * p + 1, last)))];
+            simd.store_halves(lower, upper, simd.clamp(halves[p], lo, hi));
+        }
+        if !whole {
+            copy_pixels(last + 1, channels, (block, Places::Every(BLOCK)), (to, Places::Table(a.out_pixels.add(i))));
         }
     }
 }
@@ -560,8 +670,11 @@ unsafe fn pixel<S: Vector, A: MulAdd, const NP: usize, const NV: usize>(
                     w[q] = w[q].add(segment * BLOCK);
                 }
             }
-            for q in 0..NP.min(panels - first) {
-                finish::<S, false, 1, NV>(simd, a, [acc[q]], i, panel[q], 0);
+            for q in 0..NP {
+                // a constant range: of a variable one, a sum would be stored at every step of k
+                if q < panels - first {
+                    finish::<S, false, 1, NV>(simd, a, [acc[q]], i, 0, panel[q], 0);
+                }
             }
         }
         first += NP;

@@ -2,7 +2,7 @@
 //! then one division. Sums hide their latency behind the other vector of the block; the input is read once, so memory
 //! bounds it on all but the smallest planes.
 
-use crate::simd::{MulAdd, Vector, load, load_lanes, store, store_lanes};
+use crate::simd::{MulAdd, Vector, load, store};
 use crate::{BLOCK, Kernel};
 
 /// What [`AveragePool`] computes on. Offsets and distances are counted in values.
@@ -50,13 +50,13 @@ impl Kernel for AveragePool {
                 for y in 0..a.plane[0] {
                     for p in 0..a.plane[1] {
                         let x = x.add(y * a.x_row + p * a.x_pixel);
-                        let v = if n == S::F32_LANES { load(simd, x) } else { load_lanes(simd, x, n) };
+                        let v = if n == S::F32_LANES { load(simd, x) } else { simd.load_lanes(x, n) };
                         sum = simd.add_f32s(sum, v);
                     }
                 }
                 let out = a.out.add(c / BLOCK * a.out_block + c % BLOCK);
                 let mean = simd.div_f32s(sum, divisor);
-                if n == S::F32_LANES { store(simd, out, mean) } else { store_lanes(simd, out, mean, n) }
+                if n == S::F32_LANES { store(simd, out, mean) } else { simd.store_lanes(out, mean, n) }
             }
             c += S::F32_LANES;
         }

@@ -7,6 +7,11 @@
 //! Everything here and everything that a kernel reaches is `#[inline(always)]`: the instructions are only enabled in
 //! the function that [`crate::Kernels`] enters a kernel by.
 
+#[cfg(target_arch = "x86_64")]
+use core::arch::x86_64;
+#[cfg(target_arch = "x86_64")]
+use core::mem::transmute;
+
 use pulp::Simd;
 
 use crate::{Arithmetic, BLOCK, Isa};
@@ -28,6 +33,85 @@ pub trait Vector: Simd {
     unsafe fn load_start(self, p: *const f32) -> Self::f32s {
         // SAFETY: the caller's.
         unsafe { load(self, p) }
+    }
+
+    /// Reads the first `n` lanes of a vector; the others are zero. For the last channels at the door.
+    ///
+    /// # Safety
+    /// `p` is valid for reads of `n` values, and `n` is at most `F32_LANES`.
+    #[inline(always)]
+    unsafe fn load_lanes(self, p: *const f32, n: usize) -> Self::f32s {
+        let mut lanes = [0.0; BLOCK];
+        // SAFETY: `n` values are readable by the caller's promise, and fit the array, which holds more than a vector.
+        unsafe {
+            for i in 0..n {
+                lanes[i] = p.add(i).read();
+            }
+            load(self, lanes.as_ptr())
+        }
+    }
+
+    /// The lower half of the lanes of `lower`, and the upper of `upper`.
+    #[inline(always)]
+    fn halves(self, lower: Self::f32s, upper: Self::f32s) -> Self::f32s {
+        let mut lanes = [[0.0; BLOCK]; 2];
+        let half = Self::F32_LANES / 2;
+        // SAFETY: each array holds a vector.
+        unsafe {
+            store(self, lanes[0].as_mut_ptr(), lower);
+            store(self, lanes[1].as_mut_ptr(), upper);
+            let upper = lanes[1];
+            lanes[0][half..].copy_from_slice(&upper[half..]);
+            load(self, lanes[0].as_ptr())
+        }
+    }
+
+    /// Reads half a vector from each of two places.
+    ///
+    /// # Safety
+    /// Both are valid for reads of half of `F32_LANES` values.
+    #[inline(always)]
+    unsafe fn load_halves(self, lower: *const f32, upper: *const f32) -> Self::f32s {
+        let mut lanes = [0.0; BLOCK];
+        let half = Self::F32_LANES / 2;
+        // SAFETY: the caller's; the array holds a vector.
+        unsafe {
+            core::ptr::copy_nonoverlapping(lower, lanes.as_mut_ptr(), half);
+            core::ptr::copy_nonoverlapping(upper, lanes.as_mut_ptr().add(half), half);
+            load(self, lanes.as_ptr())
+        }
+    }
+
+    /// Writes the halves of a vector to two places, the upper one last.
+    ///
+    /// # Safety
+    /// Both are valid for writes of half of `F32_LANES` values.
+    #[inline(always)]
+    unsafe fn store_halves(self, lower: *mut f32, upper: *mut f32, v: Self::f32s) {
+        let mut lanes = [0.0; BLOCK];
+        let half = Self::F32_LANES / 2;
+        // SAFETY: the caller's; the array holds a vector.
+        unsafe {
+            store(self, lanes.as_mut_ptr(), v);
+            core::ptr::copy_nonoverlapping(lanes.as_ptr(), lower, half);
+            core::ptr::copy_nonoverlapping(lanes.as_ptr().add(half), upper, half);
+        }
+    }
+
+    /// Writes the first `n` lanes of a vector.
+    ///
+    /// # Safety
+    /// `p` is valid for writes of `n` values, and `n` is at most `F32_LANES`.
+    #[inline(always)]
+    unsafe fn store_lanes(self, p: *mut f32, v: Self::f32s, n: usize) {
+        let mut lanes = [0.0; BLOCK];
+        // SAFETY: the array holds more than a vector; `n` values are writable by the caller's promise.
+        unsafe {
+            store(self, lanes.as_mut_ptr(), v);
+            for i in 0..n {
+                p.add(i).write(lanes[i]);
+            }
+        }
     }
 }
 
@@ -57,6 +141,75 @@ macro_rules! clamp_by_operand_order {
 impl Vector for pulp::x86::V4 {
     const ISA: Isa = Isa::Avx512;
     clamp_by_operand_order!();
+
+    #[inline(always)]
+    fn halves(self, lower: Self::f32s, upper: Self::f32s) -> Self::f32s {
+        // SAFETY: as in `load_lanes`.
+        unsafe {
+            let [lower, upper] = transmute::<[Self::f32s; 2], [x86_64::__m512; 2]>([lower, upper]);
+            transmute(blend(lower, upper))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_halves(self, lower: *const f32, upper: *const f32) -> Self::f32s {
+        // SAFETY: as in `load_lanes`; eight values are readable at both by the caller's promise.
+        unsafe {
+            let lower = x86_64::_mm512_castps256_ps512(x86_64::_mm256_loadu_ps(lower));
+            transmute(x86_64::_mm512_insertf32x8::<1>(lower, x86_64::_mm256_loadu_ps(upper)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_halves(self, lower: *mut f32, upper: *mut f32, v: Self::f32s) {
+        // SAFETY: as in `load_lanes`; eight values are writable at both by the caller's promise.
+        unsafe {
+            let v: x86_64::__m512 = transmute(v);
+            x86_64::_mm256_storeu_ps(lower, x86_64::_mm512_castps512_ps256(v));
+            x86_64::_mm256_storeu_ps(upper, x86_64::_mm512_extractf32x8_ps::<1>(v));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_lanes(self, p: *const f32, n: usize) -> Self::f32s {
+        // SAFETY: the token says that the CPU has AVX-512; lanes that the mask leaves out are not read, and all vectors of
+        // 16 floats are the same to the compiler.
+        unsafe { transmute(x86_64::_mm512_maskz_loadu_ps(first_lanes(n), p)) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_lanes(self, p: *mut f32, v: Self::f32s, n: usize) {
+        // SAFETY: as in `load_lanes`, of lanes that are not written.
+        unsafe { x86_64::_mm512_mask_storeu_ps(p, first_lanes(n), transmute::<Self::f32s, x86_64::__m512>(v)) }
+    }
+}
+
+/// The lower half of the lanes of `lower`, the upper of `upper`.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn blend(lower: x86_64::__m512, upper: x86_64::__m512) -> x86_64::__m512 {
+    const UPPER: u16 = 0xff00;
+    #[cfg(miri)]
+    return x86_64::_mm512_mask_blend_ps(UPPER, lower, upper);
+    // LLVM makes a shuffle of the intrinsic, which takes a pipe of the multiply-adds
+    #[cfg(not(miri))]
+    {
+        let v;
+        // SAFETY: the instruction reads and writes registers alone.
+        unsafe {
+            core::arch::asm!("vblendmps {v}{{{k}}}, {lower}, {upper}", v = lateout(zmm_reg) v, k = in(kreg) UPPER,
+                lower = in(zmm_reg) lower, upper = in(zmm_reg) upper, options(pure, nomem, nostack, preserves_flags));
+        }
+        v
+    }
+}
+
+/// The mask of the first `n` of 16 lanes.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn first_lanes(n: usize) -> u16 {
+    ((1u32 << n) - 1) as u16
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -148,7 +301,7 @@ pub fn prefetch(p: *const f32) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the instruction is part of the baseline, and a hint.
     unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(p.cast());
+        x86_64::_mm_prefetch::<{ x86_64::_MM_HINT_T0 }>(p.cast());
     }
     #[cfg(all(target_arch = "aarch64", not(miri)))]
     // SAFETY: the instruction is a hint; it touches neither memory that the compiler knows of, nor stack, nor flags.
@@ -179,61 +332,57 @@ pub unsafe fn store<S: Vector>(_: S, p: *mut f32, v: S::f32s) {
     unsafe { p.cast::<S::f32s>().write_unaligned(v) }
 }
 
-/// Reads the first `n` lanes of a vector; the others are zero. For the last channels at the door: slow, and rare.
+/// Copies `n` values, at most 16: the last channels of a pixel at the door.
 ///
 /// # Safety
-/// `p` is valid for reads of `n` values, and `n` is at most `S::F32_LANES`.
+/// `n` values are readable at `from` and writable at `to`; they do not overlap.
 #[inline(always)]
-pub unsafe fn load_lanes<S: Vector>(simd: S, p: *const f32, n: usize) -> S::f32s {
-    let mut lanes = [0.0; BLOCK];
-    // SAFETY: `n` values are readable by the caller's promise, and fit the array, which holds more than a vector.
-    unsafe {
-        for i in 0..n {
-            lanes[i] = p.add(i).read();
-        }
-        load(simd, lanes.as_ptr())
-    }
-}
-
-/// Writes the first `n` lanes of a vector.
-///
-/// # Safety
-/// `p` is valid for writes of `n` values, and `n` is at most `S::F32_LANES`.
-#[inline(always)]
-pub unsafe fn store_lanes<S: Vector>(simd: S, p: *mut f32, v: S::f32s, n: usize) {
-    let mut lanes = [0.0; BLOCK];
-    // SAFETY: the array holds more than a vector; `n` values are writable by the caller's promise.
-    unsafe {
-        store(simd, lanes.as_mut_ptr(), v);
-        for i in 0..n {
-            p.add(i).write(lanes[i]);
-        }
-    }
-}
-
-/// Copies the first `n` channels of a block from `pixels` pixels to others, for the last channels at the door.
-///
-/// # Safety
-/// `n` values, at most 16, are readable at each pixel of `from` and writable at each of `to`; they do not overlap.
-#[inline(always)]
-pub unsafe fn copy_lanes(
-    mut from: *const f32,
-    from_pixel: usize,
-    mut to: *mut f32,
-    to_pixel: usize,
-    pixels: usize,
-    n: usize,
-) {
-    for _ in 0..pixels {
-        let mut at = 0;
-        // by powers of two: each is a move or two, where a count that the compiler does not know is a loop
-        for part in [16, 8, 4, 2, 1] {
-            if n & part != 0 {
+unsafe fn copy_lanes(from: *const f32, to: *mut f32, n: usize) {
+    let mut at = 0;
+    // by powers of two: each is a move or two, where a count that the compiler does not know is a call
+    macro_rules! parts {
+        ($($part:literal)*) => {
+            $(if n & $part != 0 {
                 // SAFETY: the caller's; parts follow each other and end at `n`.
-                unsafe { core::ptr::copy_nonoverlapping(from.add(at), to.add(at), part) };
-                at += part;
-            }
-        }
-        (from, to) = (from.wrapping_add(from_pixel), to.wrapping_add(to_pixel));
+                unsafe { to.wrapping_add(at).cast::<[f32; $part]>().write_unaligned(from.wrapping_add(at).cast::<[f32; $part]>().read_unaligned()) };
+                at = at.wrapping_add($part);
+            })*
+        };
+    }
+    parts!(16 8 4 2 1);
+    let _ = at;
+}
+
+/// Where the pixels of a tile begin.
+#[derive(Clone, Copy)]
+pub enum Places {
+    /// So many values apart.
+    Every(usize),
+    /// As a table says.
+    Table(*const usize),
+}
+
+/// Copies `n` values, at most 16, of each of `count` pixels: those of a tile of which not all channels are there. Never
+/// inlined, since tiles are many, and called cold, or sums would be saved before it is known that it is called.
+///
+/// # Safety
+/// `n` values are readable at each pixel of `from` and writable at each of `to`; they do not overlap. Tables have `count`
+/// places.
+#[cold]
+#[inline(never)]
+pub unsafe fn copy_pixels(
+    count: usize,
+    n: usize,
+    (from, from_places): (*const f32, Places),
+    (to, to_places): (*mut f32, Places),
+) {
+    let place = |places, p: usize| match places {
+        Places::Every(pixel) => p.wrapping_mul(pixel),
+        // SAFETY: the caller's.
+        Places::Table(table) => unsafe { *table.wrapping_add(p) },
+    };
+    for p in 0..count {
+        // SAFETY: the caller's.
+        unsafe { copy_lanes(from.wrapping_add(place(from_places, p)), to.wrapping_add(place(to_places, p)), n) }
     }
 }

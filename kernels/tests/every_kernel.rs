@@ -31,6 +31,7 @@ fn every_kernel_equals_the_reference_in_every_table() {
                     KernelKind::Pointwise => pointwise(table),
                     KernelKind::DwConv3x3S1 => dwconv3x3(table, 1),
                     KernelKind::DwConv3x3S2 => dwconv3x3(table, 2),
+                    KernelKind::DwConv3x3S3 => dwconv3x3(table, 3),
                     KernelKind::DwConv => dwconv(table),
                     KernelKind::AveragePool => average_pool(table),
                     KernelKind::BlockRow => block_row(table),
@@ -302,6 +303,12 @@ fn pointwise(table: &Kernels) {
             case(m, 1 + (n * 5 + m) % 37, n);
         }
     }
+    // tiles of three panels, and what follows pairs, of few weights
+    for m in 3..=26 {
+        for n in [41, 47, 48, 49, 56, 80, 88] {
+            case(m, 1 + (n * 5 + m) % 37, n);
+        }
+    }
     // more weights than may stay in L1: panels outside, pixels inside
     for m in 1..=25 {
         for n in [33, 40, 41, 48, 56, 57, 100] {
@@ -473,7 +480,8 @@ fn dwconv3x3(table: &Kernels, stride: usize) {
                     };
                     let (kind, enter) = match stride {
                         1 => (KernelKind::DwConv3x3S1, table.dwconv3x3s1),
-                        _ => (KernelKind::DwConv3x3S2, table.dwconv3x3s2),
+                        2 => (KernelKind::DwConv3x3S2, table.dwconv3x3s2),
+                        _ => (KernelKind::DwConv3x3S3, table.dwconv3x3s3),
                     };
                     depthwise_case(table, kind, enter, case);
                 }

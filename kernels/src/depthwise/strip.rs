@@ -18,11 +18,9 @@
 //!
 //! What lost: the weights gathered by `map`, which is a call and puts them in memory (0.33 of the peak).
 
-use core::mem::MaybeUninit;
-
-use super::{DepthwiseArgs, MAX_PX, Out, Row, tap};
+use super::{DepthwiseArgs, Out, Row, tap};
 use crate::BLOCK;
-use crate::simd::{MulAdd, Vector, copy_lanes, load, store};
+use crate::simd::{MulAdd, Vector, load, store};
 
 /// All rows of a block of channels, strip by strip.
 ///
@@ -171,16 +169,22 @@ unsafe fn put<S: Vector, const PX: usize>(
     // SAFETY: the caller's.
     unsafe {
         let out = Out::new(simd, a, oy, block);
-        let to = out.ptr.add(x * out.pixel);
-        let mut lanes = [const { MaybeUninit::<f32>::uninit() }; MAX_PX * BLOCK];
-        let (mut at, pixel) = if out.channels < BLOCK { (lanes.as_mut_ptr().cast(), BLOCK) } else { (to, out.pixel) };
-        let first = at;
-        unrolled!(P in PX, of 0 1 2 3 4 5 6 7, {
-            store(simd, at, simd.clamp(sums[P], out.lo, out.hi));
-            at = at.wrapping_add(pixel);
-        });
+        let mut to = [out.ptr.add(x * out.pixel); PX];
+        for p in 1..PX {
+            to[p] = to[p - 1].add(out.pixel);
+        }
+        macro_rules! each {
+            ($to:ident, $v:ident, $store:expr) => {
+                unrolled!(P in PX, of 0 1 2 3 4 5 6 7, {
+                    let ($to, $v) = (to[P], simd.clamp(sums[P], out.lo, out.hi));
+                    $store;
+                });
+            };
+        }
         if out.channels < BLOCK {
-            copy_lanes(first, BLOCK, to, out.pixel, PX, out.channels);
+            each!(to, v, simd.store_lanes(to, v, out.channels));
+        } else {
+            each!(to, v, store(simd, to, v));
         }
     }
 }
