@@ -37,7 +37,6 @@
 
 use core::ops::Range;
 
-use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, KernelKind, PointwiseArgs};
 
 use super::conv::{ConvRows, Target};
@@ -68,7 +67,7 @@ struct Scratch {
     partial: usize,
     row_pointers: usize,
     out_pointers: usize,
-    x_pixels: usize,
+    dense_pixels: usize,
     out_pixels: usize,
     residual_pixels: usize,
 }
@@ -133,7 +132,8 @@ fn reads_pixels(kind: KernelKind, channels: usize, columns: [usize; 2], by_strip
     kind != KernelKind::DwConv
         && columns.iter().all(|&columns| columns <= 1)
         && channels.is_multiple_of(BLOCK)
-        && (by_strips || !channels.is_multiple_of(SAME_SET_VALUES))
+        // what is loaded once finds nothing evicted
+        && (by_strips || kind == KernelKind::DwConv3x3S3 || !channels.is_multiple_of(SAME_SET_VALUES))
 }
 
 /// Input rows that one call of a depthwise kernel is given, for `rows` output rows or, of the general kernel, for one.
@@ -169,20 +169,22 @@ impl ChainStep {
         let kind = match (window.kernel, window.stride, window.dilation) {
             ([3, 3], [1, 1], [1, 1]) => KernelKind::DwConv3x3S1,
             ([3, 3], [2, 2], [1, 1]) => KernelKind::DwConv3x3S2,
+            ([3, 3], [3, 3], [1, 1]) => KernelKind::DwConv3x3S3,
             _ => KernelKind::DwConv,
         };
-        let head = match head {
-            Some(conv) => Head::Conv(ConvRows::new(conv, shape, HEAD_VALUES, carver)?),
-            None if depthwise.multiplier > 1 => Head::Copy,
-            None if padded && layout.columns == columns => Head::InPlace,
-            None if !padded && reads_pixels(kind, shape.c, columns, by_strips) => {
+        // where no rows are computed
+        let rows = match () {
+            () if depthwise.multiplier > 1 => Head::Copy,
+            () if padded && layout.columns == columns => Head::InPlace,
+            () if !padded && reads_pixels(kind, shape.c, columns, by_strips) => {
                 Head::Pixels(columns.map(|columns| columns > 0))
             }
-            None => Head::Copy,
+            () => Head::Copy,
         };
-        let has_ring = matches!(head, Head::Copy | Head::Conv(_));
+        let by_pixels = head.is_none() && matches!(rows, Head::Pixels(_));
+        let has_ring = head.is_some() || matches!(rows, Head::Copy);
         // nothing is computed before or behind it
-        let alone = tail.is_none() && !matches!(head, Head::Conv(_));
+        let alone = tail.is_none() && head.is_none();
         let blocks = middle.c.div_ceil(BLOCK);
         let [height, width] = extent.out;
         let padded_width = columns[0] + middle.w + columns[1];
@@ -198,12 +200,11 @@ impl ChainStep {
         let rows_read = |rows: usize| ((rows - 1) * window.stride[0] + window.reach(0)).min(middle.h);
         let (group, slab) = match schedule {
             _ if alone => {
-                let pixels = matches!(head, Head::Pixels(_));
                 let far = SAME_SET_VALUES * if window.stride[0] == 1 { 2 } else { 1 };
-                let all_rows = by_strips && pixels && !shape.c.is_multiple_of(far);
+                let all_rows = by_strips && by_pixels && window.stride[0] < 3 && !shape.c.is_multiple_of(far);
                 let group = if all_rows { piece_rows } else { 2.min(piece_rows) };
                 let near = NEAR_VALUES / product(&[padded_width, rows_read(group), BLOCK])?;
-                (group, if pixels { blocks } else { near.clamp(1, blocks) })
+                (group, if by_pixels { blocks } else { near.clamp(1, blocks) })
             }
             Schedule::RowRing => {
                 let row = if has_ring { product(&[padded_width, blocks * BLOCK])? } else { 0 };
@@ -230,6 +231,10 @@ impl ChainStep {
         };
         let ring = Layout::blocked(Shape { c: slab * BLOCK, ..middle }, columns);
         let ring_rows = if has_ring { rows_read(group) } else { 0 };
+        let head = match head {
+            Some(conv) => Head::Conv(ConvRows::new(conv, shape, HEAD_VALUES, ring_rows, carver)?),
+            None => rows,
+        };
         let slabs = blocks.div_ceil(slab);
         let pixels = product(&[group, width])?;
         let zero_row = match head {
@@ -248,7 +253,7 @@ impl ChainStep {
             })?,
             row_pointers: carver.words(rows_in(kind, &window, group))?,
             out_pointers: carver.words(group)?,
-            x_pixels: carver.words(tailed * pixels)?,
+            dense_pixels: carver.words(tailed * pixels)?,
             out_pixels: carver.words(tailed * pixels)?,
             residual_pixels: carver.words(tailed * pixels)?,
         };
@@ -317,6 +322,7 @@ impl ChainStep {
                 let first = out.ptr.add(out.row(n, rows.start) - out.layout.origin);
                 zero_columns(first, rows.len(), &out.layout, out.shape.w, out.shape.c.div_ceil(BLOCK));
             }
+            self.prepare(run, x, out, scratch);
             for outer in 0..if self.alone { slabs } else { 1 } {
                 let inner = if self.alone { outer..outer + 1 } else { 0..slabs };
                 let mut filled = 0;
@@ -350,6 +356,46 @@ impl ChainStep {
         start..end.max(start)
     }
 
+    /// Writes the tables of pixels that all groups of a piece read.
+    ///
+    /// # Safety
+    /// As [`ChainStep::run`].
+    unsafe fn prepare(&self, run: &Run<'_>, x: Bound, out: Bound, scratch: *mut f32) {
+        let (group, width) = (self.group, self.extent.out[1]);
+        // SAFETY: the caller's; the tables hold a group's pixels.
+        unsafe {
+            if let Head::Conv(head) = &self.head {
+                head.prepare(&x.layout, &self.ring_target(scratch), None, scratch);
+            }
+            if self.tail.is_some() {
+                let [dense, to, residual] =
+                    [self.scratch.dense_pixels, self.scratch.out_pixels, self.scratch.residual_pixels]
+                        .map(|at| scratch.add(at).cast::<usize>());
+                pixel_offsets(dense, 1, group * width, BLOCK, |_| 0);
+                pixel_offsets(to, group, width, out.layout.within.pixel, |y| y * out.layout.row);
+                if let Some(r) = self.residual.map(|r| run.bind(r).layout) {
+                    pixel_offsets(residual, group, width, r.within.pixel, |y| y * r.row);
+                }
+            }
+        }
+    }
+
+    /// The ring, as what fills it sees it.
+    ///
+    /// # Safety
+    /// As [`ChainStep::run`].
+    unsafe fn ring_target(&self, scratch: *mut f32) -> Target {
+        Target {
+            // SAFETY: the caller's.
+            ptr: unsafe { scratch.add(self.scratch.ring + self.ring.origin) },
+            row: self.ring.row,
+            ring: self.ring_rows,
+            pixel: BLOCK,
+            block: self.ring.within.block,
+            whole: true,
+        }
+    }
+
     /// Computes or copies rows of the middle tensor.
     ///
     /// # Safety
@@ -366,10 +412,9 @@ impl ChainStep {
         if rows.is_empty() {
             return;
         }
-        let slot = |y: usize| self.ring.origin + y % self.ring_rows * self.ring.row;
         // SAFETY: the caller's.
         unsafe {
-            let ring = scratch.add(self.scratch.ring);
+            let to = self.ring_target(scratch);
             match &self.head {
                 Head::InPlace | Head::Pixels(_) => {}
                 Head::Copy => {
@@ -382,13 +427,12 @@ impl ChainStep {
                             width: self.middle.w,
                             channels: channels.clone(),
                             multiplier: self.depthwise.multiplier,
-                            out: ring.add(slot(y)),
+                            out: to.ptr.add(to.at(y)),
                             out_block: self.ring.within.block,
                         });
                     }
                 }
                 Head::Conv(head) => {
-                    let to = Target { ptr: ring, row: slot, pixel: BLOCK, block: self.ring.within.block, whole: true };
                     head.run(run, x, n, rows, slab, &to, None, scratch);
                 }
             }
@@ -434,6 +478,7 @@ impl ChainStep {
             let kernel = match self.kind {
                 KernelKind::DwConv3x3S1 => run.kernels.dwconv3x3s1,
                 KernelKind::DwConv3x3S2 => run.kernels.dwconv3x3s2,
+                KernelKind::DwConv3x3S3 => run.kernels.dwconv3x3s3,
                 _ => run.kernels.dwconv,
             };
             let channels = (slab.end * BLOCK).min(self.middle.c) - slab.start * BLOCK;
@@ -448,7 +493,7 @@ impl ChainStep {
                     pointers.add(i).write(row_pointer(row));
                 }
                 for i in 0..rows_out {
-                    outs.add(i).write(target.ptr.add((target.row)(y + i)));
+                    outs.add(i).write(target.ptr.add(target.at(y - group.start + i)));
                 }
                 kernel(&DepthwiseArgs {
                     channels,
@@ -473,30 +518,35 @@ impl ChainStep {
         }
     }
 
-    /// Where depthwise rows go.
+    /// Where the depthwise rows of a group go: to the output, or to where the tail finds all pixels of a block together.
     ///
     /// # Safety
     /// As [`ChainStep::run`].
-    unsafe fn depthwise_target<'a>(
-        &'a self,
+    unsafe fn depthwise_target(
+        &self,
         out: Bound,
         n: usize,
-        group: &'a Range<usize>,
+        group: &Range<usize>,
         slab: &Range<usize>,
         scratch: *mut f32,
-    ) -> Target<impl Fn(usize) -> usize + 'a> {
-        let width = self.extent.out[1];
-        let tailed = self.tail.is_some();
-        let (blocks, start) = (slab.len(), group.start);
-        let RowLayout { block, pixel } = out.layout.within;
+    ) -> Target {
+        let row = self.extent.out[1] * BLOCK;
         // SAFETY: the caller's.
-        let ptr = unsafe { if tailed { scratch.add(self.scratch.depthwise) } else { out.ptr.add(slab.start * block) } };
-        Target {
-            ptr,
-            row: move |y| if tailed { (y - start) * blocks * width * BLOCK } else { out.row(n, y) },
-            pixel: if tailed { BLOCK } else { pixel },
-            block: if tailed { width * BLOCK } else { block },
-            whole: tailed || out.layout.whole,
+        unsafe {
+            match self.tail {
+                Some(_) => Target {
+                    ptr: scratch.add(self.scratch.depthwise),
+                    row,
+                    ring: usize::MAX,
+                    pixel: BLOCK,
+                    block: group.len() * row,
+                    whole: true,
+                },
+                None => {
+                    let to = Target::tensor(out, n, slab.start);
+                    Target { ptr: to.ptr.add(to.at(group.start)), ..to }
+                }
+            }
         }
     }
 
@@ -520,22 +570,17 @@ impl ChainStep {
         let panel_len = (tail.inputs + 1) * BLOCK;
         // SAFETY: the caller's; the tables hold a group's pixels, the partial sums a group's pixels in every panel.
         unsafe {
-            let [x_pixels, out_pixels, residual_pixels] =
-                [self.scratch.x_pixels, self.scratch.out_pixels, self.scratch.residual_pixels]
-                    .map(|at| scratch.add(at).cast::<usize>());
-            pixel_offsets(x_pixels, 0..group.len(), width, BLOCK, |y| y * slab.len() * width * BLOCK);
+            let [dense, out_pixels, residual_pixels] =
+                [self.scratch.dense_pixels, self.scratch.out_pixels, self.scratch.residual_pixels]
+                    .map(|at| scratch.add(at).cast_const().cast::<usize>());
             let residual = if is_last { self.residual.map(|r| run.bind(r)) } else { None };
-            if let Some(r) = residual {
-                pixel_offsets(residual_pixels, group.clone(), width, r.layout.within.pixel, |y| r.row(n, y));
-            }
             let partial = scratch.add(self.scratch.partial);
             let partial_panel = m * BLOCK;
-            let (to, out_panel, whole_blocks, clamp) = if is_last {
-                pixel_offsets(out_pixels, group.clone(), width, out.layout.within.pixel, |y| out.row(n, y));
-                (out.ptr, out.layout.within.block, out.layout.whole, tail.clamp)
+            let (to, out_pixels, out_panel, whole_blocks, clamp) = if is_last {
+                let to = out.ptr.add(out.row(n, group.start));
+                (to, out_pixels, out.layout.within.block, out.layout.whole, tail.clamp)
             } else {
-                pixel_offsets(out_pixels, 0..group.len(), width, BLOCK, |y| y * width * BLOCK);
-                (partial, partial_panel, true, [f32::NEG_INFINITY, f32::INFINITY])
+                (partial, dense, partial_panel, true, [f32::NEG_INFINITY, f32::INFINITY])
             };
             let w = tail.weights.as_ptr();
             (run.kernels.pointwise)(&PointwiseArgs {
@@ -543,15 +588,15 @@ impl ChainStep {
                 k: (slab.end * BLOCK).min(tail.inputs) - slab.start * BLOCK,
                 n: tail.outputs,
                 x: scratch.add(self.scratch.depthwise),
-                x_pixels,
+                x_pixels: dense,
                 segment: BLOCK,
-                x_segment: width * BLOCK,
+                x_segment: m * BLOCK,
                 w: w.add((1 + slab.start * BLOCK) * BLOCK),
                 w_panel: panel_len,
                 bias: w,
                 partial: if is_first { core::ptr::null() } else { partial },
                 partial_panel,
-                residual: residual.map_or(core::ptr::null(), |r| r.ptr.cast_const()),
+                residual: residual.map_or(core::ptr::null(), |r| r.ptr.add(r.row(n, group.start)).cast_const()),
                 residual_pixels,
                 residual_panel: residual.map_or(0, |r| r.layout.within.block),
                 out: to,

@@ -9,10 +9,10 @@
 
 use core::ops::Range;
 
-use sepconv_kernels::pack::dense_row;
+use sepconv_kernels::pack::{RowLayout, dense_row};
 use sepconv_kernels::{BLOCK, PointwiseArgs};
 
-use super::{Bound, Conv, Run, pixel_offsets, rows_within, share, zero_columns};
+use super::{Bound, Conv, Layout, Run, pixel_offsets, rows_within, share, zero_columns};
 use crate::memory::{Arc, Carver, product};
 use crate::shape::Extent;
 use crate::{Result, Shape};
@@ -40,21 +40,53 @@ pub(super) struct ConvRows {
     window: usize,
 }
 
-/// Where rows go.
-pub(super) struct Target<F: Fn(usize) -> usize> {
+/// Where the rows of one image go.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    /// The first pixel of the first row, in the first of the panels asked for.
     pub(super) ptr: *mut f32,
-    /// The offset of an output row's first pixel.
-    pub(super) row: F,
+    /// From one row to the next.
+    pub(super) row: usize,
+    /// Rows after which the first comes again, or `usize::MAX`.
+    pub(super) ring: usize,
+    /// From one pixel to the next.
     pub(super) pixel: usize,
-    /// From one panel to the next; `ptr` is at the first of the panels asked for.
+    /// From one panel to the next.
     pub(super) block: usize,
+    /// Whether there is room for 16 channels in every panel.
     pub(super) whole: bool,
+}
+
+impl Target {
+    /// The rows of image `n` of a tensor, from channel block `block` on.
+    ///
+    /// # Safety
+    /// The tensor has that image and block.
+    pub(super) unsafe fn tensor(out: Bound, n: usize, block: usize) -> Target {
+        let Layout { row, within: RowLayout { block: from_block, pixel }, whole, .. } = out.layout;
+        // SAFETY: the caller's.
+        let ptr = unsafe { out.ptr.add(out.row(n, 0) + block * from_block) };
+        Target { ptr, row, ring: usize::MAX, pixel, block: from_block, whole }
+    }
+
+    /// The offset of row `y` from `ptr`.
+    pub(super) fn at(&self, y: usize) -> usize {
+        y % self.ring * self.row
+    }
 }
 
 impl ConvRows {
     /// Rows of `conv` over `input`; its scratch is carved from the worker's. `budget` is the number of values that the
     /// input of one kernel call may take.
-    pub(super) fn new(conv: Arc<Conv>, input: Shape, budget: usize, scratch: &mut Carver) -> Result<ConvRows> {
+    ///
+    /// `ring` is the number of rows of the ring that the rows go to, or 0.
+    pub(super) fn new(
+        conv: Arc<Conv>,
+        input: Shape,
+        budget: usize,
+        ring: usize,
+        scratch: &mut Carver,
+    ) -> Result<ConvRows> {
         let extent = conv.window.over([input.h, input.w])?;
         let [kh, kw] = conv.window.kernel;
         let taps = if kh * kw == 1 && extent.before == [0, 0] && extent.after == [0, 0] {
@@ -84,7 +116,8 @@ impl ConvRows {
             taps,
             group,
             x_pixels: scratch.words(pixels)?,
-            out_pixels: scratch.words(pixels)?,
+            // rows of a ring may begin at any of its rows and go on with the first
+            out_pixels: scratch.words(product(&[group.max(product(&[2, ring])?), width])?)?,
             residual_pixels: scratch.words(pixels)?,
             window: scratch.floats(window)?,
             conv,
@@ -93,67 +126,88 @@ impl ConvRows {
         })
     }
 
+    /// Writes where pixels begin, as [`ConvRows::run`] reads it: once for all calls with tensors and targets of these
+    /// layouts.
+    ///
+    /// # Safety
+    /// As [`super::Step::run`].
+    pub(super) unsafe fn prepare(&self, x: &Layout, to: &Target, residual: Option<&Layout>, scratch: *mut f32) {
+        let conv = &*self.conv;
+        let (k, width) = (conv.k(), self.extent.out[1]);
+        let stride = conv.window.stride;
+        let (row, pixel) = match self.taps {
+            Taps::InPlace => (stride[0] * x.row, stride[1] * x.within.pixel),
+            Taps::Window => (stride[0] * window_columns(conv, width) * conv.inputs, stride[1] * conv.inputs),
+            Taps::Gathered => (width * k, k),
+        };
+        let rows = self.group.min(self.extent.out[0]);
+        let rows_out = if to.ring == usize::MAX { rows } else { 2 * to.ring };
+        // SAFETY: tables are of the sizes that `new` carved.
+        unsafe {
+            pixel_offsets(scratch.add(self.x_pixels).cast(), rows, width, pixel, |y| y * row);
+            pixel_offsets(scratch.add(self.out_pixels).cast(), rows_out, width, to.pixel, |y| to.at(y));
+            if let Some(r) = residual {
+                let table = scratch.add(self.residual_pixels).cast();
+                pixel_offsets(table, rows, width, r.within.pixel, |y| y * r.row);
+            }
+        }
+    }
+
     /// Computes output rows `rows` of image `n` in the panels `panels`.
     ///
     /// # Safety
-    /// As [`super::Step::run`]; `to` has room for those rows and panels, and `residual` is of the output's shape.
-    pub(super) unsafe fn run<F: Fn(usize) -> usize>(
+    /// As [`super::Step::run`]; [`ConvRows::prepare`] wrote the tables for these layouts; `to` has room for those rows and
+    /// panels, and `residual` is of the output's shape.
+    pub(super) unsafe fn run(
         &self,
         run: &Run<'_>,
         x: Bound,
         n: usize,
         rows: Range<usize>,
         panels: Range<usize>,
-        to: &Target<F>,
+        to: &Target,
         residual: Option<Bound>,
         scratch: *mut f32,
     ) {
         let conv = &*self.conv;
         let (k, width) = (conv.k(), self.extent.out[1]);
-        let stride = conv.window.stride;
         let panel_len = (k + 1) * BLOCK;
         let outputs = (panels.end * BLOCK).min(conv.outputs) - panels.start * BLOCK;
+        let rings = to.ring != usize::MAX;
+        let most = if rings { self.group.min(to.ring) } else { self.group };
         let mut first = rows.start;
         while first < rows.end {
-            let group = first..(first + self.group).min(rows.end);
+            let group = first..(first + most).min(rows.end);
             // SAFETY: offsets are those of pixels and channels of tensors that the plan was made for, tables and
             // windows have the sizes that `new` carved.
             unsafe {
-                let x_pixels = scratch.add(self.x_pixels).cast::<usize>();
-                let out_pixels = scratch.add(self.out_pixels).cast::<usize>();
                 let (source, segment, x_segment) = match self.taps {
                     Taps::InPlace => {
-                        pixel_offsets(x_pixels, group.clone(), width, stride[1] * x.layout.within.pixel, |y| {
-                            x.row(n, y * stride[0])
-                        });
                         let together = x.layout.within.block == BLOCK;
-                        (x.ptr.cast_const(), if together { k } else { BLOCK }, x.layout.within.block)
+                        let source = x.ptr.add(x.row(n, first * conv.window.stride[0])).cast_const();
+                        (source, if together { k } else { BLOCK }, x.layout.within.block)
                     }
                     Taps::Window => {
                         let (window, row) = self.copy_window(x, n, &group, scratch);
-                        pixel_offsets(x_pixels, group.clone(), width, stride[1] * conv.inputs, |y| {
-                            (y - group.start) * stride[0] * row
-                        });
                         (window, conv.window.kernel[1] * conv.inputs, conv.window.dilation[0] * row)
                     }
-                    Taps::Gathered => {
-                        let gathered = self.gather(x, n, &group, scratch);
-                        pixel_offsets(x_pixels, group.clone(), width, k, |y| (y - group.start) * width * k);
-                        (gathered, k, 0)
-                    }
+                    Taps::Gathered => (self.gather(x, n, &group, scratch), k, 0),
                 };
-                pixel_offsets(out_pixels, group.clone(), width, to.pixel, &to.row);
-                let residual_pixels = scratch.add(self.residual_pixels).cast::<usize>();
-                if let Some(r) = residual {
-                    pixel_offsets(residual_pixels, group.clone(), width, r.layout.within.pixel, |y| r.row(n, y));
-                }
+                let out_pixels = scratch.add(self.out_pixels).cast::<usize>();
+                let (out, out_pixels) = if rings {
+                    (to.ptr, out_pixels.add(first % to.ring * width))
+                } else {
+                    (to.ptr.add(to.at(first)), out_pixels)
+                };
+                let residual_ptr =
+                    |r: Bound| r.ptr.add(r.row(n, first) + panels.start * r.layout.within.block).cast_const();
                 let w = conv.weights.as_ptr().add(panels.start * panel_len);
                 (run.kernels.pointwise)(&PointwiseArgs {
                     m: group.len() * width,
                     k,
                     n: outputs,
                     x: source,
-                    x_pixels,
+                    x_pixels: scratch.add(self.x_pixels).cast(),
                     segment,
                     x_segment,
                     w: w.add(BLOCK),
@@ -161,11 +215,10 @@ impl ConvRows {
                     bias: w,
                     partial: core::ptr::null(),
                     partial_panel: 0,
-                    residual: residual
-                        .map_or(core::ptr::null(), |r| r.ptr.add(panels.start * r.layout.within.block).cast_const()),
-                    residual_pixels,
+                    residual: residual.map_or(core::ptr::null(), residual_ptr),
+                    residual_pixels: scratch.add(self.residual_pixels).cast(),
                     residual_panel: residual.map_or(0, |r| r.layout.within.block),
-                    out: to.ptr,
+                    out,
                     out_pixels,
                     out_panel: to.block,
                     whole_blocks: to.whole,
@@ -277,7 +330,7 @@ impl ConvStep {
         workers: usize,
         scratch: &mut Carver,
     ) -> Result<ConvStep> {
-        let rows = ConvRows::new(conv, input.1, GROUP_VALUES, scratch)?;
+        let rows = ConvRows::new(conv, input.1, GROUP_VALUES, 0, scratch)?;
         let (lines, panels) = (input.1.n * rows.extent.out[0], rows.conv.outputs.div_ceil(BLOCK));
         // what the busiest worker does, where it is shared by rows and where by panels
         let by_rows = lines.div_ceil(workers) as f64 / lines as f64;
@@ -306,6 +359,8 @@ impl ConvStep {
         let lines = share(x.shape.n * height, self.row_parts, piece / self.panel_parts);
         // SAFETY: the caller's; pieces share out rows and panels, so no two write the same value.
         unsafe {
+            let to = Target::tensor(out, 0, 0);
+            self.rows.prepare(&x.layout, &to, residual.as_ref().map(|r| &r.layout), scratch);
             let mut line = lines.start;
             while line < lines.end {
                 let (n, y) = (line / height, line % height);
@@ -315,13 +370,7 @@ impl ConvStep {
                     let first = out.ptr.add(out.row(n, y) - out.layout.origin);
                     zero_columns(first, rows.len(), &out.layout, out.shape.w, out.shape.c.div_ceil(BLOCK));
                 }
-                let to = Target {
-                    ptr: out.ptr.add(panels.start * out.layout.within.block),
-                    row: |y| out.row(n, y),
-                    pixel: out.layout.within.pixel,
-                    block: out.layout.within.block,
-                    whole: out.layout.whole,
-                };
+                let to = Target::tensor(out, n, panels.start);
                 self.rows.run(run, x, n, rows, panels.clone(), &to, residual, scratch);
             }
         }

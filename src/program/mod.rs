@@ -226,13 +226,13 @@ fn share(len: usize, parts: usize, part: usize) -> core::ops::Range<usize> {
 /// `table` has room for `rows × width` offsets.
 unsafe fn pixel_offsets(
     table: *mut usize,
-    rows: core::ops::Range<usize>,
+    rows: usize,
     width: usize,
     pixel: usize,
     row_offset: impl Fn(usize) -> usize,
 ) {
     let mut at = table;
-    for y in rows {
+    for y in 0..rows {
         let start = row_offset(y);
         for x in 0..width {
             // SAFETY: `at` runs over rows × width places.
