@@ -125,12 +125,12 @@ impl Plan {
 
     /// Memory for one run at a time; keep it and use it again.
     pub fn scratch(&self) -> Result<Scratch> {
-        let steps = if self.inner.workers > 1 { self.inner.pieces.len() } else { 0 };
+        let workers = self.inner.workers;
         let mut progress = Vec::new();
         progress
-            .try_reserve_exact(steps)
-            .map_err(|_| Error::Allocation { what: "scratch", bytes: steps * size_of::<Progress>() })?;
-        progress.resize_with(steps, Progress::default);
+            .try_reserve_exact(workers)
+            .map_err(|_| Error::Allocation { what: "scratch", bytes: workers * size_of::<Progress>() })?;
+        progress.resize_with(workers, Progress::default);
         Ok(Scratch { plan: self.inner.id, memory: memory::zeros("scratch", self.inner.memory)?, progress })
     }
 
@@ -165,19 +165,12 @@ impl Plan {
             arena: scratch.memory.as_mut_ptr(),
         });
         let arena = arena.next_multiple_of(BLOCK);
-        team::run(
-            &inner.threads,
-            inner.workers,
-            inner.spins,
-            &inner.pieces,
-            &mut scratch.progress,
-            &|step, piece, of| {
-                let shared = &shared;
-                // SAFETY: the views have the planned shapes, the scratch is this plan's, and worker `of` has its own
-                // part of it.
-                unsafe { steps[step].run(&shared.0, piece, shared.0.arena.add(arena + of * worker)) }
-            },
-        );
+        team::run(&inner.threads, inner.spins, &inner.pieces, &mut scratch.progress, &|step, piece, of| {
+            let shared = &shared;
+            // SAFETY: the views have the planned shapes, the scratch is this plan's, and worker `of` has its own
+            // part of it.
+            unsafe { steps[step].run(&shared.0, piece, shared.0.arena.add(arena + of * worker)) }
+        });
         Ok(())
     }
 

@@ -11,7 +11,11 @@ use crate::{Error, Fusion, Result, Schedule, Shape};
 
 /// A step of fewer multiply-adds, or of a pool's additions, runs on one thread: waking or meeting another one takes
 /// microseconds, and this takes as long.
-const WORTH_SHARING: u64 = 100_000;
+const WORTH_SHARING: u64 = 200_000;
+
+/// How much more work by rows than an even share weighs as much as an exchange of the tensor between by channels: on cores
+/// that share a cache the exchange costs nothing, on cores that do not it took 1.4 times the even share.
+const WORTH_EXCHANGING: f64 = 1.12;
 
 /// Planes of at most this many output pixels go by slabs of channels where the plan may choose: every weight is then
 /// read once, and the whole plane of a slab fits the cache.
@@ -238,13 +242,24 @@ fn split(node: &Node, fusion: Fusion, workers: usize, shapes: &mut Vec<Shape>, s
             (true, chosen, text(format_args!("{pixels} output pixels: {fits}"))?)
         }
     };
-    // Seven rows do not halve, and threads that share the rows of a small plane compute those between them twice. So
-    // they share the channels of head and depthwise, and then what the tail is shared by; the tensor between is as
-    // small as the plane.
+    // Seven rows do not halve, and threads that share the rows of a small plane compute those between them twice. Where
+    // that is much, they share the channels of head and depthwise, and then what the tail is shared by; the tensor
+    // between is as small as the plane.
     let by_channels = fusion == Fusion::Auto
         && schedule == Schedule::ChannelSlabs
         && !shape.n.is_multiple_of(workers)
-        && head.as_ref().is_some_and(|head| (after_head.pixels() * after_head.c * head.k()) as u64 >= WORTH_SHARING);
+        && head.as_ref().is_some_and(|head| {
+            let head_macs = (after_head.pixels() * after_head.c * head.k()) as u64;
+            let tail_macs = tail.as_ref().map_or(0, |tail| (after_tail.pixels() * after_tail.c * tail.k()) as u64);
+            let parts = workers.min(after_depthwise.h);
+            let rows = after_depthwise.h.div_ceil(parts);
+            let window = &depthwise.window;
+            let rows_of_head = ((rows - 1) * window.stride[0] + window.reach(0)).min(after_head.h);
+            let of_rows = head_macs as f64 * rows_of_head as f64 / after_head.h as f64
+                + tail_macs as f64 * rows as f64 / after_depthwise.h as f64;
+            let even = (head_macs + tail_macs) as f64 / workers as f64;
+            head_macs >= WORTH_SHARING && of_rows > even * WORTH_EXCHANGING
+        });
     if fused || alone {
         let chain_tail = tail.clone().filter(|_| !by_channels);
         let name = match (head, &chain_tail) {
