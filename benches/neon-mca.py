@@ -33,6 +33,7 @@ KERNELS = {
     "f32_pointwise": r"4neon\w*4Here\w*5enterNtNt\w*9pointwise9Pointwise",
     "f32_dwconv3x3s1": r"4neon\w*4Here\w*5enterINtNt\w*9depthwise9DwConv3x3Kj1_",
     "f32_dwconv3x3s2": r"4neon\w*4Here\w*5enterINtNt\w*9depthwise9DwConv3x3Kj2_",
+    "f32_dwconv3x3s3": r"4neon\w*4Here\w*5enterINtNt\w*9depthwise9DwConv3x3Kj3_",
     "f32_dwconv": r"4neon\w*4Here\w*5enterNtNt\w*9depthwise6DwConvE",
 }
 # the share of the peak that the tile of most of the work is to reach, epilogue apart

@@ -173,13 +173,14 @@ impl ChainStep {
             _ => KernelKind::DwConv,
         };
         // where no rows are computed
-        let rows = match () {
-            () if depthwise.multiplier > 1 => Head::Copy,
-            () if padded && layout.columns == columns => Head::InPlace,
-            () if !padded && reads_pixels(kind, shape.c, columns, by_strips) => {
-                Head::Pixels(columns.map(|columns| columns > 0))
-            }
-            () => Head::Copy,
+        let rows = if depthwise.multiplier > 1 {
+            Head::Copy
+        } else if padded && layout.columns == columns {
+            Head::InPlace
+        } else if !padded && reads_pixels(kind, shape.c, columns, by_strips) {
+            Head::Pixels(columns.map(|columns| columns > 0))
+        } else {
+            Head::Copy
         };
         let by_pixels = head.is_none() && matches!(rows, Head::Pixels(_));
         let has_ring = head.is_some() || matches!(rows, Head::Copy);
@@ -200,6 +201,7 @@ impl ChainStep {
         let rows_read = |rows: usize| ((rows - 1) * window.stride[0] + window.reach(0)).min(middle.h);
         let (group, slab) = match schedule {
             _ if alone => {
+                // strips read all rows where their pixels are spread over the sets of L1; stride 1 bears half of that
                 let far = SAME_SET_VALUES * if window.stride[0] == 1 { 2 } else { 1 };
                 let all_rows = by_strips && by_pixels && window.stride[0] < 3 && !shape.c.is_multiple_of(far);
                 let group = if all_rows { piece_rows } else { 2.min(piece_rows) };

@@ -136,10 +136,14 @@ impl ConvRows {
         let (k, width) = (conv.k(), self.extent.out[1]);
         let stride = conv.window.stride;
         let (row, pixel) = match self.taps {
-            Taps::InPlace => (stride[0] * x.row, stride[1] * x.within.pixel),
-            Taps::Window => (stride[0] * window_columns(conv, width) * conv.inputs, stride[1] * conv.inputs),
+            Taps::InPlace => (stride[0].wrapping_mul(x.row), stride[1].wrapping_mul(x.within.pixel)),
+            Taps::Window => {
+                let row = window_columns(conv, width) * conv.inputs;
+                (stride[0].wrapping_mul(row), stride[1].wrapping_mul(conv.inputs))
+            }
             Taps::Gathered => (width * k, k),
         };
+        // a stride that leaves the input is that of a single row or column, and is only ever taken 0 times
         let rows = self.group.min(self.extent.out[0]);
         let rows_out = if to.ring == usize::MAX { rows } else { 2 * to.ring };
         // SAFETY: tables are of the sizes that `new` carved.
