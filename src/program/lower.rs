@@ -249,15 +249,16 @@ fn split(node: &Node, fusion: Fusion, workers: usize, shapes: &mut Vec<Shape>, s
         && schedule == Schedule::ChannelSlabs
         && !shape.n.is_multiple_of(workers)
         && head.as_ref().is_some_and(|head| {
-            let head_macs = (after_head.pixels() * after_head.c * head.k()) as u64;
-            let tail_macs = tail.as_ref().map_or(0, |tail| (after_tail.pixels() * after_tail.c * tail.k()) as u64);
+            let macs = |of: Shape, conv: &Conv| ((of.pixels() * of.c) as u64).saturating_mul(conv.k() as u64);
+            let head_macs = macs(after_head, head);
+            let tail_macs = tail.as_ref().map_or(0, |tail| macs(after_tail, tail));
             let parts = workers.min(after_depthwise.h);
             let rows = after_depthwise.h.div_ceil(parts);
             let window = &depthwise.window;
             let rows_of_head = ((rows - 1) * window.stride[0] + window.reach(0)).min(after_head.h);
             let of_rows = head_macs as f64 * rows_of_head as f64 / after_head.h as f64
                 + tail_macs as f64 * rows as f64 / after_depthwise.h as f64;
-            let even = (head_macs + tail_macs) as f64 / workers as f64;
+            let even = head_macs.saturating_add(tail_macs) as f64 / workers as f64;
             head_macs >= WORTH_SHARING && of_rows > even * WORTH_EXCHANGING
         });
     if fused || alone {
