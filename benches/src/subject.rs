@@ -63,6 +63,17 @@ impl Subject {
         self.plan.run(input, ViewMut::new(output, self.plan.output_shape())?, &mut self.scratch)
     }
 
+    /// Gives all of these scratch in other memory. Which pages it has decides what falls together in L2, and a way to run an
+    /// operator took up to 1.1 times as long as another with pages of bad luck, all through a process.
+    pub fn renew_scratch(subjects: &mut [Subject]) -> Result<()> {
+        // the old ones are freed when all new ones are there
+        let fresh = subjects.iter().map(|subject| subject.plan.scratch()).collect::<Result<Vec<_>>>()?;
+        for (subject, fresh) in subjects.iter_mut().zip(fresh) {
+            subject.scratch = fresh;
+        }
+        Ok(())
+    }
+
     /// Values of input and output.
     pub fn values(&self) -> [usize; 2] {
         self.values

@@ -37,7 +37,7 @@
 
 use core::ops::Range;
 
-use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, KernelKind, PointwiseArgs};
+use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, Isa, KernelKind, Kernels, PointwiseArgs};
 
 use super::conv::{ConvRows, Target};
 use super::{Bound, Conv, Depthwise, Layout, Run, pixel_offsets, rows_within, share, zero_columns};
@@ -108,17 +108,32 @@ pub(super) struct ChainParts {
     pub(super) tail: Option<Arc<Conv>>,
 }
 
-/// Values of ring and depthwise rows that a group may take: 192 KiB, which leaves room for weights in an L2 of 512 KiB.
-const GROUP_VALUES: usize = 48 << 10;
-/// The same where the tail's weights are so many that they come from L3 for every group: 224 KiB, so that they come
-/// less often.
-const LARGE_GROUP_VALUES: usize = 56 << 10;
+/// Values of ring and depthwise rows that stay in L2, with room for weights.
+#[derive(Clone, Copy)]
+struct Budget {
+    /// Of a group of rows.
+    group: usize,
+    /// The same where the tail's weights are so many that they come from L3 for every group: they come less often.
+    large_group: usize,
+    /// Of a slab.
+    slab: usize,
+}
+
+impl Budget {
+    /// 160 to 224 KiB of the 512 that the L2 of a processor without AVX-512 may have. With AVX-512 it is 1 MiB or more but
+    /// for a few clients': 384 KiB took 2 to 3 % off V2 there, and 512 KiB gained no more.
+    fn of(isa: Isa) -> Budget {
+        match isa {
+            Isa::Avx512 => Budget { group: 96 << 10, large_group: 96 << 10, slab: 96 << 10 },
+            _ => Budget { group: 48 << 10, large_group: 56 << 10, slab: 40 << 10 },
+        }
+    }
+}
+
 /// Weights of a tail that stay in L2 from group to group.
 pub(super) const TAIL_WEIGHTS: usize = 96 << 10;
 /// Values of a ring of all channels: 32 MiB, beyond any L2 and most L3, where nothing is won by keeping rows.
 const LONG_ROWS_VALUES: usize = 8 << 20;
-/// Values of a slab's ring and depthwise rows: 160 KiB, by the same reason.
-const SLAB_VALUES: usize = 40 << 10;
 /// Values of the ring of a depthwise convolution alone: 20 KiB, which leaves room for weights and output in an L1 of 32
 /// KiB.
 const NEAR_VALUES: usize = 5 << 10;
@@ -153,10 +168,11 @@ impl ChainStep {
         schedule: Schedule,
         by_channels: bool,
         workers: usize,
-        by_strips: bool,
+        kernels: &Kernels,
         carver: &mut Carver,
     ) -> Result<ChainStep> {
         let ChainParts { head, depthwise, tail } = parts;
+        let (by_strips, near) = (kernels.dwconv3x3_by_strips(), Budget::of(kernels.isa()));
         let (input, shape, layout, padded) = input;
         let window = depthwise.window;
         let before_head = match &head {
@@ -213,7 +229,7 @@ impl ChainStep {
                 let out_row = if tail.is_some() { width * blocks * BLOCK } else { 0 };
                 let overlap = window.reach(0).saturating_sub(window.stride[0]).saturating_mul(row);
                 let heavy = tail.as_ref().is_some_and(|tail| tail.weights.len() > TAIL_WEIGHTS);
-                let budget = if heavy { LARGE_GROUP_VALUES } else { GROUP_VALUES }.saturating_sub(overlap);
+                let budget = if heavy { near.large_group } else { near.group }.saturating_sub(overlap);
                 let group =
                     rows_within(budget, window.stride[0].saturating_mul(row).saturating_add(out_row), piece_rows);
                 // the 3×3 kernels take two rows at a time
@@ -227,7 +243,7 @@ impl ChainStep {
             Schedule::ChannelSlabs => {
                 let plane = product(&[padded_width, rows_read(piece_rows)])?.saturating_add(width * piece_rows);
                 let plane = product(&[plane, BLOCK])?;
-                let slab = (SLAB_VALUES / plane.max(1)).clamp(1, blocks);
+                let slab = (near.slab / plane.max(1)).clamp(1, blocks);
                 (piece_rows, blocks.div_ceil(blocks.div_ceil(slab)))
             }
         };

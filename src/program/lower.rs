@@ -137,7 +137,7 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize, kernel
                     schedule,
                     by_channels,
                     workers,
-                    kernels.dwconv3x3_by_strips(),
+                    kernels,
                     &mut scratch,
                 )?;
                 report.kernels.insert(usize::from(report.kernels.len() > 1), step.kind());

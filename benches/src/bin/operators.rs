@@ -7,6 +7,7 @@
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program, whose output is its purpose")]
 
+use std::cell::RefCell;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -185,14 +186,17 @@ fn measure(
 ) -> Result<Vec<Figure>> {
     let budget = options.budget(subjects.len());
     let bar = progress(subjects.len() * budget.rounds);
+    let count = subjects.len();
+    let subjects = RefCell::new(subjects);
     let figures = rounds::interleave(
-        subjects.len(),
+        count,
         budget,
-        |i| subjects[i].run(buffers),
+        |i| subjects.borrow_mut()[i].run(buffers),
         |moment| {
             match moment {
                 Moment::Round(_) => {
                     roofline.sample().ok_or_else(|| Error::Isa("it does not run on this CPU".into()))?;
+                    Subject::renew_scratch(&mut subjects.borrow_mut())?;
                 }
                 Moment::Subject(_) => bar.inc(1),
             }
