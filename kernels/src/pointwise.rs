@@ -421,34 +421,12 @@ unsafe fn tiles<
                     x[p] = x[p].add(a.x_segment);
                 }
             }
-            // The panel is a constant at each of these: were it not, LLVM would keep all sums in memory and store them
-            // at every step of k. Read the assembly of each instance after a change here.
-            const { assert!(NP <= 3) };
-            finish::<S, PLAIN, MR, NV>(simd, a, column(&acc, 0), i, last, panel, lane);
-            if NP >= 2 {
-                finish::<S, PLAIN, MR, NV>(simd, a, column(&acc, 1), i, last, panel + 1, lane);
-            }
-            if NP == 3 {
-                finish::<S, PLAIN, MR, NV>(simd, a, column(&acc, 2), i, last, panel + 2, lane);
-            }
+            finish::<S, PLAIN, MR, NP, NV>(simd, a, acc, i, last, panel, lane);
             if HALF {
                 finish_half(simd, a, halves, i, last, panel + NP);
             }
         }
     }
-}
-
-/// The sums of one panel.
-#[inline(always)]
-fn column<V: Copy, const MR: usize, const NP: usize, const NV: usize>(
-    acc: &[[[V; NV]; NP]; MR],
-    q: usize,
-) -> [[V; NV]; MR] {
-    let mut sums = [acc[0][q]; MR];
-    for p in 0..MR {
-        sums[p] = acc[p][q];
-    }
-    sums
 }
 
 /// Of which pixel of a tile the `p`th sums are: its own, but for the last ones of a tile that has a pixel less.
@@ -479,15 +457,19 @@ macro_rules! or_block {
     };
 }
 
-/// Adds the residual, clamps and stores `MR` pixels of `NV` vectors.
+/// Adds the residual, clamps and stores `MR` pixels of `NP` panels.
+///
+/// On AVX-512 each value is clamped and stored before the next, pixel by pixel: a burst of stores, all clamps before it,
+/// took up to 3 % longer with 64 steps of `k` while the other core was busy, and 1 % with 16 in quiet. On AVX2 it is the
+/// other way round, by half a percent of a network. One place that stores, or LLVM keeps sums in memory on NEON.
 ///
 /// # Safety
 /// As [`Pointwise::run`].
 #[inline(always)]
-unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NV: usize>(
+unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NP: usize, const NV: usize>(
     simd: S,
     a: &PointwiseArgs,
-    mut acc: [[S::f32s; NV]; MR],
+    mut acc: [[[S::f32s; NV]; NP]; MR],
     i: usize,
     last: usize,
     panel: usize,
@@ -497,50 +479,70 @@ unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NV: usize>
     const { assert!(MR <= MAX_MR) };
     let mut block = [const { MaybeUninit::<f32>::uninit() }; MAX_MR * BLOCK];
     let block = block.as_mut_ptr().cast::<f32>();
-    let channel = panel * BLOCK + lane;
-    // of these vectors; a part of a panel may lie past the last channel
-    let channels = a.n.saturating_sub(channel).min(NV * lanes);
+    // the last panel, of which a part may lie past the last channel
+    let tail = panel + NP - 1;
+    let channels = a.n.saturating_sub(tail * BLOCK + lane).min(NV * lanes);
+    let full = channels == NV * lanes;
     // SAFETY: the caller's: vectors are read and written whole only where 16 channels are there, and elsewhere no more
     // than `channels`; `block` and `DENSE` hold `MR` pixels.
     unsafe {
-        let to = a.out.wrapping_add(panel * a.out_panel + lane);
-        let whole = PLAIN || a.whole_blocks || channels == NV * lanes;
-        let (out, out_pixels) = or_block!(whole, to, a.out_pixels.add(i), block);
         if !PLAIN && !a.residual.is_null() {
             let from = a.residual.wrapping_add(panel * a.residual_panel + lane);
-            let whole = a.residual_whole || channels == NV * lanes;
+            let whole = a.residual_whole || full;
+            let end = from.wrapping_add((NP - 1) * a.residual_panel);
+            let (residual, pixels) = or_block!(whole, end, a.residual_pixels.add(i), block.cast_const());
             if !whole {
                 copy_pixels(
                     last + 1,
                     channels,
-                    (from, Places::Table(a.residual_pixels.add(i))),
+                    (end, Places::Table(a.residual_pixels.add(i))),
                     (block, Places::Every(BLOCK)),
                 );
             }
-            let (residual, pixels) = or_block!(whole, from, a.residual_pixels.add(i), block.cast_const());
             for p in 0..MR {
-                let r = residual.add(*pixels.add(place::<MR>(p, last)));
-                for v in 0..NV {
-                    acc[p][v] = simd.add_f32s(acc[p][v], load(simd, r.add(v * lanes)));
+                let at = place::<MR>(p, last);
+                for q in 0..NP {
+                    let r = if q + 1 < NP {
+                        from.add(q * a.residual_panel + *a.residual_pixels.add(i + at))
+                    } else {
+                        residual.add(*pixels.add(at))
+                    };
+                    for v in 0..NV {
+                        acc[p][q][v] = simd.add_f32s(acc[p][q][v], load(simd, r.add(v * lanes)));
+                    }
                 }
             }
         }
-        if a.clamp != [f32::NEG_INFINITY, f32::INFINITY] {
-            let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
+        let to = a.out.wrapping_add(panel * a.out_panel + lane);
+        let whole = PLAIN || a.whole_blocks || full;
+        let end = to.wrapping_add((NP - 1) * a.out_panel);
+        let (out, pixels) = or_block!(whole, end, a.out_pixels.add(i), block);
+        let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
+        if lanes < BLOCK && a.clamp != [f32::NEG_INFINITY, f32::INFINITY] {
             for p in 0..MR {
-                for v in 0..NV {
-                    acc[p][v] = simd.clamp(acc[p][v], lo, hi);
+                for q in 0..NP {
+                    for v in 0..NV {
+                        acc[p][q][v] = simd.clamp(acc[p][q][v], lo, hi);
+                    }
                 }
             }
         }
         for p in 0..MR {
-            let out = out.add(*out_pixels.add(place::<MR>(p, last)));
-            for v in 0..NV {
-                store(simd, out.add(v * lanes), acc[p][v]);
+            let at = place::<MR>(p, last);
+            for q in 0..NP {
+                let out = if q + 1 < NP {
+                    to.add(q * a.out_panel + *a.out_pixels.add(i + at))
+                } else {
+                    out.add(*pixels.add(at))
+                };
+                for v in 0..NV {
+                    let sum = if lanes == BLOCK { simd.clamp(acc[p][q][v], lo, hi) } else { acc[p][q][v] };
+                    store(simd, out.add(v * lanes), sum);
+                }
             }
         }
         if !whole {
-            copy_pixels(last + 1, channels, (block, Places::Every(BLOCK)), (to, Places::Table(a.out_pixels.add(i))));
+            copy_pixels(last + 1, channels, (block, Places::Every(BLOCK)), (end, Places::Table(a.out_pixels.add(i))));
         }
     }
 }
@@ -673,7 +675,7 @@ unsafe fn pixel<S: Vector, A: MulAdd, const NP: usize, const NV: usize>(
             for q in 0..NP {
                 // a constant range: of a variable one, a sum would be stored at every step of k
                 if q < panels - first {
-                    finish::<S, false, 1, NV>(simd, a, [acc[q]], i, 0, panel[q], 0);
+                    finish::<S, false, 1, 1, NV>(simd, a, [[acc[q]]], i, 0, panel[q], 0);
                 }
             }
         }
