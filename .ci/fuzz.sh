@@ -16,8 +16,11 @@ if ! cargo fuzz --version >/dev/null 2>&1; then
 fi
 
 cargo fmt --manifest-path fuzz/Cargo.toml --check
+# the targets are built on one core
+cargo run -q --manifest-path fuzz/Cargo.toml --example seeds &
+seeds=$!
 cargo +nightly fuzz build
-cargo run -q --manifest-path fuzz/Cargo.toml --example seeds
+wait "$seeds"
 for target in describe run_differential network_weights; do
     printf '\n== fuzzing %s for %s s\n' "$target" "$seconds"
     cargo +nightly fuzz run "$target" -- -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=512
