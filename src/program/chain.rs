@@ -87,6 +87,8 @@ pub(crate) struct ChainStep {
     /// The schedule: output rows of a group, and channel blocks of a slab.
     group: usize,
     slab: usize,
+    /// Output rows of one call of the depthwise kernel.
+    rows_at_once: usize,
     /// Rows of the ring, and the layout of `slab` blocks of one.
     ring_rows: usize,
     ring: Layout,
@@ -213,6 +215,7 @@ impl ChainStep {
             Head::Copy
         };
         let by_pixels = head.is_none() && matches!(rows, Head::Pixels(_));
+        let pixel_strips = by_strips && by_pixels && window.stride[0] <= 2;
         let has_ring = head.is_some() || matches!(rows, Head::Copy);
         // nothing is computed before or behind it
         let alone = tail.is_none() && head.is_none();
@@ -231,10 +234,7 @@ impl ChainStep {
         let rows_read = |rows: usize| ((rows - 1) * window.stride[0] + window.reach(0)).min(middle.h);
         let (group, slab) = match schedule {
             _ if alone => {
-                let group = match window.stride[0] {
-                    1 | 2 if by_strips && by_pixels => strip_rows(window.stride[0], shape.c, piece_rows),
-                    _ => 2.min(piece_rows),
-                };
+                let group = if pixel_strips { piece_rows } else { 2.min(piece_rows) };
                 let near = NEAR_VALUES / product(&[padded_width, rows_read(group), BLOCK])?;
                 (group, if by_pixels { blocks } else { near.clamp(1, blocks) })
             }
@@ -268,6 +268,11 @@ impl ChainStep {
             None => rows,
         };
         let slabs = blocks.div_ceil(slab);
+        let rows_at_once = match kind {
+            KernelKind::DwConv => 1,
+            _ if pixel_strips => strip_rows(window.stride[0], shape.c, group),
+            _ => group,
+        };
         let pixels = product(&[group, width])?;
         let zero_row = match head {
             Head::Pixels(_) => BLOCK,
@@ -283,8 +288,8 @@ impl ChainStep {
                 Some(tail) if slabs > 1 => product(&[pixels, tail.outputs.div_ceil(BLOCK), BLOCK])?,
                 _ => 0,
             })?,
-            row_pointers: carver.words(rows_in(kind, &window, group))?,
-            out_pointers: carver.words(group)?,
+            row_pointers: carver.words(rows_in(kind, &window, rows_at_once))?,
+            out_pointers: carver.words(rows_at_once)?,
             dense_pixels: carver.words(tailed * pixels)?,
             out_pixels: carver.words(tailed * pixels)?,
             residual_pixels: carver.words(tailed * pixels)?,
@@ -300,6 +305,7 @@ impl ChainStep {
             extent,
             group,
             slab,
+            rows_at_once,
             ring_rows,
             ring,
             zero_row,
@@ -323,7 +329,9 @@ impl ChainStep {
         if self.slab < blocks {
             text(format_args!("channel slabs of {} over {} rows; {head}", self.slab * BLOCK, self.group))
         } else {
-            text(format_args!("row ring, {} output rows at a time; {head}", self.group))
+            // of a depthwise convolution alone, nothing else has groups
+            let rows = if self.alone { self.group.min(self.rows_at_once) } else { self.group };
+            text(format_args!("row ring, {rows} output rows at a time; {head}"))
         }
     }
 
@@ -518,7 +526,7 @@ impl ChainStep {
             let outs = scratch.add(self.scratch.out_pointers).cast::<*mut f32>();
             let mut y = group.start;
             while y < group.end {
-                let rows_out = if self.kind == KernelKind::DwConv { 1 } else { group.len() };
+                let rows_out = self.rows_at_once.min(group.end - y);
                 for i in 0..rows_in(self.kind, window, rows_out) {
                     let step = if self.kind == KernelKind::DwConv { window.dilation[0] } else { 1 };
                     let row = (y * window.stride[0] + i * step).checked_sub(self.extent.before[0]);
