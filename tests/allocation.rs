@@ -4,8 +4,8 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout as MemoryLayout, System};
 use std::cell::Cell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use common::{CANARY, Dense, LEVELS, Rng, SCHEDULES, Values};
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -78,8 +78,12 @@ fn allocations(pool: Option<&ThreadPool>, body: impl FnOnce()) -> usize {
     after - before
 }
 
-fn pool() -> Arc<ThreadPool> {
-    Arc::new(ThreadPoolBuilder::new().num_threads(3).build().unwrap())
+/// The one pool of this file, which nothing drops: what rayon leaves behind of a pool that is gone, any thread of another
+/// pool may free, in the middle of a run. A test at a time has it, since its threads have one counter.
+fn pool() -> MutexGuard<'static, Arc<ThreadPool>> {
+    static POOL: LazyLock<Mutex<Arc<ThreadPool>>> =
+        LazyLock::new(|| Mutex::new(Arc::new(ThreadPoolBuilder::new().num_threads(3).build().unwrap())));
+    POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[test]
