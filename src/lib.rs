@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "capi")]
+pub mod capi;
 mod describe;
 mod error;
 mod memory;

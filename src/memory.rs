@@ -139,6 +139,21 @@ impl<T: fmt::Debug> fmt::Debug for Arc<T> {
     }
 }
 
+/// `Box::new`, for what a handle of C owns.
+#[cfg(feature = "capi")]
+pub(crate) fn boxed<T>(what: &'static str, value: T) -> Result<Box<T>> {
+    const { assert!(size_of::<T>() > 0, "an allocator is not asked for nothing") };
+    let layout = Layout::new::<T>();
+    // SAFETY: the layout is of at least a byte.
+    let place =
+        NonNull::new(unsafe { alloc(layout) }.cast::<T>()).ok_or(Error::Allocation { what, bytes: layout.size() })?;
+    // SAFETY: fresh memory of the layout that a box of `T` frees.
+    unsafe {
+        place.write(value);
+        Ok(Box::from_raw(place.as_ptr()))
+    }
+}
+
 /// Makes room for `more` values, or says that there is none.
 pub(crate) fn reserve<T>(what: &'static str, values: &mut Vec<T>, more: usize) -> Result<()> {
     let bytes = values.len().saturating_add(more).saturating_mul(size_of::<T>());

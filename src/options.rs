@@ -67,7 +67,7 @@ pub enum Schedule {
 
 /// How often a worker that waits for others looks before it sleeps, if [`PlanOptions::spins`] says nothing else: some
 /// tenths of a millisecond, longer than what one thread of a network waits for another if none is held up.
-const SPINS: u32 = 20_000;
+pub(crate) const SPINS: u32 = 20_000;
 
 /// The options of a plan. The default is one thread, the best instruction set, and fusion where it pays.
 #[derive(Clone, Debug)]

@@ -1,0 +1,309 @@
+//! How a convolution is described in C.
+
+use core::mem::offset_of;
+use core::ptr::null;
+
+use super::pointer::slice;
+use super::status::{Failure, Name, Result, boundary, sepconv_status};
+use super::versioned::{self, Versioned};
+use crate::{Activation, BatchNorm, ConvDesc, Error, Filter, Padding, Shape};
+
+/// Reads a code of C: the variant, or an error that names the enum.
+macro_rules! read_code {
+    ($name:expr, $code:expr, $of:ident { $($variant:ident => $value:expr,)* }) => {{
+        let code: i32 = $code;
+        $(if code == $of::$variant as i32 {
+            Ok($value)
+        } else)* {
+            Err(Failure::Code { name: $name, of: stringify!($of), got: code })
+        }
+    }};
+}
+pub(super) use read_code;
+
+/// Images, rows, columns and channels of a tensor, each at least 1. Value `(n, y, x, c)` is at
+/// `((n * h + y) * w + x) * pixel_stride + c`; in a dense tensor the pixel stride is the number of channels.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct sepconv_shape {
+    /// Images in the batch.
+    pub n: usize,
+    /// Rows of an image.
+    pub h: usize,
+    /// Columns of an image, in pixels.
+    pub w: usize,
+    /// Channels of a pixel.
+    pub c: usize,
+}
+
+impl From<sepconv_shape> for Shape {
+    fn from(sepconv_shape { n, h, w, c }: sepconv_shape) -> Shape {
+        Shape { n, h, w, c }
+    }
+}
+
+impl From<Shape> for sepconv_shape {
+    fn from(Shape { n, h, w, c }: Shape) -> sepconv_shape {
+        sepconv_shape { n, h, w, c }
+    }
+}
+
+/// The order in which the values of a filter lie, the last index fastest. There is no default: orders are not guessed.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum sepconv_filter_order {
+    /// `[kernel_h][kernel_w][input_channels][output_channels]`: TensorFlow's convolution; with a kernel of 1x1 its dense layer.
+    Hwio = 1,
+    /// `[output_channels][input_channels][kernel_h][kernel_w]`: PyTorch's and ONNX's convolution; with a kernel of 1x1 the
+    /// dense layer of PyTorch.
+    Oihw = 2,
+    /// `[output_channels][kernel_h][kernel_w][input_channels]`: TensorFlow Lite's convolution.
+    Ohwi = 3,
+    /// Depthwise, `[kernel_h][kernel_w][input_channels][multiplier]`: TensorFlow's. The multiplier is output over input
+    /// channels; with 1 it is also TensorFlow Lite's.
+    DepthwiseHwcm = 4,
+    /// Depthwise, `[output_channels][1][kernel_h][kernel_w]`: PyTorch's convolution with as many groups as input channels.
+    DepthwiseC1hw = 5,
+}
+
+/// How a plane is padded before the window slides over it. What is added reads as 0.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum sepconv_padding {
+    /// TensorFlow's `SAME`: the output has `ceil(input / stride)` rows and columns, an odd pixel goes to the bottom and to
+    /// the right.
+    Same = 0,
+    /// Nothing is added: the output shrinks.
+    Valid = 1,
+    /// `pad_top` and so on: as PyTorch's `padding`, which is the same at opposite sides.
+    Explicit = 2,
+}
+
+/// What is applied to a sum before it is stored. NaN passes.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum sepconv_activation {
+    /// The sum as it is.
+    Linear = 0,
+    /// `max(0, x)`.
+    Relu = 1,
+    /// `min(max(0, x), 6)`.
+    Relu6 = 2,
+    /// `min(max(clamp_min, x), clamp_max)`.
+    Clamp = 3,
+}
+
+// What C passes is an integer, which the header calls by the name of its enum (see cbindgen.toml).
+type FilterOrderCode = i32;
+type PaddingCode = i32;
+type ActivationCode = i32;
+
+/// A convolution: a filter, then a bias or a batch norm, then an activation. Call `sepconv_conv_desc_init` first, then set
+/// what differs; filter, order, kernel and channels always do.
+///
+/// What it points to is only read while an operator is made, and may be freed after.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct sepconv_conv_desc {
+    /// `sizeof(sepconv_conv_desc)`, as the init function sets it.
+    pub struct_size: usize,
+    /// The values of the filter.
+    pub filter: *const f32,
+    /// How many: `kernel_h * kernel_w * input_channels * output_channels`; of a depthwise filter
+    /// `kernel_h * kernel_w * output_channels`.
+    pub filter_len: usize,
+    /// Rows of the kernel.
+    pub kernel_h: usize,
+    /// Columns of the kernel.
+    pub kernel_w: usize,
+    /// Channels that it reads.
+    pub input_channels: usize,
+    /// Channels that it writes; of a depthwise convolution a multiple of those it reads.
+    pub output_channels: usize,
+    /// The order of the filter. Init leaves 0, which is none.
+    pub filter_order: FilterOrderCode,
+    /// The padding. Init: `SEPCONV_PADDING_SAME`.
+    pub padding: PaddingCode,
+    /// Rows that the window moves at each step. Init: 1, as for the three that follow.
+    pub stride_h: usize,
+    /// Columns that the window moves at each step.
+    pub stride_w: usize,
+    /// Rows from one tap to the next.
+    pub dilation_h: usize,
+    /// Columns from one tap to the next.
+    pub dilation_w: usize,
+    /// Rows added above. The four sides are 0 unless the padding is `SEPCONV_PADDING_EXPLICIT`.
+    pub pad_top: usize,
+    /// Rows added below.
+    pub pad_bottom: usize,
+    /// Columns added before.
+    pub pad_left: usize,
+    /// Columns added after.
+    pub pad_right: usize,
+    /// A value for each output channel, added to the sum, or NULL for none.
+    pub bias: *const f32,
+    /// How many: `output_channels`.
+    pub bias_len: usize,
+    /// Batch norm after sum and bias, `(x - mean) / sqrt(variance + epsilon) * gamma + beta` for each output channel: the
+    /// scale, or NULL for 1. It is folded into filter and bias. Without it, all four are NULL.
+    pub batch_norm_gamma: *const f32,
+    /// The offset, or NULL for 0.
+    pub batch_norm_beta: *const f32,
+    /// The moving mean.
+    pub batch_norm_mean: *const f32,
+    /// The moving variance.
+    pub batch_norm_variance: *const f32,
+    /// Values in each of the four: `output_channels`.
+    pub batch_norm_len: usize,
+    /// What keeps the root away from zero: 1e-3 in TensorFlow's MobileNets, 1e-5 in PyTorch's. Init: NaN, which is an error
+    /// with a batch norm.
+    pub batch_norm_epsilon: f64,
+    /// The activation. Init: `SEPCONV_ACTIVATION_LINEAR`.
+    pub activation: ActivationCode,
+    /// The lower bound of `SEPCONV_ACTIVATION_CLAMP`, -INFINITY with any other.
+    pub clamp_min: f32,
+    /// The upper bound, INFINITY with any other.
+    pub clamp_max: f32,
+}
+
+// SAFETY: `repr(C)`, the size first; integers, floats and pointers.
+unsafe impl Versioned for sepconv_conv_desc {
+    const INIT: Self = sepconv_conv_desc {
+        struct_size: 0,
+        filter: null(),
+        filter_len: 0,
+        kernel_h: 0,
+        kernel_w: 0,
+        input_channels: 0,
+        output_channels: 0,
+        filter_order: 0,
+        padding: sepconv_padding::Same as i32,
+        stride_h: 1,
+        stride_w: 1,
+        dilation_h: 1,
+        dilation_w: 1,
+        pad_top: 0,
+        pad_bottom: 0,
+        pad_left: 0,
+        pad_right: 0,
+        bias: null(),
+        bias_len: 0,
+        batch_norm_gamma: null(),
+        batch_norm_beta: null(),
+        batch_norm_mean: null(),
+        batch_norm_variance: null(),
+        batch_norm_len: 0,
+        batch_norm_epsilon: f64::NAN,
+        activation: sepconv_activation::Linear as i32,
+        clamp_min: f32::NEG_INFINITY,
+        clamp_max: f32::INFINITY,
+    };
+    const LEAST: usize = offset_of!(sepconv_conv_desc, clamp_max) + size_of::<f32>();
+}
+
+/// Writes the defaults to `desc`; `size` is `sizeof(sepconv_conv_desc)`, which tells this library how long the caller's
+/// struct is.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_conv_desc_init(desc: *mut sepconv_conv_desc, size: usize) -> sepconv_status {
+    // SAFETY: the contract of all functions.
+    boundary(|| unsafe { versioned::init("desc", desc, size) })
+}
+
+/// Reads the description `name`, and what it points to.
+///
+/// # Safety
+/// The contract of all functions holds for `desc` and for its pointers, for as long as `'a`.
+pub(super) unsafe fn describe<'a>(name: &'static str, desc: *const sepconv_conv_desc) -> Result<ConvDesc<'a>> {
+    // SAFETY: the caller's.
+    let desc = unsafe { versioned::read(name, desc) }?;
+    let field = |field| Name::field(name, field);
+    // SAFETY: the caller's.
+    let floats = |name, first, len| unsafe { slice::<f32>(field(name), first, len) };
+    let optional = |name, first: *const f32, len| (!first.is_null()).then(|| floats(name, first, len)).transpose();
+
+    let mut conv = ConvDesc::new(desc.filter(name, floats("filter", desc.filter, desc.filter_len)?)?)
+        .strides([desc.stride_h, desc.stride_w])
+        .dilations([desc.dilation_h, desc.dilation_w])
+        .padding(desc.padding(name)?)
+        .activation(desc.activation(name)?);
+    if let Some(bias) = optional("bias", desc.bias, desc.bias_len)? {
+        conv = conv.bias(bias);
+    }
+    let norm = [desc.batch_norm_gamma, desc.batch_norm_beta, desc.batch_norm_mean, desc.batch_norm_variance];
+    if norm.iter().any(|values| !values.is_null()) {
+        let len = desc.batch_norm_len;
+        conv = conv.batch_norm(BatchNorm {
+            gamma: optional("batch_norm_gamma", desc.batch_norm_gamma, len)?,
+            beta: optional("batch_norm_beta", desc.batch_norm_beta, len)?,
+            mean: floats("batch_norm_mean", desc.batch_norm_mean, len)?,
+            variance: floats("batch_norm_variance", desc.batch_norm_variance, len)?,
+            epsilon: desc.batch_norm_epsilon,
+        });
+    }
+    Ok(conv)
+}
+
+impl sepconv_conv_desc {
+    fn filter<'a>(&self, name: &'static str, values: &'a [f32]) -> Result<Filter<'a>> {
+        let &sepconv_conv_desc { kernel_h: h, kernel_w: w, input_channels: i, output_channels: o, .. } = self;
+        // without inputs there is no multiplier; that there are none is for the operator to say
+        let multiplier = o.checked_div(i).unwrap_or(o);
+        let filter = read_code!(Name::field(name, "filter_order"), self.filter_order, sepconv_filter_order {
+            Hwio => Filter::hwio(values, [h, w, i, o]),
+            Oihw => Filter::oihw(values, [o, i, h, w]),
+            Ohwi => Filter::ohwi(values, [o, h, w, i]),
+            DepthwiseHwcm => Filter::depthwise_hwcm(values, [h, w, i, multiplier]),
+            DepthwiseC1hw => Filter::depthwise_c1hw(values, [i, h, w], multiplier),
+        })?;
+        if filter.is_depthwise() && i != 0 && o % i != 0 {
+            return Err(Failure::Library(Error::Value {
+                what: format!("{name}.output_channels"),
+                expected: "a multiple of the input channels of a depthwise filter",
+                got: format!("{o} of {i}"),
+            }));
+        }
+        Ok(filter)
+    }
+
+    fn padding(&self, name: &'static str) -> Result<Padding> {
+        let &sepconv_conv_desc { pad_top: top, pad_bottom: bottom, pad_left: left, pad_right: right, .. } = self;
+        let padding = read_code!(Name::field(name, "padding"), self.padding, sepconv_padding {
+            Same => Padding::Same,
+            Valid => Padding::Valid,
+            Explicit => Padding::Explicit { top, bottom, left, right },
+        })?;
+        // sides that were set and do not count are a padding that was forgotten
+        match padding {
+            Padding::Same | Padding::Valid if [top, bottom, left, right] != [0; 4] => {
+                Err(Failure::Library(Error::Value {
+                    what: format!("{name}.pad_top, pad_bottom, pad_left, pad_right"),
+                    expected: "0 unless the padding is SEPCONV_PADDING_EXPLICIT",
+                    got: format!("{top}, {bottom}, {left}, {right}"),
+                }))
+            }
+            padding => Ok(padding),
+        }
+    }
+
+    fn activation(&self, name: &'static str) -> Result<Activation> {
+        let &sepconv_conv_desc { clamp_min: min, clamp_max: max, .. } = self;
+        let activation = read_code!(Name::field(name, "activation"), self.activation, sepconv_activation {
+            Linear => Activation::Linear,
+            Relu => Activation::Relu,
+            Relu6 => Activation::Relu6,
+            Clamp => Activation::Clamp { min, max },
+        })?;
+        match activation {
+            Activation::Clamp { .. } => Ok(activation),
+            _ if [min, max] == [f32::NEG_INFINITY, f32::INFINITY] => Ok(activation),
+            _ => Err(Failure::Library(Error::Value {
+                what: format!("{name}.clamp_min, clamp_max"),
+                expected: "-INFINITY and INFINITY unless the activation is SEPCONV_ACTIVATION_CLAMP",
+                got: format!("{min}, {max}"),
+            })),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The C ABI: what [`crate`] does, for programs in C and for whatever else calls C. Feature `capi`.
+//!
+//! The header is `src/capi/sepconv.h`, which cbindgen writes from these files; `docs/c.md` is the way in for a reader of C.
+//!
+//! ```text
+//!   sepconv_conv_desc ──new──▶ sepconv_operator ──plan──▶ sepconv_plan ──run──▶ output
+//!                                  └─▶ sepconv_network ──plan─┘  └─scratch_new─▶ sepconv_scratch
+//! ```
+//!
+//! Every function here reads its arguments, calls what Rust programs call, and hands the result over. What comes from C is
+//! an integer or a pointer until it was looked at:
+//!
+//! - a code that stands for a variant of an enum is an `i32`, since a Rust enum of another value is undefined behaviour by
+//!   existing; [`status`](sepconv_status) codes, which only go out, are an enum;
+//! - pointers are checked for NULL and alignment, lengths for what an address space holds, `struct_size` for versions that
+//!   are known, input and output for values in common, and scratch for a run that is under way on another thread;
+//! - out-parameters are written last, so that an error writes nothing;
+//! - no panic passes: every function is a [`boundary`](status) around its body.
+//!
+//! Descriptions and options are structs that may grow: fields are added at the end, where the size of the struct grows by
+//! them, and their zero means what was meant before they came. [`versioned`] reads both older and newer ones. All else that
+//! holds anything is opaque.
+//!
+//! # Safety
+//!
+//! One contract for all functions, which is that of any C library. A pointer is NULL, or it points to what its type says
+//! for as long as the call lasts, and with a length to so many of them: readable if it is to `const`, else writable and
+//! used by nobody else meanwhile. Handles come from a function of this library and were not freed. A plan, an operator, a
+//! network and a pool may be used by many threads at once, but freed only when no call uses them.
+
+#![allow(non_camel_case_types, reason = "names of C")]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "one contract, said once: above, and in docs/c.md for readers of the header"
+)]
+
+mod describe;
+#[cfg(feature = "models")]
+mod models;
+mod network;
+mod operator;
+mod options;
+mod plan;
+mod pointer;
+mod status;
+mod version;
+mod versioned;
+
+pub use describe::*;
+#[cfg(feature = "models")]
+pub use models::*;
+pub use network::*;
+pub use operator::*;
+pub use options::*;
+pub use plan::*;
+pub use status::*;
+pub use version::*;

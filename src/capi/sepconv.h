@@ -1,0 +1,935 @@
+/*
+ * sepconv: separable convolutions for CPUs. docs/c.md shows how to build, link and call it.
+ *
+ * Written by cbindgen from src/capi/: cargo run -p sepconv-header.
+ *
+ * - Functions that can fail return a sepconv_status. Unless it is SEPCONV_STATUS_OK, nothing was written to any out-parameter or
+ *   output, and sepconv_last_error() tells more.
+ * - What a function named _new, _plan or of a network hands out belongs to the caller, who gives it back to the _free of its type,
+ *   once. What was made of it lives on: operators may be freed when a network or a plan of them is there, and so on.
+ * - Structs begin with their size. Call their _init function first, and set what differs.
+ * - Pointers must not be NULL unless it is said that they may; what they point to is only used during the call.
+ * - Operators, networks, plans and pools may be used by many threads at once, a scratch by one run at a time. Nothing may be freed
+ *   while a call uses it.
+ * - Lengths are counted in values, not in bytes.
+ */
+
+#ifndef SEPCONV_H
+#define SEPCONV_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * The version of the ABI that this header describes. It changes when a program that was compiled with an older header no
+ * longer runs as it did.
+ */
+#define SEPCONV_ABI_VERSION 1
+
+/**
+ * What every function that can fail returns. Where it is not `SEPCONV_STATUS_OK`, nothing was written to any
+ * out-parameter or output, and `sepconv_last_error` tells more.
+ *
+ * Later versions may add codes.
+ */
+enum sepconv_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Done.
+     */
+    SEPCONV_STATUS_OK = 0,
+    /**
+     * A pointer that must not be NULL is.
+     */
+    SEPCONV_STATUS_NULL_POINTER = 1,
+    /**
+     * A pointer that is not aligned as its type asks for.
+     */
+    SEPCONV_STATUS_MISALIGNED_POINTER = 2,
+    /**
+     * An integer that is none of its enum's values.
+     */
+    SEPCONV_STATUS_UNKNOWN_CODE = 3,
+    /**
+     * A `struct_size` that no version of the struct has, or fields set that this version of the library does not know.
+     */
+    SEPCONV_STATUS_STRUCT_SIZE = 4,
+    /**
+     * Input and output have memory in common.
+     */
+    SEPCONV_STATUS_OVERLAP = 5,
+    /**
+     * Scratch that a run on another thread is using.
+     */
+    SEPCONV_STATUS_SCRATCH_IN_USE = 6,
+    /**
+     * Threads of a pool that could not be started.
+     */
+    SEPCONV_STATUS_THREADS_NOT_STARTED = 7,
+    /**
+     * A mistake of the library's: it panicked. Only what the call was given to write to may be spoilt.
+     */
+    SEPCONV_STATUS_PANIC = 8,
+    /**
+     * A side, kernel, stride or dilation of zero, one that is too large, or a plane that the kernel does not fit into.
+     */
+    SEPCONV_STATUS_SIZE = 9,
+    /**
+     * A filter, bias or other vector of a wrong length, or a length that no memory has.
+     */
+    SEPCONV_STATUS_LENGTH = 10,
+    /**
+     * An input or output that is shorter than its shape and pixel stride ask for.
+     */
+    SEPCONV_STATUS_BUFFER_TOO_SHORT = 11,
+    /**
+     * A pixel stride below the number of channels.
+     */
+    SEPCONV_STATUS_PIXEL_STRIDE = 12,
+    /**
+     * A number of channels that does not fit what stands before.
+     */
+    SEPCONV_STATUS_CHANNELS = 13,
+    /**
+     * A filter in an order that the operator does not take.
+     */
+    SEPCONV_STATUS_FILTER_ORDER = 14,
+    /**
+     * A value outside its range, such as an epsilon that is not a number.
+     */
+    SEPCONV_STATUS_VALUE = 15,
+    /**
+     * Scratch that another plan made.
+     */
+    SEPCONV_STATUS_FOREIGN_SCRATCH = 16,
+    /**
+     * Memory that the allocator did not give.
+     */
+    SEPCONV_STATUS_OUT_OF_MEMORY = 17,
+    /**
+     * Scratch out of proportion to what a stage reads and writes.
+     */
+    SEPCONV_STATUS_SCRATCH_TOO_LARGE = 18,
+    /**
+     * An instruction set that cannot be had, or an environment variable `SEPCONV_MAX_ISA` that names none.
+     */
+    SEPCONV_STATUS_ISA = 19,
+    /**
+     * Fusion or a schedule that was demanded and cannot be had.
+     */
+    SEPCONV_STATUS_FUSION = 20,
+    /**
+     * A network without layers, or with one where it cannot stand.
+     */
+    SEPCONV_STATUS_NETWORK = 21,
+    /**
+     * A file of weights that is malformed, or a tensor in it that is missing or of a wrong shape or type.
+     */
+    SEPCONV_STATUS_WEIGHTS = 22,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sepconv_status sepconv_status;
+#else
+typedef int32_t sepconv_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * An instruction set.
+ */
+enum sepconv_isa
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * As an option: the best that the CPU has.
+     */
+    SEPCONV_ISA_BEST = 0,
+    /**
+     * x86-64 with AVX-512: F, BW, CD, DQ and VL.
+     */
+    SEPCONV_ISA_AVX512 = 1,
+    /**
+     * x86-64 with AVX2 and FMA.
+     */
+    SEPCONV_ISA_AVX2 = 2,
+    /**
+     * x86-64 with SSE4.2.
+     */
+    SEPCONV_ISA_SSE42 = 3,
+    /**
+     * 64-bit ARM with Advanced SIMD.
+     */
+    SEPCONV_ISA_NEON = 4,
+    /**
+     * Any CPU.
+     */
+    SEPCONV_ISA_SCALAR = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sepconv_isa sepconv_isa;
+#else
+typedef int32_t sepconv_isa;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How a step `sum + x * w` is rounded. It decides the bits of every result.
+ */
+enum sepconv_arithmetic
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Once, as `fmaf` does.
+     */
+    SEPCONV_ARITHMETIC_FUSED = 0,
+    /**
+     * Twice: a product, then a sum. SSE4.2 and scalar, unless `common_bits` are asked for.
+     */
+    SEPCONV_ARITHMETIC_SEPARATE = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sepconv_arithmetic sepconv_arithmetic;
+#else
+typedef int32_t sepconv_arithmetic;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * The order in which the values of a filter lie, the last index fastest. There is no default: orders are not guessed.
+ */
+enum sepconv_filter_order
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * `[kernel_h][kernel_w][input_channels][output_channels]`: TensorFlow's convolution; with a kernel of 1x1 its dense layer.
+     */
+    SEPCONV_FILTER_ORDER_HWIO = 1,
+    /**
+     * `[output_channels][input_channels][kernel_h][kernel_w]`: PyTorch's and ONNX's convolution; with a kernel of 1x1 the
+     * dense layer of PyTorch.
+     */
+    SEPCONV_FILTER_ORDER_OIHW = 2,
+    /**
+     * `[output_channels][kernel_h][kernel_w][input_channels]`: TensorFlow Lite's convolution.
+     */
+    SEPCONV_FILTER_ORDER_OHWI = 3,
+    /**
+     * Depthwise, `[kernel_h][kernel_w][input_channels][multiplier]`: TensorFlow's. The multiplier is output over input
+     * channels; with 1 it is also TensorFlow Lite's.
+     */
+    SEPCONV_FILTER_ORDER_DEPTHWISE_HWCM = 4,
+    /**
+     * Depthwise, `[output_channels][1][kernel_h][kernel_w]`: PyTorch's convolution with as many groups as input channels.
+     */
+    SEPCONV_FILTER_ORDER_DEPTHWISE_C1HW = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sepconv_filter_order sepconv_filter_order;
+#else
+typedef int32_t sepconv_filter_order;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How a plane is padded before the window slides over it. What is added reads as 0.
+ */
+enum sepconv_padding
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * TensorFlow's `SAME`: the output has `ceil(input / stride)` rows and columns, an odd pixel goes to the bottom and to
+     * the right.
+     */
+    SEPCONV_PADDING_SAME = 0,
+    /**
+     * Nothing is added: the output shrinks.
+     */
+    SEPCONV_PADDING_VALID = 1,
+    /**
+     * `pad_top` and so on: as PyTorch's `padding`, which is the same at opposite sides.
+     */
+    SEPCONV_PADDING_EXPLICIT = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sepconv_padding sepconv_padding;
+#else
+typedef int32_t sepconv_padding;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What is applied to a sum before it is stored. NaN passes.
+ */
+enum sepconv_activation
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The sum as it is.
+     */
+    SEPCONV_ACTIVATION_LINEAR = 0,
+    /**
+     * `max(0, x)`.
+     */
+    SEPCONV_ACTIVATION_RELU = 1,
+    /**
+     * `min(max(0, x), 6)`.
+     */
+    SEPCONV_ACTIVATION_RELU6 = 2,
+    /**
+     * `min(max(clamp_min, x), clamp_max)`.
+     */
+    SEPCONV_ACTIVATION_CLAMP = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sepconv_activation sepconv_activation;
+#else
+typedef int32_t sepconv_activation;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Who does the work of a run.
+ */
+enum sepconv_threads
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The calling thread alone.
+     */
+    SEPCONV_THREADS_SERIAL = 0,
+    /**
+     * The calling thread and a pool that all of the process shares, started with a thread for each core by the first plan that
+     * asks for it.
+     */
+    SEPCONV_THREADS_GLOBAL = 1,
+    /**
+     * The calling thread and the `pool` of the options.
+     */
+    SEPCONV_THREADS_POOL = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sepconv_threads sepconv_threads;
+#else
+typedef int32_t sepconv_threads;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Whether the stages of a block run as one, the tensor between them never going to memory as a whole.
+ */
+enum sepconv_fusion
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The plan decides.
+     */
+    SEPCONV_FUSION_AUTO = 0,
+    /**
+     * Every stage on its own.
+     */
+    SEPCONV_FUSION_NEVER = 1,
+    /**
+     * By a ring of a few rows of all channels, or an error where that cannot be had.
+     */
+    SEPCONV_FUSION_ROW_RING = 2,
+    /**
+     * The whole plane, some channels at a time, or an error where that cannot be had.
+     */
+    SEPCONV_FUSION_CHANNEL_SLABS = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sepconv_fusion sepconv_fusion;
+#else
+typedef int32_t sepconv_fusion;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * The order in which the filters of a file of weights lie. There is no default: orders are not guessed.
+ */
+enum sepconv_weight_order
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * TensorFlow's and Keras's: `[h, w, i, o]`, depthwise `[h, w, c, 1]`, dense `[i, o]`.
+     */
+    SEPCONV_WEIGHT_ORDER_HWIO = 1,
+    /**
+     * PyTorch's and ONNX's: `[o, i, h, w]`, depthwise `[c, 1, h, w]`, dense `[o, i]`.
+     */
+    SEPCONV_WEIGHT_ORDER_OIHW = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sepconv_weight_order sepconv_weight_order;
+#else
+typedef int32_t sepconv_weight_order;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * How planes are padded where the stride is 2.
+ */
+enum sepconv_stride_padding
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * As weights trained with TensorFlow expect: on an even plane a pixel at the bottom and to the right.
+     */
+    SEPCONV_STRIDE_PADDING_SAME = 0,
+    /**
+     * As weights trained with PyTorch expect: a pixel at each side.
+     */
+    SEPCONV_STRIDE_PADDING_SYMMETRIC = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sepconv_stride_padding sepconv_stride_padding;
+#else
+typedef int32_t sepconv_stride_padding;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Operators, one after the other, planned together: one scratch, and layouts between them that the next one likes. Any number
+ * of threads may use one at once.
+ */
+typedef struct sepconv_network sepconv_network;
+
+/**
+ * An operator: checked, its batch norm folded, its weights packed. Any number of threads may use one at once.
+ */
+typedef struct sepconv_operator sepconv_operator;
+
+/**
+ * An operator or a network, planned for one input shape. Any number of threads may use one at once, each with a scratch of
+ * its own.
+ */
+typedef struct sepconv_plan sepconv_plan;
+
+/**
+ * Threads that runs share. Any number of plans may use one, at the same time too.
+ */
+typedef struct sepconv_pool sepconv_pool;
+
+/**
+ * The memory of a run, for one run at a time: a run that finds it in use fails.
+ */
+typedef struct sepconv_scratch sepconv_scratch;
+
+/**
+ * A convolution: a filter, then a bias or a batch norm, then an activation. Call `sepconv_conv_desc_init` first, then set
+ * what differs; filter, order, kernel and channels always do.
+ *
+ * What it points to is only read while an operator is made, and may be freed after.
+ */
+typedef struct sepconv_conv_desc {
+    /**
+     * `sizeof(sepconv_conv_desc)`, as the init function sets it.
+     */
+    size_t struct_size;
+    /**
+     * The values of the filter.
+     */
+    const float *filter;
+    /**
+     * How many: `kernel_h * kernel_w * input_channels * output_channels`; of a depthwise filter
+     * `kernel_h * kernel_w * output_channels`.
+     */
+    size_t filter_len;
+    /**
+     * Rows of the kernel.
+     */
+    size_t kernel_h;
+    /**
+     * Columns of the kernel.
+     */
+    size_t kernel_w;
+    /**
+     * Channels that it reads.
+     */
+    size_t input_channels;
+    /**
+     * Channels that it writes; of a depthwise convolution a multiple of those it reads.
+     */
+    size_t output_channels;
+    /**
+     * The order of the filter. Init leaves 0, which is none.
+     */
+    sepconv_filter_order filter_order;
+    /**
+     * The padding. Init: `SEPCONV_PADDING_SAME`.
+     */
+    sepconv_padding padding;
+    /**
+     * Rows that the window moves at each step. Init: 1, as for the three that follow.
+     */
+    size_t stride_h;
+    /**
+     * Columns that the window moves at each step.
+     */
+    size_t stride_w;
+    /**
+     * Rows from one tap to the next.
+     */
+    size_t dilation_h;
+    /**
+     * Columns from one tap to the next.
+     */
+    size_t dilation_w;
+    /**
+     * Rows added above. The four sides are 0 unless the padding is `SEPCONV_PADDING_EXPLICIT`.
+     */
+    size_t pad_top;
+    /**
+     * Rows added below.
+     */
+    size_t pad_bottom;
+    /**
+     * Columns added before.
+     */
+    size_t pad_left;
+    /**
+     * Columns added after.
+     */
+    size_t pad_right;
+    /**
+     * A value for each output channel, added to the sum, or NULL for none.
+     */
+    const float *bias;
+    /**
+     * How many: `output_channels`.
+     */
+    size_t bias_len;
+    /**
+     * Batch norm after sum and bias, `(x - mean) / sqrt(variance + epsilon) * gamma + beta` for each output channel: the
+     * scale, or NULL for 1. It is folded into filter and bias. Without it, all four are NULL.
+     */
+    const float *batch_norm_gamma;
+    /**
+     * The offset, or NULL for 0.
+     */
+    const float *batch_norm_beta;
+    /**
+     * The moving mean.
+     */
+    const float *batch_norm_mean;
+    /**
+     * The moving variance.
+     */
+    const float *batch_norm_variance;
+    /**
+     * Values in each of the four: `output_channels`.
+     */
+    size_t batch_norm_len;
+    /**
+     * What keeps the root away from zero: 1e-3 in TensorFlow's MobileNets, 1e-5 in PyTorch's. Init: NaN, which is an error
+     * with a batch norm.
+     */
+    double batch_norm_epsilon;
+    /**
+     * The activation. Init: `SEPCONV_ACTIVATION_LINEAR`.
+     */
+    sepconv_activation activation;
+    /**
+     * The lower bound of `SEPCONV_ACTIVATION_CLAMP`, -INFINITY with any other.
+     */
+    float clamp_min;
+    /**
+     * The upper bound, INFINITY with any other.
+     */
+    float clamp_max;
+} sepconv_conv_desc;
+
+/**
+ * Images, rows, columns and channels of a tensor, each at least 1. Value `(n, y, x, c)` is at
+ * `((n * h + y) * w + x) * pixel_stride + c`; in a dense tensor the pixel stride is the number of channels.
+ */
+typedef struct sepconv_shape {
+    /**
+     * Images in the batch.
+     */
+    size_t n;
+    /**
+     * Rows of an image.
+     */
+    size_t h;
+    /**
+     * Columns of an image, in pixels.
+     */
+    size_t w;
+    /**
+     * Channels of a pixel.
+     */
+    size_t c;
+} sepconv_shape;
+
+/**
+ * The options of a plan. Call `sepconv_plan_options_init` first, then set what differs.
+ */
+typedef struct sepconv_plan_options {
+    /**
+     * `sizeof(sepconv_plan_options)`, as the init function sets it.
+     */
+    size_t struct_size;
+    /**
+     * The pool of `SEPCONV_THREADS_POOL`, NULL with any other. The plan keeps it alive.
+     */
+    const struct sepconv_pool *pool;
+    /**
+     * Who does the work. Init: `SEPCONV_THREADS_SERIAL`.
+     */
+    sepconv_threads threads;
+    /**
+     * Caps the instruction set, as the environment variable `SEPCONV_MAX_ISA` does; one that the CPU does not have takes the
+     * next one down. Init: `SEPCONV_ISA_BEST`, no cap.
+     */
+    sepconv_isa max_isa;
+    /**
+     * Whether blocks are fused. Init: `SEPCONV_FUSION_AUTO`.
+     */
+    sepconv_fusion fusion;
+    /**
+     * How often a worker that waits for others between two steps looks before it sleeps, some 20 ns a look. Init: 20000. 0 suits
+     * a machine that must not burn any core.
+     */
+    uint32_t spins;
+    /**
+     * Not 0: the bits of a fused multiply-add also on SSE4.2 and scalar, where it is emulated, some fifty times slower.
+     * Init: 0.
+     */
+    int32_t common_bits;
+} sepconv_plan_options;
+
+/**
+ * The options of a MobileNet. Call `sepconv_mobilenet_config_init` first, then set what differs.
+ */
+typedef struct sepconv_mobilenet_config {
+    /**
+     * `sizeof(sepconv_mobilenet_config)`, as the init function sets it.
+     */
+    size_t struct_size;
+    /**
+     * How many classes the top tells apart. Init: 1000.
+     */
+    size_t classes;
+    /**
+     * The width multiplier, above 0 and at most 1024. Init: 1.
+     */
+    double alpha;
+    /**
+     * What is added to the variance of a batch norm: 1e-3 in TensorFlow's weights, 1e-5 in PyTorch's. Init: 1e-3.
+     */
+    double epsilon;
+    /**
+     * How planes are padded at stride 2. Init: `SEPCONV_STRIDE_PADDING_SAME`.
+     */
+    sepconv_stride_padding stride_padding;
+    /**
+     * Not 0: the dense layer that tells the classes is part of the network. 0: the output is the pooled features. Init: 1.
+     */
+    int32_t include_top;
+} sepconv_mobilenet_config;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The version of the ABI of the library that is linked: `SEPCONV_ABI_VERSION`, where header and library belong together.
+ */
+uint32_t sepconv_abi_version(void);
+
+/**
+ * The version of the library that is linked, such as `0.1.0`. The text is static.
+ */
+const char *sepconv_version(void);
+
+/**
+ * Text about the last call of this thread that failed: what was expected, and what came instead. It is never NULL; before
+ * any error it is empty. UTF-8, at most 1023 bytes.
+ *
+ * It stays as it is until the next call of this thread that fails; a call that succeeds does not touch it. Copy it if it
+ * must live longer. Where threads are not the program's own to hold on to (goroutines, fibers), ask before anything else
+ * can run on the thread.
+ */
+const char *sepconv_last_error(void);
+
+/**
+ * The name of a status, such as `SEPCONV_STATUS_OK`; `unknown` for an integer that is none. The text is static.
+ */
+const char *sepconv_status_name(sepconv_status status);
+
+/**
+ * Writes the defaults to `desc`; `size` is `sizeof(sepconv_conv_desc)`, which tells this library how long the caller's
+ * struct is.
+ */
+sepconv_status sepconv_conv_desc_init(struct sepconv_conv_desc *desc,
+                                      size_t size);
+
+/**
+ * A standard convolution. Takes a filter of HWIO, OIHW or OHWI.
+ */
+sepconv_status sepconv_conv2d_new(const struct sepconv_conv_desc *desc,
+                                  struct sepconv_operator **op);
+
+/**
+ * A depthwise convolution. Takes a depthwise filter.
+ */
+sepconv_status sepconv_depthwise_conv2d_new(const struct sepconv_conv_desc *desc,
+                                            struct sepconv_operator **op);
+
+/**
+ * A pointwise convolution: 1x1, at stride 1, without padding. Takes a filter of HWIO, OIHW or OHWI.
+ */
+sepconv_status sepconv_pointwise_conv2d_new(const struct sepconv_conv_desc *desc,
+                                            struct sepconv_operator **op);
+
+/**
+ * A depthwise convolution and a pointwise one behind it: MobileNetV1's block.
+ */
+sepconv_status sepconv_separable_conv2d_new(const struct sepconv_conv_desc *depthwise,
+                                            const struct sepconv_conv_desc *pointwise,
+                                            struct sepconv_operator **op);
+
+/**
+ * Expand, depthwise, project: MobileNetV2's block. `expand` may be NULL for none, and may be any standard convolution,
+ * such as the stem of a network. With `shortcut` (0 or not 0) the input is added to the output where their shapes are equal;
+ * the activation of `project`, which MobileNetV2 does not have, comes after.
+ */
+sepconv_status sepconv_inverted_residual_new(const struct sepconv_conv_desc *expand,
+                                             const struct sepconv_conv_desc *depthwise,
+                                             const struct sepconv_conv_desc *project,
+                                             int32_t shortcut,
+                                             struct sepconv_operator **op);
+
+/**
+ * A dense layer: `Nx1x1xC` to `Nx1x1xK`, or the same for every pixel of a plane. Takes a filter of HWIO, OIHW or OHWI with a
+ * kernel of 1x1.
+ */
+sepconv_status sepconv_dense_new(const struct sepconv_conv_desc *desc,
+                                 struct sepconv_operator **op);
+
+/**
+ * The mean of each of `channels` channels over the plane.
+ */
+sepconv_status sepconv_global_average_pool_new(size_t channels, struct sepconv_operator **op);
+
+/**
+ * The shape that an operator makes of `input`, or why it cannot take it.
+ */
+sepconv_status sepconv_operator_output_shape(const struct sepconv_operator *op,
+                                             struct sepconv_shape input,
+                                             struct sepconv_shape *output);
+
+/**
+ * Plans an operator for an input shape. `options` may be NULL for the defaults. The plan keeps what it needs of the operator,
+ * which may be freed before it.
+ */
+sepconv_status sepconv_operator_plan(const struct sepconv_operator *op,
+                                     struct sepconv_shape input,
+                                     const struct sepconv_plan_options *options,
+                                     struct sepconv_plan **plan);
+
+/**
+ * Frees an operator. NULL is no operator, and nothing is done.
+ */
+void sepconv_operator_free(struct sepconv_operator *op);
+
+/**
+ * A network of `count` operators in the order in which they run. It keeps what it needs of them: they may be freed before it,
+ * and one may stand in several networks, or several times in one.
+ */
+sepconv_status sepconv_network_new(const struct sepconv_operator *const *operators,
+                                   size_t count,
+                                   struct sepconv_network **network);
+
+/**
+ * The shape that a network makes of `input`, or why it cannot take it.
+ */
+sepconv_status sepconv_network_output_shape(const struct sepconv_network *network,
+                                            struct sepconv_shape input,
+                                            struct sepconv_shape *output);
+
+/**
+ * Plans a network for an input shape. `options` may be NULL for the defaults. The plan keeps what it needs of the network,
+ * which may be freed before it.
+ */
+sepconv_status sepconv_network_plan(const struct sepconv_network *network,
+                                    struct sepconv_shape input,
+                                    const struct sepconv_plan_options *options,
+                                    struct sepconv_plan **plan);
+
+/**
+ * Frees a network. NULL is no network, and nothing is done.
+ */
+void sepconv_network_free(struct sepconv_network *network);
+
+/**
+ * Writes the defaults to `options`; `size` is `sizeof(sepconv_plan_options)`, which tells this library how long the
+ * caller's struct is.
+ */
+sepconv_status sepconv_plan_options_init(struct sepconv_plan_options *options,
+                                         size_t size);
+
+/**
+ * A pool of `threads` threads, 1 to 64. The thread that calls run works too, in place of one of them.
+ */
+sepconv_status sepconv_pool_new(size_t threads,
+                                struct sepconv_pool **pool);
+
+/**
+ * Frees a pool: its threads end when the last plan that uses it is freed. NULL is no pool, and nothing is done.
+ */
+void sepconv_pool_free(struct sepconv_pool *pool);
+
+/**
+ * The shape that a plan is for.
+ */
+sepconv_status sepconv_plan_input_shape(const struct sepconv_plan *plan,
+                                        struct sepconv_shape *shape);
+
+/**
+ * The shape of what it computes.
+ */
+sepconv_status sepconv_plan_output_shape(const struct sepconv_plan *plan,
+                                         struct sepconv_shape *shape);
+
+/**
+ * The instruction set that it runs on, never `SEPCONV_ISA_BEST`.
+ */
+sepconv_status sepconv_plan_isa(const struct sepconv_plan *plan, sepconv_isa *isa);
+
+/**
+ * How it rounds.
+ */
+sepconv_status sepconv_plan_arithmetic(const struct sepconv_plan *plan,
+                                       sepconv_arithmetic *arithmetic);
+
+/**
+ * Multiply-accumulate operations of a run, padding counted.
+ */
+sepconv_status sepconv_plan_macs(const struct sepconv_plan *plan, uint64_t *macs);
+
+/**
+ * Bytes of a scratch.
+ */
+sepconv_status sepconv_plan_scratch_bytes(const struct sepconv_plan *plan, size_t *bytes);
+
+/**
+ * What was decided and why, as text of several lines: kernels, schedules, work and memory of each stage. UTF-8.
+ *
+ * Writes as `snprintf` does: at most `capacity` bytes with the NUL, cut between characters, and to `length` the bytes that
+ * all of it takes without the NUL. `buffer` may be NULL where `capacity` is 0, `length` may be NULL.
+ */
+sepconv_status sepconv_plan_explain(const struct sepconv_plan *plan,
+                                    char *buffer,
+                                    size_t capacity,
+                                    size_t *length);
+
+/**
+ * Frees a plan. Scratch of it may be freed before or after. NULL is no plan, and nothing is done.
+ */
+void sepconv_plan_free(struct sepconv_plan *plan);
+
+/**
+ * Memory for one run of this plan at a time; keep it and use it again, on any thread.
+ */
+sepconv_status sepconv_scratch_new(const struct sepconv_plan *plan,
+                                   struct sepconv_scratch **scratch);
+
+/**
+ * Frees a scratch. NULL is no scratch, and nothing is done.
+ */
+void sepconv_scratch_free(struct sepconv_scratch *scratch);
+
+/**
+ * Computes `output` from `input`, which have the shapes of the plan.
+ *
+ * Lengths are in values, and may be more than needed: with `n * h * w` pixels the last value is at
+ * `(pixels - 1) * pixel_stride + c - 1`. A pixel stride of 0 stands for a dense tensor. Values between the pixels of the output
+ * are left as they are. The memory from the first to the last value of the input must not overlap with that of the output, even
+ * where their values lie between each other.
+ *
+ * Everything is checked before anything is written. Many threads may run one plan at once, each with a scratch of its own.
+ */
+sepconv_status sepconv_plan_run(const struct sepconv_plan *plan,
+                                const float *input,
+                                size_t input_len,
+                                size_t input_pixel_stride,
+                                float *output,
+                                size_t output_len,
+                                size_t output_pixel_stride,
+                                struct sepconv_scratch *scratch);
+
+/**
+ * The name of an instruction set in lower case, such as `avx2`; `unknown` for an integer that is none. The text is static.
+ */
+const char *sepconv_isa_name(sepconv_isa isa);
+
+/**
+ * Writes the defaults to `config`; `size` is `sizeof(sepconv_mobilenet_config)`, which tells this library how long the
+ * caller's struct is.
+ *
+ * Part of libraries built with the feature `models`, as all about MobileNets.
+ */
+sepconv_status sepconv_mobilenet_config_init(struct sepconv_mobilenet_config *config,
+                                             size_t size);
+
+/**
+ * MobileNetV1, for images `NxHxWx3`, with the weights of a file in the safetensors format, which is `file_len` bytes at `file`
+ * and only read during the call. `config` may be NULL for the defaults. The output is `Nx1x1xclasses`, logits.
+ *
+ * Tensors are called `stem.weight`, `block1.depthwise.weight`, `block1.pointwise.weight`, up to `head.weight`; for each layer there is a
+ * `.bias`, or `.mean` and `.variance`, and `.gamma` and `.beta` where they were learnt.
+ */
+sepconv_status sepconv_network_mobilenet_v1(const struct sepconv_mobilenet_config *config,
+                                            const uint8_t *file,
+                                            size_t file_len,
+                                            sepconv_weight_order order,
+                                            struct sepconv_network **network);
+
+/**
+ * MobileNetV2, as `sepconv_network_mobilenet_v1`. Tensors are called `stem.weight`, `block0.depthwise.weight`,
+ * `block0.project.weight`, `block1.expand.weight`, `block1.depthwise.weight`, up to `block16.project.weight`, `last.weight`, `head.weight`.
+ */
+sepconv_status sepconv_network_mobilenet_v2(const struct sepconv_mobilenet_config *config,
+                                            const uint8_t *file,
+                                            size_t file_len,
+                                            sepconv_weight_order order,
+                                            struct sepconv_network **network);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* SEPCONV_H */
