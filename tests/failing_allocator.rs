@@ -241,3 +241,83 @@ fn models() {
         assert_every_allocation_may_fail(what, at_least / 3, || architecture.network(&weights).map(drop));
     }
 }
+
+/// What C gets is handles, which are allocated too.
+#[cfg(feature = "capi")]
+#[test]
+fn the_c_abi() {
+    use core::mem::MaybeUninit;
+    use core::ptr::{null, null_mut};
+
+    use sepconv::capi::*;
+
+    /// Handles that are freed in the end, whatever fails.
+    struct Handles {
+        op: *mut sepconv_operator,
+        network: *mut sepconv_network,
+        plan: *mut sepconv_plan,
+        scratch: *mut sepconv_scratch,
+    }
+
+    impl Drop for Handles {
+        fn drop(&mut self) {
+            // SAFETY: NULL, or of the library.
+            unsafe {
+                sepconv_scratch_free(self.scratch);
+                sepconv_plan_free(self.plan);
+                sepconv_network_free(self.network);
+                sepconv_operator_free(self.op);
+            }
+        }
+    }
+
+    fn done(status: sepconv_status) -> Result<()> {
+        match status {
+            sepconv_status::Ok => Ok(()),
+            sepconv_status::OutOfMemory => {
+                // SAFETY: text with a NUL.
+                let text = unsafe { core::ffi::CStr::from_ptr(sepconv_last_error()) };
+                assert!(text.to_bytes().windows(19).any(|part| part == b"could not allocate "));
+                Err(Error::Allocation { what: "by C", bytes: 0 })
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    let (filter, input, mut output) = ([0.5; 9 * 4], [1.0; 6 * 6 * 4], [0.0; 6 * 6 * 4]);
+    let mut desc = MaybeUninit::<sepconv_conv_desc>::uninit();
+    // SAFETY: so many bytes, all of which are written.
+    let desc = unsafe {
+        done(sepconv_conv_desc_init(desc.as_mut_ptr(), size_of::<sepconv_conv_desc>())).unwrap();
+        sepconv_conv_desc {
+            filter: filter.as_ptr(),
+            filter_len: filter.len(),
+            filter_order: sepconv_filter_order::DepthwiseHwcm as i32,
+            kernel_h: 3,
+            kernel_w: 3,
+            input_channels: 4,
+            output_channels: 4,
+            ..desc.assume_init()
+        }
+    };
+    let shape = sepconv_shape { n: 1, h: 6, w: 6, c: 4 };
+    let output = Cell::new(&mut output[..]);
+    assert_every_allocation_may_fail("through C", 12, || {
+        let mut handles = Handles { op: null_mut(), network: null_mut(), plan: null_mut(), scratch: null_mut() };
+        let Handles { op, network, plan, scratch } = &mut handles;
+        let out = output.take();
+        // SAFETY: what the library handed out, and slices.
+        let result = unsafe {
+            done(sepconv_depthwise_conv2d_new(&desc, op))
+                .and_then(|()| done(sepconv_network_new([op.cast_const(); 2].as_ptr(), 2, network)))
+                .and_then(|()| done(sepconv_network_plan(*network, shape, null(), plan)))
+                .and_then(|()| done(sepconv_scratch_new(*plan, scratch)))
+                .and_then(|()| {
+                    let (from, to) = (input.as_ptr(), out.as_mut_ptr());
+                    done(sepconv_plan_run(*plan, from, input.len(), 0, to, out.len(), 0, *scratch))
+                })
+        };
+        output.set(out);
+        result
+    });
+}

@@ -1,0 +1,955 @@
+//! The C ABI, called as C would: results to the bit, and an error for everything that can be told to be wrong, with nothing
+//! written. What needs a C compiler is `.ci/capi.sh`.
+
+mod common;
+
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::fmt;
+use std::mem::{MaybeUninit, offset_of};
+use std::ptr::{null, null_mut};
+
+use common::{CANARY, LEVELS, Rng, Values, for_each_case, is_canary, reference, same_bits};
+use proptest::prelude::*;
+use sepconv::capi::*;
+use sepconv::testing::{Cases, FilterOrder, Layout, Op, Problem, Stage, StageKind};
+use sepconv::{Activation, Arithmetic, Isa, Padding, Shape};
+
+/// A handle, freed in the end.
+struct Owned<T> {
+    handle: *mut T,
+    free: unsafe extern "C" fn(*mut T),
+}
+
+impl<T> fmt::Debug for Owned<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a handle {:?}", self.handle)
+    }
+}
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        // SAFETY: of `make`, and nobody uses it any more.
+        unsafe { (self.free)(self.handle) };
+    }
+}
+
+type Failed = (sepconv_status, String);
+
+fn last_error() -> String {
+    // SAFETY: text with a NUL, copied before the next call.
+    unsafe { CStr::from_ptr(sepconv_last_error()) }.to_str().unwrap().into()
+}
+
+fn done(status: sepconv_status) -> Result<(), Failed> {
+    if status == sepconv_status::Ok { Ok(()) } else { Err((status, last_error())) }
+}
+
+/// What a function hands over. One that fails must leave the out-parameter as it was.
+fn make<T>(
+    free: unsafe extern "C" fn(*mut T),
+    new: impl FnOnce(*mut *mut T) -> sepconv_status,
+) -> Result<Owned<T>, Failed> {
+    let before = std::ptr::without_provenance_mut::<T>(0x5ea0);
+    let mut handle = before;
+    let result = done(new(&mut handle));
+    assert_eq!(result.is_err(), handle == before, "{result:?}");
+    result.map(|()| Owned { handle, free })
+}
+
+/// The status of an error; a panic is never one that is expected.
+fn status<T: fmt::Debug>(result: Result<T, Failed>) -> sepconv_status {
+    let (status, text) = result.unwrap_err();
+    assert_ne!(status, sepconv_status::Panic, "{text}");
+    assert!(!text.is_empty());
+    status
+}
+
+fn conv_desc() -> sepconv_conv_desc {
+    let mut desc = MaybeUninit::uninit();
+    // SAFETY: so many bytes, all of which are written.
+    unsafe {
+        done(sepconv_conv_desc_init(desc.as_mut_ptr(), size_of::<sepconv_conv_desc>())).unwrap();
+        desc.assume_init()
+    }
+}
+
+fn plan_options() -> sepconv_plan_options {
+    let mut options = MaybeUninit::uninit();
+    // SAFETY: so many bytes, all of which are written.
+    unsafe {
+        done(sepconv_plan_options_init(options.as_mut_ptr(), size_of::<sepconv_plan_options>())).unwrap();
+        options.assume_init()
+    }
+}
+
+/// A depthwise 3×3 over 4 channels.
+fn depthwise(filter: &[f32]) -> sepconv_conv_desc {
+    sepconv_conv_desc {
+        filter: filter.as_ptr(),
+        filter_len: filter.len(),
+        filter_order: sepconv_filter_order::DepthwiseHwcm as i32,
+        kernel_h: 3,
+        kernel_w: 3,
+        input_channels: 4,
+        output_channels: 4,
+        ..conv_desc()
+    }
+}
+
+/// A pointwise convolution of 4 channels to 5.
+fn pointwise(filter: &[f32]) -> sepconv_conv_desc {
+    sepconv_conv_desc {
+        filter: filter.as_ptr(),
+        filter_len: filter.len(),
+        filter_order: sepconv_filter_order::Hwio as i32,
+        kernel_h: 1,
+        kernel_w: 1,
+        input_channels: 4,
+        output_channels: 5,
+        ..conv_desc()
+    }
+}
+
+const TAPS: [f32; 36] = [0.5; 36];
+const MATRIX: [f32; 20] = [0.25; 20];
+
+type Operator = Owned<sepconv_operator>;
+type Plan = Owned<sepconv_plan>;
+
+type NewOfOne = unsafe extern "C" fn(*const sepconv_conv_desc, *mut *mut sepconv_operator) -> sepconv_status;
+
+fn operator(new: NewOfOne, desc: &sepconv_conv_desc) -> Result<Operator, Failed> {
+    // SAFETY: the description points to what it says.
+    make(sepconv_operator_free, |op| unsafe { new(desc, op) })
+}
+
+fn separable() -> Operator {
+    let (depthwise, pointwise) = (depthwise(&TAPS), pointwise(&MATRIX));
+    // SAFETY: the descriptions point to what they say.
+    make(sepconv_operator_free, |op| unsafe { sepconv_separable_conv2d_new(&depthwise, &pointwise, op) }).unwrap()
+}
+
+/// What [`separable`] reads in these tests, and what it writes.
+const INPUT: sepconv_shape = sepconv_shape { n: 1, h: 6, w: 7, c: 4 };
+const OUTPUT: sepconv_shape = sepconv_shape { c: 5, ..INPUT };
+const INPUT_LEN: usize = 6 * 7 * 4;
+const OUTPUT_LEN: usize = 6 * 7 * 5;
+
+fn plan(operator: &Operator, shape: sepconv_shape, options: *const sepconv_plan_options) -> Result<Plan, Failed> {
+    // SAFETY: the operator lives, and so do options.
+    make(sepconv_plan_free, |plan| unsafe { sepconv_operator_plan(operator.handle, shape, options, plan) })
+}
+
+fn scratch(plan: &Plan) -> Owned<sepconv_scratch> {
+    // SAFETY: the plan lives.
+    make(sepconv_scratch_free, |scratch| unsafe { sepconv_scratch_new(plan.handle, scratch) }).unwrap()
+}
+
+/// Runs on slices, the strides 0 for dense.
+fn run(
+    plan: &Plan,
+    (input, input_stride): (&[f32], usize),
+    (output, output_stride): (&mut [f32], usize),
+    scratch: &Owned<sepconv_scratch>,
+) -> Result<(), Failed> {
+    let (from, to) = ((input.as_ptr(), input.len()), (output.as_mut_ptr(), output.len()));
+    // SAFETY: slices, and handles that live.
+    done(unsafe {
+        sepconv_plan_run(plan.handle, from.0, from.1, input_stride, to.0, to.1, output_stride, scratch.handle)
+    })
+}
+
+fn shape(Shape { n, h, w, c }: Shape) -> sepconv_shape {
+    sepconv_shape { n, h, w, c }
+}
+
+#[test]
+fn versions() {
+    // SAFETY: static text.
+    let version = unsafe { CStr::from_ptr(sepconv_version()) };
+    assert_eq!(version.to_str(), Ok(env!("CARGO_PKG_VERSION")));
+    assert_eq!(sepconv_abi_version(), SEPCONV_ABI_VERSION);
+}
+
+/// The first version of each struct, where pointers have 64 bits: programs that were compiled with it rely on these numbers.
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn the_layout_of_structs_stays() {
+    macro_rules! offsets {
+        ($of:ident: $($field:ident)*) => { [$((stringify!($field), offset_of!($of, $field))),*] };
+    }
+    let conv = offsets!(sepconv_conv_desc: struct_size filter filter_len kernel_h kernel_w input_channels output_channels
+        filter_order padding stride_h stride_w dilation_h dilation_w pad_top pad_bottom pad_left pad_right bias bias_len
+        batch_norm_gamma batch_norm_beta batch_norm_mean batch_norm_variance batch_norm_len batch_norm_epsilon activation
+        clamp_min clamp_max);
+    let expected = [
+        0, 8, 16, 24, 32, 40, 48, 56, 60, 64, 72, 80, 88, 96, 104, 112, 120, 128, 136, 144, 152, 160, 168, 176, 184,
+        192, 196, 200,
+    ];
+    assert_eq!(conv.map(|(_, offset)| offset), expected, "{conv:?}");
+    let options = offsets!(sepconv_plan_options: struct_size pool threads max_isa fusion spins common_bits);
+    assert_eq!(options.map(|(_, offset)| offset), [0, 8, 16, 20, 24, 28, 32], "{options:?}");
+    let config = offsets!(sepconv_mobilenet_config: struct_size classes alpha epsilon stride_padding include_top);
+    assert_eq!(config.map(|(_, offset)| offset), [0, 8, 16, 24, 32, 36], "{config:?}");
+    assert_eq!(size_of::<sepconv_shape>(), 32);
+}
+
+/// Reads `SEPCONV_X_Y = 3,` from the header.
+#[test]
+fn codes_are_named_as_in_the_header() {
+    let header = include_str!("../src/capi/sepconv.h");
+    let codes = |of: &str| -> Vec<(String, i32)> {
+        let constants = header.lines().filter_map(|line| line.trim().strip_suffix(',')?.split_once(" = "));
+        let named = constants.filter(|(name, _)| name.starts_with(of));
+        named.map(|(name, code)| (name.into(), code.parse().unwrap())).collect()
+    };
+    // SAFETY: static text.
+    let text = |name| unsafe { CStr::from_ptr(name) }.to_str().unwrap();
+    let statuses = codes("SEPCONV_STATUS_");
+    assert_eq!(statuses.len(), 23);
+    for (name, code) in &statuses {
+        assert_eq!(text(sepconv_status_name(*code)), name);
+    }
+    let isas = codes("SEPCONV_ISA_");
+    assert_eq!(isas.len(), 1 + Isa::ALL.len());
+    for (name, code) in &isas {
+        assert_eq!(format!("SEPCONV_ISA_{}", text(sepconv_isa_name(*code)).to_uppercase()), *name);
+    }
+    for code in [-1, 23, 6, i32::MIN, i32::MAX] {
+        assert_eq!(text(sepconv_isa_name(code)), "unknown");
+        assert_eq!(text(sepconv_status_name(code)) == "unknown", code != 6);
+    }
+}
+
+#[test]
+fn null_is_told_for_every_pointer() {
+    let (dw, pw) = (depthwise(&TAPS), pointwise(&MATRIX));
+    let operator = separable();
+    let operators = [operator.handle.cast_const(), operator.handle.cast_const()];
+    // SAFETY: one operator.
+    let network = make(sepconv_network_free, |n| unsafe { sepconv_network_new(operators.as_ptr(), 1, n) }).unwrap();
+    let plan = plan(&operator, INPUT, null()).unwrap();
+    let scratch = scratch(&plan);
+    let (input, mut output) = ([1.0; INPUT_LEN], [CANARY; OUTPUT_LEN]);
+
+    let mut op = null_mut();
+    let op = &raw mut op;
+    let (mut net, mut planned, mut scratched, mut pool) = (null_mut(), null_mut(), null_mut(), null_mut());
+    let mut shape = OUTPUT;
+    let shape = &raw mut shape;
+    let (mut isa, mut arithmetic) = (sepconv_isa::Best, sepconv_arithmetic::Fused);
+    let (mut macs, mut bytes, mut length, mut text) = (7, 8, 9, [1; 8]);
+    let (from, to) = (input.as_ptr(), output.as_mut_ptr());
+    let (h, n, p, s) =
+        (operator.handle.cast_const(), network.handle.cast_const(), plan.handle.cast_const(), scratch.handle);
+    let file = [0; 8];
+    let no_filter = sepconv_conv_desc { filter: null(), ..pw };
+    let no_mean = sepconv_conv_desc { batch_norm_variance: TAPS.as_ptr(), batch_norm_len: 5, ..pw };
+    let no_variance = sepconv_conv_desc { batch_norm_gamma: TAPS.as_ptr(), batch_norm_mean: TAPS.as_ptr(), ..no_mean };
+    let no_variance = sepconv_conv_desc { batch_norm_variance: null(), ..no_variance };
+    let no_pool = sepconv_plan_options { threads: sepconv_threads::Pool as i32, ..plan_options() };
+    let hole = [h, null()];
+    // SAFETY: what is not NULL is what it should be.
+    let calls = unsafe {
+        [
+            ("desc", sepconv_conv_desc_init(null_mut(), size_of::<sepconv_conv_desc>())),
+            ("options", sepconv_plan_options_init(null_mut(), size_of::<sepconv_plan_options>())),
+            ("config", sepconv_mobilenet_config_init(null_mut(), size_of::<sepconv_mobilenet_config>())),
+            ("desc", sepconv_conv2d_new(null(), op)),
+            ("op", sepconv_conv2d_new(&pw, null_mut())),
+            ("desc", sepconv_depthwise_conv2d_new(null(), op)),
+            ("op", sepconv_depthwise_conv2d_new(&dw, null_mut())),
+            ("desc", sepconv_pointwise_conv2d_new(null(), op)),
+            ("op", sepconv_pointwise_conv2d_new(&pw, null_mut())),
+            ("desc", sepconv_dense_new(null(), op)),
+            ("op", sepconv_dense_new(&pw, null_mut())),
+            ("depthwise", sepconv_separable_conv2d_new(null(), &pw, op)),
+            ("pointwise", sepconv_separable_conv2d_new(&dw, null(), op)),
+            ("op", sepconv_separable_conv2d_new(&dw, &pw, null_mut())),
+            ("depthwise", sepconv_inverted_residual_new(null(), null(), &pw, 1, op)),
+            ("project", sepconv_inverted_residual_new(null(), &dw, null(), 1, op)),
+            ("op", sepconv_inverted_residual_new(null(), &dw, &pw, 1, null_mut())),
+            ("op", sepconv_global_average_pool_new(4, null_mut())),
+            ("desc.filter", sepconv_pointwise_conv2d_new(&no_filter, op)),
+            ("pointwise.filter", sepconv_separable_conv2d_new(&dw, &no_filter, op)),
+            ("desc.batch_norm_mean", sepconv_pointwise_conv2d_new(&no_mean, op)),
+            ("desc.batch_norm_variance", sepconv_pointwise_conv2d_new(&no_variance, op)),
+            ("op", sepconv_operator_output_shape(null(), INPUT, shape)),
+            ("output", sepconv_operator_output_shape(h, INPUT, null_mut())),
+            ("op", sepconv_operator_plan(null(), INPUT, null(), &mut planned)),
+            ("plan", sepconv_operator_plan(h, INPUT, null(), null_mut())),
+            ("options.pool", sepconv_operator_plan(h, INPUT, &no_pool, &mut planned)),
+            ("operators", sepconv_network_new(null(), 0, &mut net)),
+            ("operators[]", sepconv_network_new(hole.as_ptr(), 2, &mut net)),
+            ("network", sepconv_network_new(operators.as_ptr(), 1, null_mut())),
+            ("network", sepconv_network_output_shape(null(), INPUT, shape)),
+            ("output", sepconv_network_output_shape(n, INPUT, null_mut())),
+            ("network", sepconv_network_plan(null(), INPUT, null(), &mut planned)),
+            ("plan", sepconv_network_plan(n, INPUT, null(), null_mut())),
+            ("file", sepconv_network_mobilenet_v1(null(), null(), 8, 1, &mut net)),
+            ("network", sepconv_network_mobilenet_v1(null(), file.as_ptr(), 8, 1, null_mut())),
+            ("file", sepconv_network_mobilenet_v2(null(), null(), 8, 1, &mut net)),
+            ("network", sepconv_network_mobilenet_v2(null(), file.as_ptr(), 8, 1, null_mut())),
+            ("pool", sepconv_pool_new(1, null_mut())),
+            ("plan", sepconv_plan_input_shape(null(), shape)),
+            ("shape", sepconv_plan_input_shape(p, null_mut())),
+            ("plan", sepconv_plan_output_shape(null(), shape)),
+            ("shape", sepconv_plan_output_shape(p, null_mut())),
+            ("plan", sepconv_plan_isa(null(), &mut isa)),
+            ("isa", sepconv_plan_isa(p, null_mut())),
+            ("plan", sepconv_plan_arithmetic(null(), &mut arithmetic)),
+            ("arithmetic", sepconv_plan_arithmetic(p, null_mut())),
+            ("plan", sepconv_plan_macs(null(), &mut macs)),
+            ("macs", sepconv_plan_macs(p, null_mut())),
+            ("plan", sepconv_plan_scratch_bytes(null(), &mut bytes)),
+            ("bytes", sepconv_plan_scratch_bytes(p, null_mut())),
+            ("plan", sepconv_plan_explain(null(), text.as_mut_ptr(), 8, &mut length)),
+            ("buffer", sepconv_plan_explain(p, null_mut(), 8, &mut length)),
+            ("plan", sepconv_scratch_new(null(), &mut scratched)),
+            ("scratch", sepconv_scratch_new(p, null_mut())),
+            ("plan", sepconv_plan_run(null(), from, INPUT_LEN, 0, to, OUTPUT_LEN, 0, s)),
+            ("input", sepconv_plan_run(p, null(), INPUT_LEN, 0, to, OUTPUT_LEN, 0, s)),
+            ("output", sepconv_plan_run(p, from, INPUT_LEN, 0, null_mut(), OUTPUT_LEN, 0, s)),
+            ("scratch", sepconv_plan_run(p, from, INPUT_LEN, 0, to, OUTPUT_LEN, 0, null_mut())),
+        ]
+        .map(|(name, status)| (name, status))
+    };
+    for (at, (name, status)) in calls.into_iter().enumerate() {
+        assert_eq!(status, sepconv_status::NullPointer, "call {at}, {name}");
+    }
+    assert_eq!(last_error(), "scratch: must not be NULL");
+    // SAFETY: as above.
+    let named = unsafe { sepconv_separable_conv2d_new(&dw, &no_filter, op) };
+    assert_eq!((named, last_error()), (sepconv_status::NullPointer, "pointwise.filter: must not be NULL".into()));
+    // nothing was written
+    // SAFETY: of this function.
+    unsafe { assert_eq!((op.read(), shape.read()), (null_mut(), OUTPUT)) };
+    assert_eq!((net, planned, scratched, pool), (null_mut(), null_mut(), null_mut(), null_mut()));
+    assert_eq!((isa, arithmetic), (sepconv_isa::Best, sepconv_arithmetic::Fused));
+    assert_eq!((macs, bytes, length, text), (7, 8, 9, [1; 8]));
+    assert!(output.iter().all(|&v| is_canary(v)));
+    // NULL is free of owners
+    // SAFETY: NULL may be freed.
+    unsafe {
+        sepconv_operator_free(null_mut());
+        sepconv_network_free(null_mut());
+        sepconv_plan_free(null_mut());
+        sepconv_scratch_free(null_mut());
+        sepconv_pool_free(null_mut());
+        done(sepconv_pool_new(1, &mut pool)).unwrap();
+        sepconv_pool_free(pool);
+    }
+}
+
+#[test]
+fn misaligned_pointers_are_told() {
+    use sepconv_status::MisalignedPointer;
+    let operator = separable();
+    let plan = plan(&operator, INPUT, null()).unwrap();
+    let scratch = scratch(&plan);
+    let (input, mut output) = ([1.0; INPUT_LEN + 1], [CANARY; OUTPUT_LEN + 1]);
+    let off = |pointer: *const f32| pointer.cast::<u8>().wrapping_add(2).cast::<f32>();
+    let (p, s) = (plan.handle, scratch.handle);
+    let mut macs = [7u64; 2];
+    let (from, to) = (input.as_ptr(), output.as_mut_ptr());
+    let desc = sepconv_conv_desc { filter: off(MATRIX.as_ptr()), filter_len: 19, ..pointwise(&MATRIX) };
+    let whole = [pointwise(&MATRIX), pointwise(&MATRIX)];
+    let askew = whole.as_ptr().cast::<u8>().wrapping_add(4).cast::<sepconv_conv_desc>();
+    let mut op = null_mut();
+    // SAFETY: misaligned pointers are not followed, the others are what they should be.
+    unsafe {
+        let run = |from, to| sepconv_plan_run(p, from, INPUT_LEN, 0, to, OUTPUT_LEN, 0, s);
+        assert_eq!(run(off(from), to), MisalignedPointer);
+        assert_eq!(last_error(), "input: expected an address that is a multiple of 4");
+        assert_eq!(run(from, off(to).cast_mut()), MisalignedPointer);
+        assert_eq!(sepconv_plan_macs(p, macs.as_mut_ptr().cast::<u8>().add(4).cast()), MisalignedPointer);
+        assert_eq!(sepconv_plan_macs(p.cast::<u8>().wrapping_add(1).cast(), macs.as_mut_ptr()), MisalignedPointer);
+        assert_eq!(sepconv_pointwise_conv2d_new(&desc, &mut op), MisalignedPointer);
+        assert_eq!(sepconv_pointwise_conv2d_new(askew, &mut op), MisalignedPointer);
+        assert_eq!(sepconv_conv_desc_init(askew.cast_mut(), size_of::<sepconv_conv_desc>()), MisalignedPointer);
+        assert_eq!(run(from, to), sepconv_status::Ok);
+    }
+    assert_eq!((macs, op), ([7; 2], null_mut()));
+}
+
+#[test]
+fn codes_out_of_range_are_told() {
+    let pw = pointwise(&MATRIX);
+    let refused = |desc: sepconv_conv_desc, what: &str| {
+        let (status, text) = operator(sepconv_pointwise_conv2d_new, &desc).unwrap_err();
+        assert_eq!((status, text.as_str()), (sepconv_status::UnknownCode, what));
+    };
+    for code in [-1, 0, 6, i32::MIN, i32::MAX] {
+        let desc = sepconv_conv_desc { filter_order: code, ..pw };
+        refused(desc, &format!("desc.filter_order: {code} is no value of sepconv_filter_order"));
+    }
+    for code in [-1, 3, i32::MIN, i32::MAX] {
+        let desc = sepconv_conv_desc { padding: code, ..pw };
+        refused(desc, &format!("desc.padding: {code} is no value of sepconv_padding"));
+    }
+    for code in [-1, 4, i32::MIN, i32::MAX] {
+        let desc = sepconv_conv_desc { activation: code, ..pw };
+        refused(desc, &format!("desc.activation: {code} is no value of sepconv_activation"));
+    }
+    let operator = separable();
+    for (options, what) in [
+        (sepconv_plan_options { threads: 3, ..plan_options() }, "options.threads: 3 is no value of sepconv_threads"),
+        (sepconv_plan_options { threads: -1, ..plan_options() }, "options.threads: -1 is no value of sepconv_threads"),
+        (sepconv_plan_options { max_isa: 6, ..plan_options() }, "options.max_isa: 6 is no value of sepconv_isa"),
+        (sepconv_plan_options { max_isa: -7, ..plan_options() }, "options.max_isa: -7 is no value of sepconv_isa"),
+        (sepconv_plan_options { fusion: 4, ..plan_options() }, "options.fusion: 4 is no value of sepconv_fusion"),
+        (sepconv_plan_options { fusion: -1, ..plan_options() }, "options.fusion: -1 is no value of sepconv_fusion"),
+    ] {
+        let (status, text) = plan(&operator, INPUT, &options).unwrap_err();
+        assert_eq!((status, text.as_str()), (sepconv_status::UnknownCode, what));
+    }
+    let file = [0; 8];
+    for order in [-1, 0, 3] {
+        // SAFETY: 8 bytes.
+        let network = make(sepconv_network_free, |n| unsafe {
+            sepconv_network_mobilenet_v2(null(), file.as_ptr(), file.len(), order, n)
+        });
+        assert_eq!(status(network), sepconv_status::UnknownCode);
+    }
+    let mut config = MaybeUninit::uninit();
+    // SAFETY: so many bytes, all of which are written.
+    let config = unsafe {
+        done(sepconv_mobilenet_config_init(config.as_mut_ptr(), size_of::<sepconv_mobilenet_config>())).unwrap();
+        sepconv_mobilenet_config { stride_padding: 2, ..config.assume_init() }
+    };
+    // SAFETY: 8 bytes.
+    let network = make(sepconv_network_free, |n| unsafe {
+        sepconv_network_mobilenet_v1(&config, file.as_ptr(), file.len(), 1, n)
+    });
+    assert_eq!(status(network), sepconv_status::UnknownCode);
+}
+
+#[test]
+fn a_struct_that_was_not_initialised_is_told() {
+    let operator_of = |desc: &sepconv_conv_desc| operator(sepconv_pointwise_conv2d_new, desc);
+    let whole = size_of::<sepconv_conv_desc>();
+    for struct_size in [0, 8, whole - 16, 4097, usize::MAX] {
+        let desc = sepconv_conv_desc { struct_size, ..pointwise(&MATRIX) };
+        assert_eq!(status(operator_of(&desc)), sepconv_status::StructSize, "{struct_size}");
+    }
+    // one of a later version, which asks for nothing new, or for something
+    #[repr(C)]
+    struct Later(sepconv_conv_desc, u64);
+    for (new, expected) in [(0, Ok(())), (1, Err(sepconv_status::StructSize))] {
+        let mut desc = Later(pointwise(&MATRIX), new);
+        desc.0.struct_size = size_of::<Later>();
+        // SAFETY: as long as it says.
+        let op =
+            make(sepconv_operator_free, |op| unsafe { sepconv_pointwise_conv2d_new((&raw const desc).cast(), op) });
+        assert_eq!(op.map(drop).map_err(|(status, _)| status), expected);
+    }
+    // zeros are no description
+    let zeros = sepconv_conv_desc { stride_h: 0, ..pointwise(&MATRIX) };
+    assert_eq!(status(operator(sepconv_conv2d_new, &zeros)), sepconv_status::Size);
+}
+
+#[test]
+fn errors_of_the_library_have_their_status() {
+    use sepconv_status as Status;
+    let (dw, pw) = (depthwise(&TAPS), pointwise(&MATRIX));
+    let depthwise = |desc: sepconv_conv_desc| status(operator(sepconv_depthwise_conv2d_new, &desc));
+    let pointwise = |desc: sepconv_conv_desc| status(operator(sepconv_pointwise_conv2d_new, &desc));
+    let explicit = sepconv_padding::Explicit as i32;
+
+    assert_eq!(depthwise(sepconv_conv_desc { kernel_h: 0, ..dw }), Status::Size);
+    assert_eq!(depthwise(sepconv_conv_desc { input_channels: 0, ..dw }), Status::Size);
+    assert_eq!(depthwise(sepconv_conv_desc { output_channels: 0, ..dw }), Status::Size);
+    assert_eq!(depthwise(sepconv_conv_desc { dilation_w: 0, ..dw }), Status::Size);
+    assert_eq!(depthwise(sepconv_conv_desc { dilation_w: 1 << 30, ..dw }), Status::Size);
+    assert_eq!(depthwise(sepconv_conv_desc { padding: explicit, pad_left: usize::MAX, ..dw }), Status::Size);
+    assert_eq!(depthwise(sepconv_conv_desc { filter_len: 35, ..dw }), Status::Length);
+    assert_eq!(depthwise(sepconv_conv_desc { kernel_h: usize::MAX, ..dw }), Status::Length);
+    assert_eq!(depthwise(sepconv_conv_desc { filter_len: usize::MAX, ..dw }), Status::Length);
+    assert_eq!(depthwise(sepconv_conv_desc { filter_len: isize::MAX as usize / 4 + 1, ..dw }), Status::Length);
+    assert_eq!(depthwise(sepconv_conv_desc { bias: TAPS.as_ptr(), bias_len: 3, ..dw }), Status::Length);
+    assert_eq!(depthwise(sepconv_conv_desc { bias: TAPS.as_ptr(), bias_len: usize::MAX / 4, ..dw }), Status::Length);
+    assert_eq!(depthwise(sepconv_conv_desc { output_channels: 6, ..dw }), Status::Value);
+    assert_eq!(depthwise(sepconv_conv_desc { filter_order: 1, ..dw }), Status::FilterOrder);
+    let square = sepconv_conv_desc { filter_order: 5, filter_len: 4, output_channels: 4, ..pw };
+    assert_eq!(pointwise(square), Status::FilterOrder);
+    assert_eq!(pointwise(sepconv_conv_desc { stride_h: 2, ..pw }), Status::Value);
+    // what was set and would not count
+    assert_eq!(depthwise(sepconv_conv_desc { pad_top: 1, ..dw }), Status::Value);
+    assert_eq!(depthwise(sepconv_conv_desc { clamp_max: 6.0, ..dw }), Status::Value);
+    assert_eq!(depthwise(sepconv_conv_desc { clamp_min: f32::NAN, ..dw }), Status::Value);
+    let clamp = sepconv_conv_desc { activation: sepconv_activation::Clamp as i32, ..dw };
+    assert_eq!(depthwise(sepconv_conv_desc { clamp_min: 2.0, clamp_max: 1.0, ..clamp }), Status::Value);
+    let norm = sepconv_conv_desc {
+        batch_norm_mean: TAPS.as_ptr(),
+        batch_norm_variance: TAPS.as_ptr(),
+        batch_norm_len: 4,
+        ..dw
+    };
+    assert_eq!(depthwise(norm), Status::Value, "an epsilon that was forgotten");
+    assert_eq!(depthwise(sepconv_conv_desc { batch_norm_len: 5, batch_norm_epsilon: 1e-3, ..norm }), Status::Length);
+    let norm = sepconv_conv_desc { batch_norm_epsilon: 1e-3, ..norm };
+    assert!(operator(sepconv_depthwise_conv2d_new, &norm).is_ok());
+    let wide = sepconv_conv_desc { input_channels: 5, output_channels: 4, ..pw };
+    // SAFETY: descriptions that point to what they say.
+    let separable_of_wide = make(sepconv_operator_free, |op| unsafe { sepconv_separable_conv2d_new(&dw, &wide, op) });
+    assert_eq!(status(separable_of_wide), Status::Channels);
+    // SAFETY: no operators are read; a number of channels.
+    unsafe {
+        let none = [null::<sepconv_operator>()];
+        let network = make(sepconv_network_free, |n| sepconv_network_new(none.as_ptr(), 0, n));
+        assert_eq!(status(network), Status::Network);
+        let network = make(sepconv_network_free, |n| sepconv_network_new(none.as_ptr(), usize::MAX, n));
+        assert_eq!(status(network), Status::Length);
+        let pool = make(sepconv_operator_free, |op| sepconv_global_average_pool_new(0, op));
+        assert_eq!(status(pool), Status::Size);
+        for threads in [0, 65, usize::MAX] {
+            assert_eq!(status(make(sepconv_pool_free, |pool| sepconv_pool_new(threads, pool))), Status::Value);
+        }
+        let file = b"12345678 is no safetensors file";
+        let network =
+            make(sepconv_network_free, |n| sepconv_network_mobilenet_v1(null(), file.as_ptr(), file.len(), 1, n));
+        assert_eq!(status(network), Status::Weights);
+    }
+
+    let operator = separable();
+    let planned = |shape, options: sepconv_plan_options| status(plan(&operator, shape, &options));
+    assert_eq!(planned(sepconv_shape { w: 0, ..INPUT }, plan_options()), Status::Size);
+    assert_eq!(planned(sepconv_shape { n: usize::MAX / 8, ..INPUT }, plan_options()), Status::Size);
+    assert_eq!(planned(sepconv_shape { c: 5, ..INPUT }, plan_options()), Status::Channels);
+    let mut written = OUTPUT;
+    // SAFETY: an operator, and a shape.
+    unsafe {
+        let wrong = sepconv_operator_output_shape(operator.handle, OUTPUT, &mut written);
+        assert_eq!((wrong, written), (Status::Channels, OUTPUT));
+        done(sepconv_operator_output_shape(operator.handle, sepconv_shape { n: 9, ..INPUT }, &mut written)).unwrap();
+        assert_eq!(written, sepconv_shape { n: 9, ..OUTPUT });
+    }
+    // a pool without being asked for
+    // SAFETY: a number.
+    let pool = make(sepconv_pool_free, |pool| unsafe { sepconv_pool_new(1, pool) }).unwrap();
+    assert_eq!(planned(INPUT, sepconv_plan_options { pool: pool.handle, ..plan_options() }), Status::Value);
+    // one stage, which no schedule fuses, and one whose taps lie far apart
+    let alone = |desc| self::operator(sepconv_depthwise_conv2d_new, &desc).unwrap();
+    for fusion in [sepconv_fusion::RowRing, sepconv_fusion::ChannelSlabs] {
+        let options = sepconv_plan_options { fusion: fusion as i32, ..plan_options() };
+        assert_eq!(status(plan(&alone(dw), INPUT, &options)), Status::Fusion);
+    }
+    let far = 1 << 24;
+    let apart = sepconv_conv_desc { dilation_h: far, dilation_w: far, padding: explicit, ..dw };
+    let apart = sepconv_conv_desc { pad_top: far, pad_bottom: far, pad_left: far, pad_right: far, ..apart };
+    let pixel = sepconv_shape { n: 1, h: 1, w: 1, c: 4 };
+    assert_eq!(status(plan(&alone(apart), pixel, null())), Status::ScratchTooLarge);
+}
+
+fn explain(plan: &Plan) -> String {
+    let mut length = 0;
+    // SAFETY: a plan, and room for so many bytes.
+    unsafe {
+        done(sepconv_plan_explain(plan.handle, null_mut(), 0, &mut length)).unwrap();
+        let mut text = vec![1u8; length + 1];
+        done(sepconv_plan_explain(plan.handle, text.as_mut_ptr().cast(), text.len(), null_mut())).unwrap();
+        assert_eq!(text.pop(), Some(0));
+        String::from_utf8(text).unwrap()
+    }
+}
+
+#[test]
+fn a_plan_explains_itself_into_any_buffer() {
+    let plan = plan(&separable(), INPUT, null()).unwrap();
+    let whole = explain(&plan);
+    assert!(whole.contains("depthwise") && whole.contains('×') && whole.ends_with('\n'), "{whole}");
+    for capacity in 0..whole.len() + 3 {
+        let (mut text, mut length) = (vec![1u8; capacity + 1], 0);
+        // SAFETY: a plan, and room for so many bytes.
+        unsafe {
+            let buffer = text.as_mut_ptr().cast();
+            done(sepconv_plan_explain(plan.handle, buffer, capacity, &mut length)).unwrap();
+        }
+        assert_eq!((length, text[capacity]), (whole.len(), 1), "the byte behind the buffer");
+        if capacity > 0 {
+            let cut = CStr::from_bytes_until_nul(&text).unwrap().to_str().unwrap();
+            assert!(whole.starts_with(cut));
+            assert!(cut.len() + 4 >= capacity.min(whole.len() + 1), "{} of {capacity}", cut.len());
+        }
+    }
+}
+
+#[test]
+fn a_plan_answers() {
+    let plan = plan(&separable(), INPUT, null()).unwrap();
+    let (mut from, mut to) = (OUTPUT, INPUT);
+    let (mut isa, mut arithmetic, mut macs, mut bytes) = (sepconv_isa::Best, sepconv_arithmetic::Fused, 0, 0);
+    // SAFETY: a plan, and places for the answers.
+    unsafe {
+        done(sepconv_plan_input_shape(plan.handle, &mut from)).unwrap();
+        done(sepconv_plan_output_shape(plan.handle, &mut to)).unwrap();
+        done(sepconv_plan_isa(plan.handle, &mut isa)).unwrap();
+        done(sepconv_plan_arithmetic(plan.handle, &mut arithmetic)).unwrap();
+        done(sepconv_plan_macs(plan.handle, &mut macs)).unwrap();
+        done(sepconv_plan_scratch_bytes(plan.handle, &mut bytes)).unwrap();
+    }
+    assert_eq!((from, to), (INPUT, OUTPUT));
+    assert_eq!(macs, 6 * 7 * (9 * 4 + 4 * 5));
+    assert!((1..1 << 20).contains(&bytes), "{bytes}");
+    // SAFETY: static text.
+    let name = unsafe { CStr::from_ptr(sepconv_isa_name(isa as i32)) }.to_str().unwrap();
+    let expected = sepconv::PlanOptions::new().isa().unwrap();
+    assert_eq!(name, expected.name());
+    let separate = expected.arithmetic() == Arithmetic::Separate;
+    assert_eq!(arithmetic == sepconv_arithmetic::Separate, separate);
+}
+
+#[test]
+fn memory_in_common_is_refused_before_anything_is_written() {
+    let plan = plan(&separable(), INPUT, null()).unwrap();
+    let scratch = scratch(&plan);
+    let mut memory = vec![CANARY; 1000];
+    // one pointer for both, as in C
+    let start = memory.as_mut_ptr();
+    let run = |from: usize, from_stride: usize, to: usize, to_stride: usize, lens: [usize; 2]| {
+        // SAFETY: places within the memory.
+        unsafe {
+            let (input, output) = (start.add(from).cast_const(), start.add(to));
+            let s = scratch.handle;
+            sepconv_plan_run(plan.handle, input, lens[0], from_stride, output, lens[1], to_stride, s)
+        }
+    };
+    let exact = [INPUT_LEN, OUTPUT_LEN];
+    let untouched = || {
+        // SAFETY: the memory, which no call uses.
+        let memory = unsafe { std::slice::from_raw_parts(start, 1000) };
+        memory.iter().all(|&v| is_canary(v))
+    };
+    for (from, to) in [(0, 0), (0, INPUT_LEN - 1), (OUTPUT_LEN - 1, 0), (20, 10), (10, 20)] {
+        assert_eq!(run(from, 0, to, 0, exact), sepconv_status::Overlap, "{from}, {to}");
+    }
+    // the channels of a concatenation, input and output between each other
+    let span = |c: usize| 41 * 9 + c;
+    assert_eq!(run(0, 9, 4, 9, [span(4), span(5)]), sepconv_status::Overlap);
+    assert_eq!(run(5, 9, 0, 9, [span(4), span(5)]), sepconv_status::Overlap);
+    assert_eq!(last_error(), "output: has memory in common with the input");
+    assert!(untouched());
+    // too short, strides too small, lengths that no memory has
+    for (lens, strides, status) in [
+        ([INPUT_LEN - 1, OUTPUT_LEN], [0, 0], sepconv_status::BufferTooShort),
+        ([INPUT_LEN, OUTPUT_LEN - 1], [0, 0], sepconv_status::BufferTooShort),
+        ([span(4) - 1, OUTPUT_LEN], [9, 0], sepconv_status::BufferTooShort),
+        ([0, OUTPUT_LEN], [0, 0], sepconv_status::BufferTooShort),
+        ([INPUT_LEN, OUTPUT_LEN], [3, 0], sepconv_status::PixelStride),
+        ([INPUT_LEN, OUTPUT_LEN], [0, 4], sepconv_status::PixelStride),
+        ([usize::MAX, OUTPUT_LEN], [0, 0], sepconv_status::Length),
+        ([INPUT_LEN, isize::MAX as usize / 4 + 1], [0, 0], sepconv_status::Length),
+        ([INPUT_LEN, OUTPUT_LEN], [usize::MAX, 0], sepconv_status::Size),
+        ([INPUT_LEN, OUTPUT_LEN], [0, usize::MAX / 64], sepconv_status::Size),
+    ] {
+        assert_eq!(run(0, strides[0], 500, strides[1], lens), status, "{lens:?}, {strides:?}");
+    }
+    assert!(untouched());
+    // next to each other is not in common, and memory behind the last value does not count
+    assert_eq!(run(0, 0, INPUT_LEN, 0, exact), sepconv_status::Ok);
+    assert_eq!(run(OUTPUT_LEN, 0, 0, 0, [1000 - OUTPUT_LEN, 1000]), sepconv_status::Ok);
+}
+
+#[test]
+fn scratch_of_another_plan_is_refused() {
+    let operator = separable();
+    let [one, other] = [(); 2].map(|()| plan(&operator, INPUT, null()).unwrap());
+    let (input, mut output) = ([1.0; INPUT_LEN], [CANARY; OUTPUT_LEN]);
+    let foreign = run(&one, (&input, 0), (&mut output, 0), &scratch(&other));
+    assert_eq!(status(foreign), sepconv_status::ForeignScratch);
+    assert!(output.iter().all(|&v| is_canary(v)));
+}
+
+/// What was made of something lives on without it; a plan is run by many threads at once.
+#[test]
+fn owners_may_go_in_any_order_and_threads_share_a_plan() {
+    let rng = &mut Rng(1);
+    let (taps, matrix) = (rng.values(36, Values::Plain), rng.values(20, Values::Plain));
+    let (dw, pw) = (depthwise(&taps), pointwise(&matrix));
+    // SAFETY: descriptions that point to what they say; operators that live.
+    let (plan, scratches) = unsafe {
+        let op = make(sepconv_operator_free, |op| sepconv_separable_conv2d_new(&dw, &pw, op)).unwrap();
+        let pool_op = make(sepconv_operator_free, |op| sepconv_global_average_pool_new(5, op)).unwrap();
+        let layers = [op.handle.cast_const(), pool_op.handle.cast_const()];
+        let network = make(sepconv_network_free, |n| sepconv_network_new(layers.as_ptr(), 2, n)).unwrap();
+        drop((op, pool_op));
+        let pool = make(sepconv_pool_free, |pool| sepconv_pool_new(3, pool)).unwrap();
+        let threads = sepconv_threads::Pool as i32;
+        let options = sepconv_plan_options { pool: pool.handle, threads, ..plan_options() };
+        let plan = make(sepconv_plan_free, |p| sepconv_network_plan(network.handle, INPUT, &options, p)).unwrap();
+        drop((network, pool));
+        let scratches = [(); 4].map(|()| scratch(&plan));
+        (plan, scratches)
+    };
+    let input = rng.values(INPUT_LEN, Values::Plain);
+    let mut once = [0.0; 5];
+    run(&plan, (&input, 0), (&mut once, 0), &scratches[0]).unwrap();
+
+    // a plan may be shared, and a scratch handed over
+    struct Shared<'a>(&'a Plan, &'a Owned<sepconv_scratch>);
+    // SAFETY: what the header promises.
+    unsafe impl Send for Shared<'_> {}
+    std::thread::scope(|scope| {
+        for scratch in &scratches {
+            let (shared, input) = (Shared(&plan, scratch), &input);
+            scope.spawn(move || {
+                let Shared(plan, scratch) = { shared };
+                for _ in 0..50 {
+                    let mut output = [CANARY; 5];
+                    run(plan, (input, 0), (&mut output, 0), scratch).unwrap();
+                    assert_eq!(output.map(f32::to_bits), once.map(f32::to_bits));
+                }
+            });
+        }
+    });
+    drop(plan);
+    drop(scratches);
+}
+
+/// A description in C of a stage of a problem.
+fn describe(stage: &Stage, order: FilterOrder, filter: &[f32]) -> sepconv_conv_desc {
+    let ([kernel_h, kernel_w], [stride_h, stride_w]) = (stage.kernel(), stage.strides());
+    let [dilation_h, dilation_w] = stage.dilations();
+    let filter_order = match order {
+        FilterOrder::Hwio if stage.kind() == StageKind::Depthwise => sepconv_filter_order::DepthwiseHwcm,
+        _ if stage.kind() == StageKind::Depthwise => sepconv_filter_order::DepthwiseC1hw,
+        FilterOrder::Hwio => sepconv_filter_order::Hwio,
+        FilterOrder::Oihw => sepconv_filter_order::Oihw,
+        _ => sepconv_filter_order::Ohwi,
+    };
+    let mut desc = sepconv_conv_desc {
+        filter: filter.as_ptr(),
+        filter_len: filter.len(),
+        filter_order: filter_order as i32,
+        kernel_h,
+        kernel_w,
+        stride_h,
+        stride_w,
+        dilation_h,
+        dilation_w,
+        input_channels: stage.input_shape().c,
+        output_channels: stage.output_shape().c,
+        ..conv_desc()
+    };
+    match stage.case().padding {
+        Padding::Same => desc.padding = sepconv_padding::Same as i32,
+        Padding::Valid => desc.padding = sepconv_padding::Valid as i32,
+        Padding::Explicit { top, bottom, left, right } => {
+            desc.padding = sepconv_padding::Explicit as i32;
+            (desc.pad_top, desc.pad_bottom, desc.pad_left, desc.pad_right) = (top, bottom, left, right);
+        }
+    }
+    match stage.activation() {
+        Activation::Linear => desc.activation = sepconv_activation::Linear as i32,
+        Activation::Relu => desc.activation = sepconv_activation::Relu as i32,
+        Activation::Relu6 => desc.activation = sepconv_activation::Relu6 as i32,
+        Activation::Clamp { min, max } => {
+            desc.activation = sepconv_activation::Clamp as i32;
+            (desc.clamp_min, desc.clamp_max) = (min, max);
+        }
+    }
+    if let Some(bias) = stage.bias() {
+        (desc.bias, desc.bias_len) = (bias.as_ptr(), bias.len());
+    }
+    if let Some(norm) = stage.batch_norm() {
+        desc.batch_norm_gamma = norm.gamma.map_or(null(), <[f32]>::as_ptr);
+        desc.batch_norm_beta = norm.beta.map_or(null(), <[f32]>::as_ptr);
+        desc.batch_norm_mean = norm.mean.as_ptr();
+        desc.batch_norm_variance = norm.variance.as_ptr();
+        desc.batch_norm_len = norm.mean.len();
+        desc.batch_norm_epsilon = norm.epsilon;
+    }
+    desc
+}
+
+/// The operators of a problem, through C.
+fn operators(problem: &Problem) -> Result<Vec<Operator>, Failed> {
+    const ORDERS: [FilterOrder; 3] = [FilterOrder::Hwio, FilterOrder::Oihw, FilterOrder::Ohwi];
+    let stages = problem.stages();
+    let at = Cell::new(0);
+    // a description, and the values that it points to
+    let next = || {
+        let stage = &stages[at.replace(at.get() + 1)];
+        let order = ORDERS[stage.case().seed as usize % if stage.case().depthwise { 2 } else { 3 }];
+        let filter = stage.filter(order);
+        (describe(stage, order, &filter), filter)
+    };
+    let of_one = |new: NewOfOne| {
+        let (desc, _filter) = next();
+        operator(new, &desc)
+    };
+    let ops = problem.case().ops.iter().map(|op| match op {
+        Op::Conv2d(_) => of_one(sepconv_conv2d_new),
+        Op::Depthwise(_) => of_one(sepconv_depthwise_conv2d_new),
+        Op::Pointwise(_) => of_one(sepconv_pointwise_conv2d_new),
+        Op::Dense(_) => of_one(sepconv_dense_new),
+        Op::Separable { .. } => {
+            let [(depthwise, _a), (pointwise, _b)] = [next(), next()];
+            // SAFETY: descriptions that point to what they say.
+            make(sepconv_operator_free, |op| unsafe { sepconv_separable_conv2d_new(&depthwise, &pointwise, op) })
+        }
+        Op::InvertedResidual { expand, shortcut, .. } => {
+            let expand = expand.as_ref().map(|_| next());
+            let [(depthwise, _a), (project, _b)] = [next(), next()];
+            let expand = expand.as_ref().map_or(null(), |(desc, _)| &raw const *desc);
+            let shortcut = i32::from(*shortcut);
+            // SAFETY: descriptions that point to what they say.
+            make(sepconv_operator_free, |op| unsafe {
+                sepconv_inverted_residual_new(expand, &depthwise, &project, shortcut, op)
+            })
+        }
+        Op::AveragePool => {
+            let channels = stages[at.replace(at.get() + 1)].input_shape().c;
+            // SAFETY: a number.
+            make(sepconv_operator_free, |op| unsafe { sepconv_global_average_pool_new(channels, op) })
+        }
+        other => panic!("an operator that the library does not have: {other}"),
+    });
+    ops.collect()
+}
+
+/// Runs a problem through C in every way that is drawn, and compares bits with the reference.
+fn equals_the_reference(
+    problem: &Problem,
+    (level, fusion, threads, gaps): (usize, i32, usize, [usize; 2]),
+) -> Result<(), TestCaseError> {
+    let fail = |(status, text): Failed| TestCaseError::fail(format!("{status:?}: {text}"));
+    let operators = operators(problem).map_err(fail)?;
+    let handles: Vec<_> = operators.iter().map(|op| op.handle.cast_const()).collect();
+    let level = LEVELS[level % LEVELS.len()];
+    // SAFETY: a number.
+    let pool = make(sepconv_pool_free, |pool| unsafe { sepconv_pool_new(threads, pool) }).map_err(fail)?;
+    let mut options = plan_options();
+    options.max_isa = 1 + Isa::ALL.iter().position(|isa| *isa == level.isa).unwrap() as i32;
+    options.common_bits = i32::from(level.common_bits);
+    options.fusion = fusion;
+    if threads > 1 {
+        (options.threads, options.pool) = (sepconv_threads::Pool as i32, pool.handle);
+    }
+    let (from, to) = (shape(problem.input_shape()), shape(problem.output_shape()));
+    // SAFETY: operators and options that live.
+    let plan = unsafe {
+        let network = make(sepconv_network_free, |n| sepconv_network_new(handles.as_ptr(), handles.len(), n));
+        let network = network.map_err(fail)?;
+        let (mut made, mut planned) = (from, from);
+        done(sepconv_network_output_shape(network.handle, from, &mut made)).map_err(fail)?;
+        let plan = make(sepconv_plan_free, |plan| sepconv_network_plan(network.handle, from, &options, plan));
+        let plan = plan.map_err(fail)?;
+        done(sepconv_plan_output_shape(plan.handle, &mut planned)).map_err(fail)?;
+        prop_assert_eq!((made, planned), (to, to));
+        plan
+    };
+    let expected = reference(problem, level.arithmetic).data;
+    let strides = [from.c + gaps[0], to.c + gaps[1]];
+    let input: Vec<f32> = problem
+        .input()
+        .chunks_exact(from.c)
+        .flat_map(|pixel| pixel.iter().copied().chain(std::iter::repeat_n(CANARY, gaps[0])))
+        .collect();
+    let mut output = vec![CANARY; to.n * to.h * to.w * strides[1]];
+    run(&plan, (&input, strides[0]), (&mut output, strides[1]), &scratch(&plan)).map_err(fail)?;
+    for (at, (pixel, expected)) in output.chunks_exact(strides[1]).zip(expected.chunks_exact(to.c)).enumerate() {
+        let same = pixel.iter().zip(expected).all(|(&got, &expected)| same_bits(got, expected));
+        let kept = pixel[to.c..].iter().all(|&v| is_canary(v));
+        prop_assert!(same && kept, "pixel {}: expected {:?}, got {:?}\n{}", at, expected, pixel, explain(&plan));
+    }
+    Ok(())
+}
+
+/// Ways to run: a level, a fusion that can always be had, threads, and gaps between pixels.
+fn ways() -> impl Strategy<Value = (usize, i32, usize, [usize; 2])> {
+    (0..8usize, 0..2, 1..=3usize, [0..=3usize, 0..=3usize])
+}
+
+#[test]
+fn bits_are_those_of_the_reference() {
+    for (cases, many) in [
+        (Cases::conv2d(), 128),
+        (Cases::depthwise(), 192),
+        (Cases::pointwise(), 128),
+        (Cases::dense(), 64),
+        (Cases::separable(), 192),
+        (Cases::inverted_residual(), 192),
+        (Cases::average_pool(), 32),
+        (Cases::chain(), 128),
+    ] {
+        let strategy = (cases.max_macs(200_000), ways());
+        for_each_case(many, &strategy, |(case, ways)| {
+            equals_the_reference(&Problem::new(&case, Layout::Nhwc).unwrap(), ways)
+        });
+    }
+}
+
+#[test]
+fn mobilenets_from_a_file_are_those_of_rust() {
+    use sepconv::models::{Config, MobileNetV1, MobileNetV2, StridePadding, WeightOrder, Weights};
+    type New = unsafe extern "C" fn(
+        *const sepconv_mobilenet_config,
+        *const u8,
+        usize,
+        i32,
+        *mut *mut sepconv_network,
+    ) -> sepconv_status;
+    let config = Config::new().alpha(0.1).classes(7).epsilon(1e-5).padding(StridePadding::Symmetric);
+    let mut c = MaybeUninit::uninit();
+    // SAFETY: so many bytes, all of which are written.
+    let mut c: sepconv_mobilenet_config = unsafe {
+        done(sepconv_mobilenet_config_init(c.as_mut_ptr(), size_of::<sepconv_mobilenet_config>())).unwrap();
+        c.assume_init()
+    };
+    assert_eq!((c.classes, c.alpha, c.epsilon, c.stride_padding, c.include_top), (1000, 1.0, 1e-3, 0, 1));
+    (c.alpha, c.classes, c.epsilon, c.stride_padding) = (0.1, 7, 1e-5, 1);
+    let image = Shape::new(1, 40, 33, 3);
+    let input = Rng(5).values(image.len().unwrap(), Values::Plain);
+    for v1 in [true, false] {
+        let architecture = if v1 { MobileNetV1::architecture(&config) } else { MobileNetV2::architecture(&config) };
+        let architecture = architecture.unwrap();
+        let weights = Weights::seeded(&architecture, 3).unwrap();
+        let tensors: Vec<_> = weights
+            .tensors()
+            .map(|(name, shape)| {
+                let bytes: Vec<u8> = weights.values(name).unwrap().iter().flat_map(|v| v.to_le_bytes()).collect();
+                (name, shape.to_vec(), bytes)
+            })
+            .collect();
+        let views = tensors.iter().map(|(name, shape, bytes)| {
+            (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
+        });
+        let file = safetensors::serialize(views, None).unwrap();
+
+        let weights = Weights::from_safetensors(&file, WeightOrder::Hwio).unwrap();
+        let network = architecture.network(&weights).unwrap();
+        let plan = network.plan(image, &sepconv::PlanOptions::new()).unwrap();
+        let mut expected = [0.0; 7];
+        plan.run(
+            sepconv::View::new(&input, image).unwrap(),
+            sepconv::ViewMut::new(&mut expected, Shape::new(1, 1, 1, 7)).unwrap(),
+            &mut plan.scratch().unwrap(),
+        )
+        .unwrap();
+
+        let new: New = if v1 { sepconv_network_mobilenet_v1 } else { sepconv_network_mobilenet_v2 };
+        let hwio = sepconv_weight_order::Hwio as i32;
+        // SAFETY: the file, and what lives.
+        let plan = unsafe {
+            let network = make(sepconv_network_free, |n| new(&c, file.as_ptr(), file.len(), hwio, n)).unwrap();
+            make(sepconv_plan_free, |p| sepconv_network_plan(network.handle, shape(image), null(), p)).unwrap()
+        };
+        let mut output = [0.0; 7];
+        run(&plan, (&input, 0), (&mut output, 0), &scratch(&plan)).unwrap();
+        assert_eq!(output.map(f32::to_bits), expected.map(f32::to_bits));
+        // another order, and another width
+        // SAFETY: the file.
+        unsafe {
+            let oihw = sepconv_weight_order::Oihw as i32;
+            let other = make(sepconv_network_free, |n| new(&c, file.as_ptr(), file.len(), oihw, n));
+            assert_eq!(status(other), sepconv_status::Weights);
+            let other = make(sepconv_network_free, |n| new(null(), file.as_ptr(), file.len(), hwio, n));
+            assert_eq!(status(other), sepconv_status::Weights);
+            let wide = sepconv_mobilenet_config { alpha: f64::NAN, ..c };
+            let other = make(sepconv_network_free, |n| new(&wide, file.as_ptr(), file.len(), hwio, n));
+            assert_eq!(status(other), sepconv_status::Value);
+        }
+    }
+}
