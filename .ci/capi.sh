@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# The C ABI from the side of C: the library is built as a C program would want it, and tests/c/capi.c and the example are compiled
+# against its header, as C and as C++, and run: linked statically and dynamically, with the sanitizers of the C compiler, and under
+# Valgrind. That the header is up to date is tests/header/; most checks of the functions are tests/capi.rs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+missing=
+for tool in cc c++ nm valgrind; do command -v $tool >/dev/null || missing=1; done
+if [ -n "$missing" ]; then
+    apt-get update -q
+    apt-get install -qy gcc g++ binutils valgrind
+fi
+
+target=${CARGO_TARGET_DIR:-target}
+out=$target/capi
+rm -rf "$out"
+mkdir -p "$out"
+
+# the system's libraries that a static one needs are what rustc says
+cargo rustc --release -q --lib -p sepconv --features capi,models --crate-type staticlib,cdylib -- \
+    --print native-static-libs 2>"$out/rustc" || { cat "$out/rustc" >&2; exit 1; }
+libraries=$(sed -n 's/^note: native-static-libs: //p' "$out/rustc")
+
+# the library exports the functions of the header, no more and no less
+declared=$(grep -o '\bsepconv_[a-z0-9_]*(' src/capi/sepconv.h | tr -d '(' | sort -u)
+exported=$(nm -D --defined-only "$target/release/libsepconv.so" | awk '{ print $3 }' | sort -u)
+diff <(echo "$declared") <(echo "$exported")
+
+warnings="-Wall -Wextra -Wconversion -Werror -pedantic -Isrc/capi"
+c="cc -std=c99 -D_POSIX_C_SOURCE=200809L -Wstrict-prototypes $warnings"
+cpp="c++ -std=c++11 -x c++ $warnings"
+static="-x none $target/release/libsepconv.a $libraries"
+# shellcheck disable=SC2086 # the words are arguments
+{
+    $c -O2 tests/c/capi.c -o "$out/capi" $static
+    $cpp -O2 tests/c/capi.c -o "$out/capi-cpp" $static
+    $c -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all tests/c/capi.c -o "$out/capi-sanitized" $static
+    $c -O2 examples/c/separable.c -o "$out/separable" -L"$target/release" -lsepconv
+    $cpp -fsyntax-only examples/c/separable.c
+}
+
+run() { printf '%s\n' "-- $*"; "$@"; }
+run "$out/capi"
+run "$out/capi-cpp"
+run env SEPCONV_MAX_ISA=scalar "$out/capi"
+run env SEPCONV_MAX_ISA=avx1024 "$out/capi" isa
+run "$out/capi-sanitized"
+# threads of a pool end by themselves, and what they still hold is not lost; Valgrind knows no AVX-512
+run env SEPCONV_MAX_ISA=avx2 valgrind -q --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite \
+    --show-leak-kinds=definite "$out/capi"
+run env LD_LIBRARY_PATH="$target/release" "$out/separable"
