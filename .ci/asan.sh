@@ -20,7 +20,8 @@ export PROPTEST_CASES=${PROPTEST_CASES:-3}
 export CARGO_PROFILE_TEST_DEBUG_ASSERTIONS=false CARGO_PROFILE_TEST_OVERFLOW_CHECKS=true
 more=("$@")
 run() { cargo +nightly test --target "$target" "$@" "${more[@]}"; }
-run -p sepconv-kernels -p sepconv --features sepconv/models --test every_kernel --test packing --test failing_allocator \
-    --test guard_pages --test models --test pointwise_gemm --test weights_errors --test wrong_input
+run -p sepconv-kernels -p sepconv --features sepconv/models,sepconv/capi --test every_kernel --test packing \
+    --test failing_allocator --test guard_pages --test models --test pointwise_gemm --test weights_errors --test wrong_input \
+    --test capi
 # apart: beside the kernels' package it would compile all kernels once more, as a test that is empty
-run -p sepconv --features models --lib
+run -p sepconv --features models,capi --lib

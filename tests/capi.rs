@@ -601,6 +601,43 @@ fn a_plan_answers() {
 }
 
 #[test]
+fn options_reach_the_plan() {
+    let operator = separable();
+    let planned = |options: sepconv_plan_options| explain(&plan(&operator, INPUT, &options).unwrap());
+    // slabs that are not all channels
+    let (taps, matrix) = ([0.5; 9 * 256], [0.5; 256 * 5]);
+    let dw = sepconv_conv_desc { input_channels: 256, output_channels: 256, ..depthwise(&taps) };
+    let pw = sepconv_conv_desc { input_channels: 256, ..pointwise(&matrix) };
+    // SAFETY: the descriptions point to what they say.
+    let wide = make(sepconv_operator_free, |op| unsafe { sepconv_separable_conv2d_new(&dw, &pw, op) }).unwrap();
+    let fused = |fusion: sepconv_fusion| {
+        let options = sepconv_plan_options { fusion: fusion as i32, ..plan_options() };
+        explain(&plan(&wide, sepconv_shape { n: 1, h: 60, w: 60, c: 256 }, &options).unwrap())
+    };
+    assert!(fused(sepconv_fusion::RowRing).contains("; row ring, "), "{}", fused(sepconv_fusion::RowRing));
+    let slabs = fused(sepconv_fusion::ChannelSlabs);
+    assert!(slabs.contains("; channel slabs of "), "{slabs}");
+    assert!(fused(sepconv_fusion::Never).contains(" not fused: "));
+    for (common_bits, arithmetic) in [(0, "Separate"), (1, "Fused"), (-1, "Fused")] {
+        let max_isa = sepconv_isa::Scalar as i32;
+        let text = planned(sepconv_plan_options { max_isa, common_bits, ..plan_options() });
+        assert!(text.starts_with(&format!("scalar ({arithmetic} arithmetic), 1 thread,")), "{text}");
+    }
+    // work enough for two
+    let large = sepconv_shape { h: 200, w: 200, ..INPUT };
+    // SAFETY: a number.
+    let pool = make(sepconv_pool_free, |pool| unsafe { sepconv_pool_new(2, pool) }).unwrap();
+    let options = plan_options();
+    let of_pool = sepconv_plan_options { threads: sepconv_threads::Pool as i32, pool: pool.handle, ..options };
+    assert!(explain(&plan(&operator, large, &of_pool).unwrap()).contains("), 2 threads,"));
+    assert!(explain(&plan(&operator, large, &options).unwrap()).contains("), 1 thread,"));
+    let global = sepconv_plan_options { threads: sepconv_threads::Global as i32, ..options };
+    let threads = sepconv::Threads::Global.count();
+    let expected = if threads == 1 { "), 1 thread,".into() } else { format!("), {threads} threads,") };
+    assert!(explain(&plan(&operator, large, &global).unwrap()).contains(&expected));
+}
+
+#[test]
 fn memory_in_common_is_refused_before_anything_is_written() {
     let plan = plan(&separable(), INPUT, null()).unwrap();
     let scratch = scratch(&plan);
@@ -838,6 +875,9 @@ fn equals_the_reference(
         let plan = plan.map_err(fail)?;
         done(sepconv_plan_output_shape(plan.handle, &mut planned)).map_err(fail)?;
         prop_assert_eq!((made, planned), (to, to));
+        let mut isa = sepconv_isa::Best;
+        done(sepconv_plan_isa(plan.handle, &mut isa)).map_err(fail)?;
+        prop_assert_eq!(isa as i32, options.max_isa);
         plan
     };
     let expected = reference(problem, level.arithmetic).data;
@@ -906,13 +946,17 @@ fn mobilenets_from_a_file_are_those_of_rust() {
         let architecture = if v1 { MobileNetV1::architecture(&config) } else { MobileNetV2::architecture(&config) };
         let architecture = architecture.unwrap();
         let weights = Weights::seeded(&architecture, 3).unwrap();
-        let tensors: Vec<_> = weights
-            .tensors()
-            .map(|(name, shape)| {
-                let bytes: Vec<u8> = weights.values(name).unwrap().iter().flat_map(|v| v.to_le_bytes()).collect();
-                (name, shape.to_vec(), bytes)
-            })
-            .collect();
+        let bytes = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
+        let mut tensors = Vec::new();
+        for (name, shape) in weights.tensors() {
+            let values = weights.values(name).unwrap();
+            tensors.push((name.to_string(), shape.to_vec(), bytes(&values)));
+            // a batch norm behind each bias, so that its epsilon counts
+            if let Some(layer) = name.strip_suffix("bias") {
+                tensors.push((format!("{layer}mean"), shape.to_vec(), bytes(&values)));
+                tensors.push((format!("{layer}variance"), shape.to_vec(), bytes(&vec![1e-4; values.len()])));
+            }
+        }
         let views = tensors.iter().map(|(name, shape, bytes)| {
             (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
         });
@@ -947,6 +991,11 @@ fn mobilenets_from_a_file_are_those_of_rust() {
             assert_eq!(status(other), sepconv_status::Weights);
             let other = make(sepconv_network_free, |n| new(null(), file.as_ptr(), file.len(), hwio, n));
             assert_eq!(status(other), sepconv_status::Weights);
+            let features = sepconv_mobilenet_config { include_top: 0, ..c };
+            let network = make(sepconv_network_free, |n| new(&features, file.as_ptr(), file.len(), hwio, n)).unwrap();
+            let mut made = INPUT;
+            done(sepconv_network_output_shape(network.handle, shape(image), &mut made)).unwrap();
+            assert_eq!(made, sepconv_shape { n: 1, h: 1, w: 1, c: if v1 { 102 } else { 1280 } });
             let wide = sepconv_mobilenet_config { alpha: f64::NAN, ..c };
             let other = make(sepconv_network_free, |n| new(&wide, file.as_ptr(), file.len(), hwio, n));
             assert_eq!(status(other), sepconv_status::Value);

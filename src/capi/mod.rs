@@ -11,14 +11,14 @@
 //! an integer or a pointer until it was looked at:
 //!
 //! - a code that stands for a variant of an enum is an `i32`, since a Rust enum of another value is undefined behaviour by
-//!   existing; [`status`](sepconv_status) codes, which only go out, are an enum;
+//!   existing; [`sepconv_status`] and others that only go out are enums;
 //! - pointers are checked for NULL and alignment, lengths for what an address space holds, `struct_size` for versions that
 //!   are known, input and output for values in common, and scratch for a run that is under way on another thread;
 //! - out-parameters are written last, so that an error writes nothing;
-//! - no panic passes: every function is a [`boundary`](status) around its body.
+//! - no panic passes: every body runs inside of `boundary`, in `status.rs`, which makes a status of it.
 //!
 //! Descriptions and options are structs that may grow: fields are added at the end, where the size of the struct grows by
-//! them, and their zero means what was meant before they came. [`versioned`] reads both older and newer ones. All else that
+//! them, and their zero means what was meant before they came. `versioned.rs` reads both older and newer ones. All else that
 //! holds anything is opaque.
 //!
 //! # Safety
@@ -33,6 +33,17 @@
     clippy::missing_safety_doc,
     reason = "one contract, said once: above, and in docs/c.md for readers of the header"
 )]
+
+/// What the header promises of threads: these are shared by many, a scratch is handed from one to another.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    const fn handed_over<T: Send>() {}
+    shared::<sepconv_operator>();
+    shared::<sepconv_network>();
+    shared::<sepconv_plan>();
+    shared::<sepconv_pool>();
+    handed_over::<sepconv_scratch>();
+};
 
 mod describe;
 #[cfg(feature = "models")]

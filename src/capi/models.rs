@@ -83,8 +83,8 @@ pub unsafe extern "C" fn sepconv_mobilenet_config_init(
 /// MobileNetV1, for images `NxHxWx3`, with the weights of a file in the safetensors format, which is `file_len` bytes at `file`
 /// and only read during the call. `config` may be NULL for the defaults. The output is `Nx1x1xclasses`, logits.
 ///
-/// Tensors are called `stem.weight`, `block1.depthwise.weight`, `block1.pointwise.weight`, up to `head.weight`; for each layer there is a
-/// `.bias`, or `.mean` and `.variance`, and `.gamma` and `.beta` where they were learnt.
+/// Tensors are called `stem.weight`, `block1.depthwise.weight`, `block1.pointwise.weight`, up to `head.weight`; for each layer
+/// there is a `.bias`, or `.mean` and `.variance`, and `.gamma` and `.beta` where they were learnt.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sepconv_network_mobilenet_v1(
     config: *const sepconv_mobilenet_config,
@@ -98,7 +98,8 @@ pub unsafe extern "C" fn sepconv_network_mobilenet_v1(
 }
 
 /// MobileNetV2, as `sepconv_network_mobilenet_v1`. Tensors are called `stem.weight`, `block0.depthwise.weight`,
-/// `block0.project.weight`, `block1.expand.weight`, `block1.depthwise.weight`, up to `block16.project.weight`, `last.weight`, `head.weight`.
+/// `block0.project.weight`, `block1.expand.weight`, `block1.depthwise.weight`, up to `block16.project.weight`, then `last.weight`
+/// and `head.weight`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sepconv_network_mobilenet_v2(
     config: *const sepconv_mobilenet_config,

@@ -9,8 +9,8 @@
 //! worker. A step is cut into pieces that no two of which write the same value; who runs a piece is [`crate::team`]'s
 //! business.
 //!
-//! Here slices become pointers; outside of it and of `kernels`, only the plan that enters it and the one-shot call on
-//! the `gemm` crate have unsafe code. What makes it sound is said once: every offset is computed from the shapes that
+//! Here slices become pointers; outside of it and of `kernels`, only the plan that enters it, the one-shot call on
+//! the `gemm` crate, and what C calls (`capi`) have unsafe code. What makes it sound is said once: every offset is computed from the shapes that
 //! the plan was made for, `Plan::run` checks that slices have those shapes, and the scratch comes from the same plan.
 
 mod chain;
