@@ -4,7 +4,7 @@
  * Written by cbindgen from src/capi/: cargo run -p sepconv-header.
  *
  * - Functions that can fail return a sepconv_status. Unless it is SEPCONV_STATUS_OK, nothing was written to any out-parameter or
- *   output, and sepconv_last_error() tells more.
+ *   output (but by a panic, which SEPCONV_STATUS_PANIC tells), and sepconv_last_error() tells more.
  * - What a function named _new, _plan or of a network hands out belongs to the caller, who gives it back to the _free of its type,
  *   once. What was made of it lives on: operators may be freed when a network or a plan of them is there, and so on.
  * - Structs begin with their size. Call their _init function first, and set what differs.
@@ -27,8 +27,8 @@
 #define SEPCONV_ABI_VERSION 1
 
 /**
- * What every function that can fail returns. Where it is not `SEPCONV_STATUS_OK`, nothing was written to any
- * out-parameter or output, and `sepconv_last_error` tells more.
+ * What every function that can fail returns. Where it is neither `SEPCONV_STATUS_OK` nor `SEPCONV_STATUS_PANIC`, nothing was
+ * written to any out-parameter or output; `sepconv_last_error` tells more.
  *
  * Later versions may add codes.
  */
@@ -70,7 +70,7 @@ enum sepconv_status
      */
     SEPCONV_STATUS_THREADS_NOT_STARTED = 7,
     /**
-     * A mistake of the library's: it panicked. Only what the call was given to write to may be spoilt.
+     * A mistake of the library's: it panicked. An output may be half written; everything else is as it was.
      */
     SEPCONV_STATUS_PANIC = 8,
     /**

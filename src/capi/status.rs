@@ -9,8 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::pointer::Text;
 use crate::Error;
 
-/// What every function that can fail returns. Where it is not `SEPCONV_STATUS_OK`, nothing was written to any
-/// out-parameter or output, and `sepconv_last_error` tells more.
+/// What every function that can fail returns. Where it is neither `SEPCONV_STATUS_OK` nor `SEPCONV_STATUS_PANIC`, nothing was
+/// written to any out-parameter or output; `sepconv_last_error` tells more.
 ///
 /// Later versions may add codes.
 #[repr(i32)]
@@ -33,7 +33,7 @@ pub enum sepconv_status {
     ScratchInUse = 6,
     /// Threads of a pool that could not be started.
     ThreadsNotStarted = 7,
-    /// A mistake of the library's: it panicked. Only what the call was given to write to may be spoilt.
+    /// A mistake of the library's: it panicked. An output may be half written; everything else is as it was.
     Panic = 8,
     /// A side, kernel, stride or dilation of zero, one that is too large, or a plane that the kernel does not fit into.
     Size = 9,
