@@ -410,7 +410,8 @@ unsafe fn tiles<
                             halves[p / 2] = A::mul_add(simd, simd.halves(first, value), half, halves[p / 2]);
                         }
                     }
-                    w = w.add(BLOCK);
+                    // of a part of a panel, the last step leaves the weights
+                    w = w.wrapping_add(BLOCK);
                     k += 1;
                 }
                 left -= segment;
