@@ -313,7 +313,6 @@ fn null_is_told_for_every_pointer() {
             ("output", sepconv_plan_run(p, from, INPUT_LEN, 0, null_mut(), OUTPUT_LEN, 0, s)),
             ("scratch", sepconv_plan_run(p, from, INPUT_LEN, 0, to, OUTPUT_LEN, 0, null_mut())),
         ]
-        .map(|(name, status)| (name, status))
     };
     for (at, (name, status)) in calls.into_iter().enumerate() {
         assert_eq!(status, sepconv_status::NullPointer, "call {at}, {name}");

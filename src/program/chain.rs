@@ -234,7 +234,8 @@ impl ChainStep {
         let rows_read = |rows: usize| ((rows - 1) * window.stride[0] + window.reach(0)).min(middle.h);
         let (group, slab) = match schedule {
             _ if alone => {
-                let group = if pixel_strips { piece_rows } else { 2.min(piece_rows) };
+                let group =
+                    if pixel_strips { strip_rows(window.stride[0], shape.c, piece_rows) } else { 2.min(piece_rows) };
                 let near = NEAR_VALUES / product(&[padded_width, rows_read(group), BLOCK])?;
                 (group, if by_pixels { blocks } else { near.clamp(1, blocks) })
             }
@@ -329,9 +330,7 @@ impl ChainStep {
         if self.slab < blocks {
             text(format_args!("channel slabs of {} over {} rows; {head}", self.slab * BLOCK, self.group))
         } else {
-            // of a depthwise convolution alone, nothing else has groups
-            let rows = if self.alone { self.group.min(self.rows_at_once) } else { self.group };
-            text(format_args!("row ring, {rows} output rows at a time; {head}"))
+            text(format_args!("row ring, {} output rows at a time; {head}", self.group))
         }
     }
 
