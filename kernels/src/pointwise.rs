@@ -484,6 +484,8 @@ unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NP: usize,
     let tail = panel + NP - 1;
     let channels = a.n.saturating_sub(tail * BLOCK + lane).min(NV * lanes);
     let full = channels == NV * lanes;
+    // with AVX-512 a vector goes where some of its lanes are not; elsewhere by way of a block
+    let masked = lanes == BLOCK;
     // SAFETY: the caller's: vectors are read and written whole only where 16 channels are there, and elsewhere no more
     // than `channels`; `block` and `DENSE` hold `MR` pixels.
     unsafe {
@@ -491,8 +493,8 @@ unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NP: usize,
             let from = a.residual.wrapping_add(panel * a.residual_panel + lane);
             let whole = a.residual_whole || full;
             let end = from.wrapping_add((NP - 1) * a.residual_panel);
-            let (residual, pixels) = or_block!(whole, end, a.residual_pixels.add(i), block.cast_const());
-            if !whole {
+            let (residual, pixels) = or_block!(whole || masked, end, a.residual_pixels.add(i), block.cast_const());
+            if !(whole || masked) {
                 copy_pixels(
                     last + 1,
                     channels,
@@ -509,7 +511,12 @@ unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NP: usize,
                         residual.add(*pixels.add(at))
                     };
                     for v in 0..NV {
-                        acc[p][q][v] = simd.add_f32s(acc[p][q][v], load(simd, r.add(v * lanes)));
+                        let r = if masked && q + 1 == NP && !whole {
+                            simd.load_lanes(r, channels)
+                        } else {
+                            load(simd, r.add(v * lanes))
+                        };
+                        acc[p][q][v] = simd.add_f32s(acc[p][q][v], r);
                     }
                 }
             }
@@ -517,7 +524,7 @@ unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NP: usize,
         let to = a.out.wrapping_add(panel * a.out_panel + lane);
         let whole = PLAIN || a.whole_blocks || full;
         let end = to.wrapping_add((NP - 1) * a.out_panel);
-        let (out, pixels) = or_block!(whole, end, a.out_pixels.add(i), block);
+        let (out, pixels) = or_block!(whole || masked, end, a.out_pixels.add(i), block);
         let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
         if lanes < BLOCK && a.clamp != [f32::NEG_INFINITY, f32::INFINITY] {
             for p in 0..MR {
@@ -538,11 +545,15 @@ unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NP: usize,
                 };
                 for v in 0..NV {
                     let sum = if lanes == BLOCK { simd.clamp(acc[p][q][v], lo, hi) } else { acc[p][q][v] };
-                    store(simd, out.add(v * lanes), sum);
+                    if masked && q + 1 == NP && !whole {
+                        simd.store_lanes(out, sum, channels);
+                    } else {
+                        store(simd, out.add(v * lanes), sum);
+                    }
                 }
             }
         }
-        if !whole {
+        if !(whole || masked) {
             copy_pixels(last + 1, channels, (block, Places::Every(BLOCK)), (end, Places::Table(a.out_pixels.add(i))));
         }
     }
