@@ -10,8 +10,8 @@ use common::{Dense, LEVELS, Rng, SCHEDULES, Values, assert_required_levels};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, Weights};
 use sepconv::{
-    Activation, Arithmetic, ConvDesc, Filter, Fusion, InvertedResidual, InvertedResidualDesc, Network, Plan,
-    PlanOptions, Scratch, SeparableConv2d, Shape, Threads, View, ViewMut,
+    Activation, Arithmetic, ConvDesc, DepthwiseConv2d, Filter, Fusion, InvertedResidual, InvertedResidualDesc, Network,
+    Plan, PlanOptions, Scratch, SeparableConv2d, Shape, Threads, View, ViewMut,
 };
 use sha2::{Digest, Sha256};
 
@@ -143,6 +143,37 @@ fn threads_schedules_and_levels_do_not_matter() {
         }
     }
     assert_required_levels();
+}
+
+/// Seven rows do not halve: then threads share a depthwise convolution by its channels, and what follows by its own.
+#[test]
+fn threads_share_the_channels_of_small_planes() {
+    let (shape, n) = (Shape::new(1, 7, 5, 1003), 123);
+    let rng = &mut Rng(3);
+    let (x, [taps, mix]) = (input(shape), [9 * shape.c, shape.c * n].map(|len| rng.values(len, Values::Plain)));
+    let depthwise = || ConvDesc::new(Filter::depthwise_hwc(&taps, [3, 3, shape.c])).activation(Activation::Relu6);
+    for stride in [1, 2] {
+        let separate = depthwise().stride(stride);
+        let ops: [Network; 2] = [
+            Network::new(vec![DepthwiseConv2d::new(separate).unwrap().into()]).unwrap(),
+            Network::new(vec![
+                SeparableConv2d::new(separate, ConvDesc::new(Filter::io(&mix, [shape.c, n]))).unwrap().into(),
+            ])
+            .unwrap(),
+        ];
+        for (stages, network) in (1..).zip(&ops) {
+            let mut expected = None;
+            for threads in [1, 2, 3, 5, 64] {
+                let plan = network.plan(shape, &PlanOptions::new().threads(Threads::Pool(pool(threads)))).unwrap();
+                let got = digest(&run(&plan, &x.data, &mut plan.scratch().unwrap()));
+                assert_eq!(got, *expected.get_or_insert_with(|| got.clone()), "stride {stride}, {threads} threads");
+                if stride == 1 && threads > 1 {
+                    let stages_run: Vec<_> = plan.explain().stages.iter().map(|stage| stage.name).collect();
+                    assert_eq!(stages_run, ["depthwise", "pointwise"][..stages], "{threads} threads");
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -215,8 +215,10 @@ impl ChainStep {
             Head::Copy
         };
         let by_pixels = head.is_none() && matches!(rows, Head::Pixels(_));
-        let pixel_strips = by_strips && by_pixels && window.stride[0] <= 2;
         let has_ring = head.is_some() || matches!(rows, Head::Copy);
+        // strips go down rows that lie there, and read each once
+        let strips = by_strips && !has_ring && matches!(kind, KernelKind::DwConv3x3S1 | KernelKind::DwConv3x3S2);
+        let pixel_strips = strips && by_pixels;
         // nothing is computed before or behind it
         let alone = tail.is_none() && head.is_none();
         let blocks = middle.c.div_ceil(BLOCK);
@@ -234,10 +236,13 @@ impl ChainStep {
         let rows_read = |rows: usize| ((rows - 1) * window.stride[0] + window.reach(0)).min(middle.h);
         let (group, slab) = match schedule {
             _ if alone => {
-                let group =
-                    if pixel_strips { strip_rows(window.stride[0], shape.c, piece_rows) } else { 2.min(piece_rows) };
+                let group = match strips {
+                    true if by_pixels => strip_rows(window.stride[0], shape.c, piece_rows),
+                    true => piece_rows,
+                    false => 2.min(piece_rows),
+                };
                 let near = NEAR_VALUES / product(&[padded_width, rows_read(group), BLOCK])?;
-                (group, if by_pixels { blocks } else { near.clamp(1, blocks) })
+                (group, if by_pixels || strips { blocks } else { near.clamp(1, blocks) })
             }
             Schedule::RowRing => {
                 let row = if has_ring { product(&[padded_width, blocks * BLOCK])? } else { 0 };

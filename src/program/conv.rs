@@ -12,7 +12,7 @@ use core::ops::Range;
 use sepconv_kernels::pack::{RowLayout, dense_row};
 use sepconv_kernels::{BLOCK, PointwiseArgs};
 
-use super::{Bound, Conv, Layout, Run, pixel_offsets, rows_within, share, zero_columns};
+use super::{Bound, Conv, Layout, Run, busiest, pixel_offsets, rows_within, share, zero_columns};
 use crate::memory::{Arc, Carver, product};
 use crate::shape::Extent;
 use crate::{Result, Shape};
@@ -336,12 +336,9 @@ impl ConvStep {
     ) -> Result<ConvStep> {
         let rows = ConvRows::new(conv, input.1, GROUP_VALUES, 0, scratch)?;
         let (lines, panels) = (input.1.n * rows.extent.out[0], rows.conv.outputs.div_ceil(BLOCK));
-        // what the busiest worker does, where it is shared by rows and where by panels
-        let by_rows = lines.div_ceil(workers) as f64 / lines as f64;
-        let by_panels = panels.div_ceil(workers) as f64 / panels as f64;
         let (row_parts, panel_parts) = if workers == 1 {
             (1, 1)
-        } else if by_rows <= by_panels {
+        } else if busiest(lines, workers) <= busiest(panels, workers) {
             (workers.min(lines), 1)
         } else {
             (1, workers.min(panels))

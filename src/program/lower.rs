@@ -4,7 +4,7 @@ use sepconv_kernels::{BLOCK, KernelKind, Kernels};
 
 use super::chain::{ChainParts, TAIL_WEIGHTS};
 use super::group::regroup;
-use super::{ChainStep, Conv, ConvStep, Depthwise, Layout, Node, Place, PoolStep, Step, Tensor};
+use super::{ChainStep, Conv, ConvStep, Depthwise, Layout, Node, Place, PoolStep, Step, Tensor, busiest};
 use crate::memory::{Arc, Carver, collect, push, reserve, text};
 use crate::plan::{Bound, StageReport};
 use crate::{Error, Fusion, Result, Schedule, Shape};
@@ -13,8 +13,10 @@ use crate::{Error, Fusion, Result, Schedule, Shape};
 /// microseconds, and this takes as long.
 const WORTH_SHARING: u64 = 200_000;
 
-/// How much more work by rows than an even share weighs as much as an exchange of the tensor between by channels: on cores
-/// that share a cache the exchange costs nothing, on cores that do not it took 1.4 times the even share.
+/// How much more work by rows weighs as much as an exchange of the tensor between by channels: on cores that share a cache
+/// the exchange costs nothing, on cores that do not it took 1.4 times the even share of an inverted residual. V1's last
+/// two layers, where rows are an eighth to a third more, gained up to 7 % of a network on the ones; on the others up to 7
+/// where it is wide, and lost up to 4 where it is narrow.
 const WORTH_EXCHANGING: f64 = 1.12;
 
 /// Planes of at most this many output pixels go by slabs of channels where the plan may choose: every weight is then
@@ -242,25 +244,11 @@ fn split(node: &Node, fusion: Fusion, workers: usize, shapes: &mut Vec<Shape>, s
             (true, chosen, text(format_args!("{pixels} output pixels: {fits}"))?)
         }
     };
-    // Seven rows do not halve, and threads that share the rows of a small plane compute those between them twice. Where
-    // that is much, they share the channels of head and depthwise, and then what the tail is shared by; the tensor
-    // between is as small as the plane.
     let by_channels = fusion == Fusion::Auto
-        && schedule == Schedule::ChannelSlabs
+        && !alone
+        && pixels <= SLAB_PIXELS
         && !shape.n.is_multiple_of(workers)
-        && head.as_ref().is_some_and(|head| {
-            let macs = |of: Shape, conv: &Conv| ((of.pixels() * of.c) as u64).saturating_mul(conv.k() as u64);
-            let head_macs = macs(after_head, head);
-            let tail_macs = tail.as_ref().map_or(0, |tail| macs(after_tail, tail));
-            let parts = workers.min(after_depthwise.h);
-            let rows = after_depthwise.h.div_ceil(parts);
-            let window = &depthwise.window;
-            let rows_of_head = ((rows - 1) * window.stride[0] + window.reach(0)).min(after_head.h);
-            let of_rows = head_macs as f64 * rows_of_head as f64 / after_head.h as f64
-                + tail_macs as f64 * rows as f64 / after_depthwise.h as f64;
-            let even = head_macs.saturating_add(tail_macs) as f64 / workers as f64;
-            head_macs >= WORTH_SHARING && of_rows > even * WORTH_EXCHANGING
-        });
+        && worth_exchanging(head.as_deref(), depthwise, tail.as_deref(), [after_head, after_depthwise], workers);
     if fused || alone {
         let chain_tail = tail.clone().filter(|_| !by_channels);
         let name = match (head, &chain_tail) {
@@ -279,6 +267,10 @@ fn split(node: &Node, fusion: Fusion, workers: usize, shapes: &mut Vec<Shape>, s
             return push("plan", stages, stage);
         };
         stage.residual = None;
+        if head.is_none() {
+            stage.fused = false;
+            stage.why = text(format_args!("threads share its channels: rows do not come out even"))?;
+        }
         push("plan", shapes, after_depthwise)?;
         push("plan", stages, stage)?;
         push("plan", shapes, after_tail)?;
@@ -309,6 +301,40 @@ fn split(node: &Node, fusion: Fusion, workers: usize, shapes: &mut Vec<Shape>, s
         add(Parts::Conv(conv.clone()), after_tail, residual, "pointwise")?;
     }
     Ok(())
+}
+
+/// Whether threads do better to share a small plane by channels, and then its tail by what comes out even, than by rows:
+/// seven rows do not halve, and of a head the rows between two threads are computed twice. The tensor between is as small
+/// as the plane.
+fn worth_exchanging(
+    head: Option<&Conv>,
+    depthwise: &Depthwise,
+    tail: Option<&Conv>,
+    [after_head, after_depthwise]: [Shape; 2],
+    workers: usize,
+) -> bool {
+    let macs = |of: Shape, conv: Option<&Conv>| {
+        conv.map_or(0, |conv| {
+            (of.pixels() as u64).saturating_mul((conv.k() as u64).saturating_mul(conv.outputs as u64))
+        })
+    };
+    let of_head = macs(after_head, head);
+    let of_depthwise = depthwise_macs(depthwise, after_depthwise.pixels());
+    let of_tail = macs(after_depthwise, tail);
+
+    let [rows, of_rows] = [after_depthwise.h.div_ceil(workers), after_head.h];
+    let window = &depthwise.window;
+    let read = ((rows - 1) * window.stride[0] + window.reach(0)).min(of_rows);
+    let height = after_depthwise.h;
+    let by_rows = of_head as f64 * read as f64 / of_rows as f64
+        + (of_depthwise.saturating_add(of_tail)) as f64 * rows as f64 / height as f64;
+
+    let shared = |macs: u64, parts: f64| macs as f64 * if macs < WORTH_SHARING { 1.0 } else { parts };
+    let blocks = busiest(after_depthwise.c.div_ceil(BLOCK), workers);
+    let panels = tail.map_or(1.0, |tail| busiest(tail.outputs.div_ceil(BLOCK), workers));
+    let by_channels =
+        shared(of_head.saturating_add(of_depthwise), blocks) + shared(of_tail, panels.min(busiest(height, workers)));
+    by_rows > by_channels * WORTH_EXCHANGING
 }
 
 /// A layout for each tensor, as the step that reads it likes best.

@@ -220,6 +220,11 @@ fn share(len: usize, parts: usize, part: usize) -> core::ops::Range<usize> {
     start..start + each + usize::from(part < longer)
 }
 
+/// What share of `count` equal parts the busiest of `workers` has.
+fn busiest(count: usize, workers: usize) -> f64 {
+    count.div_ceil(workers) as f64 / count as f64
+}
+
 /// Writes where the pixels of some rows begin, row by row.
 ///
 /// # Safety
