@@ -148,7 +148,7 @@ fn threads_schedules_and_levels_do_not_matter() {
 /// Seven rows do not halve: then threads share a depthwise convolution by its channels, and what follows by its own.
 #[test]
 fn threads_share_the_channels_of_small_planes() {
-    let (shape, n) = (Shape::new(1, 7, 5, 1003), 123);
+    let (shape, n) = (Shape::new(1, 7, 5, 763), 128);
     let rng = &mut Rng(3);
     let (x, [taps, mix]) = (input(shape), [9 * shape.c, shape.c * n].map(|len| rng.values(len, Values::Plain)));
     let depthwise = || ConvDesc::new(Filter::depthwise_hwc(&taps, [3, 3, shape.c])).activation(Activation::Relu6);
@@ -168,8 +168,11 @@ fn threads_share_the_channels_of_small_planes() {
                 let got = digest(&run(&plan, &x.data, &mut plan.scratch().unwrap()));
                 assert_eq!(got, *expected.get_or_insert_with(|| got.clone()), "stride {stride}, {threads} threads");
                 if stride == 1 && threads > 1 {
-                    let stages_run: Vec<_> = plan.explain().stages.iter().map(|stage| stage.name).collect();
-                    assert_eq!(stages_run, ["depthwise", "pointwise"][..stages], "{threads} threads");
+                    let run = plan.explain().stages;
+                    let names: Vec<_> = run.iter().map(|stage| stage.name).collect();
+                    assert_eq!(names, ["depthwise", "pointwise"][..stages], "{threads} threads");
+                    let shared = run[0].why.starts_with("threads share its channels");
+                    assert_eq!(shared, stages == 2, "{threads} threads: {}", run[0].why);
                 }
             }
         }
