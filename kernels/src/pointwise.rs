@@ -484,7 +484,7 @@ unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NP: usize,
     let tail = panel + NP - 1;
     let channels = a.n.saturating_sub(tail * BLOCK + lane).min(NV * lanes);
     let full = channels == NV * lanes;
-    // with AVX-512 a vector goes where some of its lanes are not; elsewhere by way of a block
+    // with AVX-512 a vector of which not all lanes are there is read and written by a mask, elsewhere by way of a block
     let masked = lanes == BLOCK;
     // SAFETY: the caller's: vectors are read and written whole only where 16 channels are there, and elsewhere no more
     // than `channels`; `block` and `DENSE` hold `MR` pixels.
@@ -493,8 +493,9 @@ unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NP: usize,
             let from = a.residual.wrapping_add(panel * a.residual_panel + lane);
             let whole = a.residual_whole || full;
             let end = from.wrapping_add((NP - 1) * a.residual_panel);
-            let (residual, pixels) = or_block!(whole || masked, end, a.residual_pixels.add(i), block.cast_const());
-            if !(whole || masked) {
+            let in_place = whole || masked;
+            let (residual, pixels) = or_block!(in_place, end, a.residual_pixels.add(i), block.cast_const());
+            if !in_place {
                 copy_pixels(
                     last + 1,
                     channels,
@@ -524,7 +525,8 @@ unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NP: usize,
         let to = a.out.wrapping_add(panel * a.out_panel + lane);
         let whole = PLAIN || a.whole_blocks || full;
         let end = to.wrapping_add((NP - 1) * a.out_panel);
-        let (out, pixels) = or_block!(whole || masked, end, a.out_pixels.add(i), block);
+        let in_place = whole || masked;
+        let (out, pixels) = or_block!(in_place, end, a.out_pixels.add(i), block);
         let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
         if lanes < BLOCK && a.clamp != [f32::NEG_INFINITY, f32::INFINITY] {
             for p in 0..MR {
@@ -553,7 +555,7 @@ unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NP: usize,
                 }
             }
         }
-        if !(whole || masked) {
+        if !in_place {
             copy_pixels(last + 1, channels, (block, Places::Every(BLOCK)), (end, Places::Table(a.out_pixels.add(i))));
         }
     }

@@ -236,10 +236,12 @@ impl ChainStep {
         let rows_read = |rows: usize| ((rows - 1) * window.stride[0] + window.reach(0)).min(middle.h);
         let (group, slab) = match schedule {
             _ if alone => {
-                let group = match strips {
-                    true if by_pixels => strip_rows(window.stride[0], shape.c, piece_rows),
-                    true => piece_rows,
-                    false => 2.min(piece_rows),
+                let group = if pixel_strips {
+                    strip_rows(window.stride[0], shape.c, piece_rows)
+                } else if strips {
+                    piece_rows
+                } else {
+                    2.min(piece_rows)
                 };
                 let near = NEAR_VALUES / product(&[padded_width, rows_read(group), BLOCK])?;
                 (group, if by_pixels || strips { blocks } else { near.clamp(1, blocks) })

@@ -222,7 +222,8 @@ fn split(node: &Node, fusion: Fusion, workers: usize, shapes: &mut Vec<Shape>, s
     };
     let alone = head.is_none() && tail.is_none();
     let pixels = after_depthwise.h * after_depthwise.w;
-    let chosen = if head.is_some() && pixels <= SLAB_PIXELS { Schedule::ChannelSlabs } else { Schedule::RowRing };
+    let small = pixels <= SLAB_PIXELS;
+    let chosen = if head.is_some() && small { Schedule::ChannelSlabs } else { Schedule::RowRing };
     let (fused, schedule, why) = match fusion {
         _ if alone => (false, chosen, text(format_args!("one stage"))?),
         Fusion::Require(schedule) => (true, schedule, text(format_args!("asked for"))?),
@@ -246,7 +247,7 @@ fn split(node: &Node, fusion: Fusion, workers: usize, shapes: &mut Vec<Shape>, s
     };
     let by_channels = fusion == Fusion::Auto
         && !alone
-        && pixels <= SLAB_PIXELS
+        && small
         && !shape.n.is_multiple_of(workers)
         && worth_exchanging(head.as_deref(), depthwise, tail.as_deref(), [after_head, after_depthwise], workers);
     if fused || alone {
@@ -313,21 +314,15 @@ fn worth_exchanging(
     [after_head, after_depthwise]: [Shape; 2],
     workers: usize,
 ) -> bool {
-    let macs = |of: Shape, conv: Option<&Conv>| {
-        conv.map_or(0, |conv| {
-            (of.pixels() as u64).saturating_mul((conv.k() as u64).saturating_mul(conv.outputs as u64))
-        })
-    };
-    let of_head = macs(after_head, head);
+    let of_head = head.map_or(0, |head| conv_macs(head, after_head.pixels()));
     let of_depthwise = depthwise_macs(depthwise, after_depthwise.pixels());
-    let of_tail = macs(after_depthwise, tail);
+    let of_tail = tail.map_or(0, |tail| conv_macs(tail, after_depthwise.pixels()));
 
-    let [rows, of_rows] = [after_depthwise.h.div_ceil(workers), after_head.h];
-    let window = &depthwise.window;
-    let read = ((rows - 1) * window.stride[0] + window.reach(0)).min(of_rows);
     let height = after_depthwise.h;
-    let by_rows = of_head as f64 * read as f64 / of_rows as f64
-        + (of_depthwise.saturating_add(of_tail)) as f64 * rows as f64 / height as f64;
+    let window = &depthwise.window;
+    let read = ((height.div_ceil(workers) - 1) * window.stride[0] + window.reach(0)).min(after_head.h);
+    let by_rows = of_head as f64 * read as f64 / after_head.h as f64
+        + of_depthwise.saturating_add(of_tail) as f64 * busiest(height, workers);
 
     let shared = |macs: u64, parts: f64| macs as f64 * if macs < WORTH_SHARING { 1.0 } else { parts };
     let blocks = busiest(after_depthwise.c.div_ceil(BLOCK), workers);
@@ -421,8 +416,7 @@ impl StageReport {
         reserve("plan", &mut report.kernels, 3)?;
         let mut weights = 0;
         let mut conv = |conv: &Conv, pixels: usize, macs: &mut u64| {
-            let of_pixel = (conv.k() as u64).saturating_mul(conv.outputs as u64);
-            *macs = macs.saturating_add((pixels as u64).saturating_mul(of_pixel));
+            *macs = macs.saturating_add(conv_macs(conv, pixels));
             weights += conv.weights.len() as u64;
         };
         match &stage.parts {
@@ -449,6 +443,10 @@ impl StageReport {
         report.bound = Bound::predict(report.macs, report.bytes);
         Ok(report)
     }
+}
+
+fn conv_macs(conv: &Conv, pixels: usize) -> u64 {
+    (pixels as u64).saturating_mul((conv.k() as u64).saturating_mul(conv.outputs as u64))
 }
 
 fn depthwise_macs(depthwise: &Depthwise, pixels: usize) -> u64 {
