@@ -245,8 +245,10 @@ impl Row for Pixels {
 struct Out<S: Vector> {
     ptr: *mut f32,
     pixel: usize,
-    /// Channels that may be written.
+    /// Channels that are computed.
     channels: usize,
+    /// Channels that may be written.
+    writable: usize,
     lo: S::f32s,
     hi: S::f32s,
 }
@@ -256,13 +258,41 @@ impl<S: Vector> Out<S> {
     /// As [`DwConv3x3::run`], for that row and block.
     #[inline(always)]
     unsafe fn new(simd: S, a: &DepthwiseArgs, oy: usize, block: usize) -> Out<S> {
+        let channels = BLOCK.min(a.channels - block * BLOCK);
         Out {
             // SAFETY: the caller's.
             ptr: unsafe { (*a.out.add(oy)).add(block * a.out_block) },
             pixel: a.out_pixel,
-            channels: if a.whole_blocks { BLOCK } else { BLOCK.min(a.channels - block * BLOCK) },
+            channels,
+            writable: if a.whole_blocks { BLOCK } else { channels },
             lo: simd.splat_f32s(a.clamp[0]),
             hi: simd.splat_f32s(a.clamp[1]),
+        }
+    }
+
+    /// Calls `tile` for each vector that has channels, with its first lane, where its `PX` pixels from column `x` on go,
+    /// and the distance between these. A vector of which only some lanes may be written goes over a block of its own.
+    ///
+    /// # Safety
+    /// `x` and the columns behind it are below the width; `tile` writes whole vectors there and nothing else.
+    #[inline(always)]
+    unsafe fn vectors<const PX: usize>(&self, x: usize, tile: impl Fn(usize, *mut f32, usize)) {
+        let mut lane = 0;
+        while lane < self.channels {
+            let mut lanes = [const { MaybeUninit::<f32>::uninit() }; MAX_PX * BLOCK];
+            let there = self.writable - lane;
+            // SAFETY: the caller's; of `lanes` no more than may be written is copied, and all that was written by `tile`.
+            unsafe {
+                let to = self.ptr.add(x * self.pixel + lane);
+                let whole = there >= S::F32_LANES;
+                // one call, or the tile would be there twice
+                let (at, pixel) = if whole { (to, self.pixel) } else { (lanes.as_mut_ptr().cast(), BLOCK) };
+                tile(lane, at, pixel);
+                if !whole {
+                    copy_pixels(PX, there, (at, Places::Every(BLOCK)), (to, Places::Every(self.pixel)));
+                }
+            }
+            lane += S::F32_LANES;
         }
     }
 }
@@ -334,8 +364,7 @@ unsafe fn row3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize>(
     }
 }
 
-/// `PX` output pixels of a block from column `x` on. A vector of which only some lanes may be written goes over a block
-/// of its own.
+/// `PX` output pixels of a block from column `x` on.
 ///
 /// # Safety
 /// As [`DwConv3x3::run`], for these pixels and the block of `rows`, `w` and `out`.
@@ -348,22 +377,16 @@ unsafe fn block_tile<S: Vector, A: MulAdd, R: Row, const STRIDE: usize, const PX
     out: &Out<S>,
     ends: bool,
 ) {
-    let mut lane = 0;
-    while lane < out.channels {
-        // SAFETY: the caller's; a vector of which not all lanes are there is written to `lanes`, and of it no more than
-        // these are copied.
-        unsafe {
-            let mut lanes = [const { MaybeUninit::<f32>::uninit() }; MAX_PX * BLOCK];
-            let there = out.channels - lane;
-            let to = out.ptr.add(x * out.pixel + lane);
-            let (at, pixel) = if there < S::F32_LANES { (lanes.as_mut_ptr().cast(), BLOCK) } else { (to, out.pixel) };
-            let rows = rows.map(|row| row.from(x * STRIDE, lane, (PX - 1) * STRIDE + 3, ends));
-            tile3x3::<S, A, R, STRIDE, PX>(simd, rows, w.add(lane), at, pixel, [out.lo, out.hi]);
-            if there < S::F32_LANES {
-                copy_pixels(PX, there, (at, Places::Every(BLOCK)), (to, Places::Every(out.pixel)));
-            }
-        }
-        lane += S::F32_LANES;
+    // SAFETY: the caller's; a vector of the block is readable and writable whole where `vectors` says.
+    unsafe {
+        out.vectors::<PX>(
+            x,
+            #[inline(always)]
+            |lane, to, pixel| {
+                let rows = rows.map(|row| row.from(x * STRIDE, lane, (PX - 1) * STRIDE + 3, ends));
+                tile3x3::<S, A, R, STRIDE, PX>(simd, rows, w.add(lane), to, pixel, [out.lo, out.hi]);
+            },
+        );
     }
 }
 
@@ -433,20 +456,14 @@ impl Kernel for DwConv {
                 let out = Out::new(simd, a, 0, block);
                 macro_rules! tile {
                     ($x:expr, $px:literal) => {
-                        let mut lane = 0;
-                        while lane < out.channels {
-                            let mut lanes = [const { MaybeUninit::<f32>::uninit() }; MAX_PX * BLOCK];
-                            let there = out.channels - lane;
-                            let to = out.ptr.add($x * out.pixel + lane);
-                            let (at, pixel) =
-                                if there < S::F32_LANES { (lanes.as_mut_ptr().cast(), BLOCK) } else { (to, out.pixel) };
-                            let first = block * a.x.block + $x * a.stride * BLOCK + lane;
-                            tile::<S, A, $px>(simd, a, first, w.add(lane), at, pixel, [out.lo, out.hi]);
-                            if there < S::F32_LANES {
-                                copy_pixels($px, there, (at, Places::Every(BLOCK)), (to, Places::Every(out.pixel)));
-                            }
-                            lane += S::F32_LANES;
-                        }
+                        out.vectors::<$px>(
+                            $x,
+                            #[inline(always)]
+                            |lane, to, pixel| {
+                                let first = block * a.x.block + $x * a.stride * BLOCK + lane;
+                                tile::<S, A, $px>(simd, a, first, w.add(lane), to, pixel, [out.lo, out.hi]);
+                            },
+                        );
                     };
                 }
                 tiles!(a.width, tile);

@@ -185,8 +185,8 @@ unsafe fn put<S: Vector, const PX: usize>(
                 });
             };
         }
-        if out.channels < BLOCK {
-            each!(to, v, simd.store_lanes(to, v, out.channels));
+        if out.writable < BLOCK {
+            each!(to, v, simd.store_lanes(to, v, out.writable));
         } else {
             each!(to, v, store(simd, to, v));
         }
