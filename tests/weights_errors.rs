@@ -1,63 +1,20 @@
 //! Weights that are not what a network asks for: every one an error that says what was expected and what came. Whatever
 //! bytes a file holds, nothing panics, and nothing is allocated out of proportion to it.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "common/asked.rs"]
+mod asked;
+
 use std::collections::BTreeMap;
 
+use asked::{Counting, asked};
 use proptest::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use sepconv::Error;
 use sepconv::models::{Architecture, Config, MobileNetV1, MobileNetV2, WeightOrder, Weights};
 
-thread_local! {
-    /// Bytes that this thread has asked for, ever: tests run side by side.
-    static ASKED: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-fn count(bytes: usize) {
-    // a thread that is going away has no counter any more
-    let _ = ASKED.try_with(|asked| asked.set(asked.get().saturating_add(bytes)));
-}
-
-// SAFETY: everything is done by the system's allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size);
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// The result of `body`, and the bytes that it asked for, those given back and counted again included.
-fn asked<T>(body: impl FnOnce() -> T) -> (T, usize) {
-    let before = ASKED.get();
-    let result = body();
-    (result, ASKED.get() - before)
-}
 
 /// Both networks, as narrow as they come.
 fn architectures() -> [Architecture; 2] {

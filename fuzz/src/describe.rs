@@ -10,7 +10,7 @@ use sepconv::{
     SeparableConv2d, Shape, Threads, View, ViewMut,
 };
 
-use crate::memory::asked;
+use crate::asked::asked;
 
 /// Values for every filter and vector: ones, and what is not finite, negative or zero.
 static ONES: [f32; 1 << 14] = [1.0; 1 << 14];

@@ -4,10 +4,11 @@
 //! Each `check` panics on a finding, and otherwise names what became of its bytes, so that seeds can be chosen that
 //! differ.
 
+#[path = "../../tests/common/asked.rs"]
+mod asked;
 pub mod describe;
-pub mod memory;
 pub mod network_weights;
 pub mod run_differential;
 
 #[global_allocator]
-static ALLOCATOR: memory::Counting = memory::Counting;
+static ALLOCATOR: asked::Counting = asked::Counting;

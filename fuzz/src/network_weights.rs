@@ -4,7 +4,7 @@
 use sepconv::models::{Architecture, Config, MobileNetV1, MobileNetV2, WeightOrder, Weights};
 use sepconv::{Error, PlanOptions, Shape, View, ViewMut};
 
-use crate::memory::asked;
+use crate::asked::asked;
 
 /// The narrowest networks there are, so that a valid file is short: V1 of 8 channels everywhere, and V2 without its
 /// top.
