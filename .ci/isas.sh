@@ -13,8 +13,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # The tests of a leg. photos fetches models, and its sums in f64 say nothing more on other instruction sets. What starts child
-# processes stays on the host: qemu-user would run them there, and not on its CPU. An emulator takes ten times as long, and is
-# spared what asks of errors, of allocations and of the conformance kit, where no instruction set makes a difference.
+# processes stays on the host: qemu-user would run them there, and not on its CPU. An emulator takes many times as long, and
+# is spared what asks of errors, of allocations and of the conformance kit, where no instruction set makes a difference.
 tests() {
     local file name
     for file in tests/*.rs kernels/tests/*.rs; do
