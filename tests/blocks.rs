@@ -46,6 +46,18 @@ fn network(layers: Vec<Layer>, case: &ChainCase) -> impl Fn(&PlanOptions) -> Res
     move |options| network.plan(input, options)
 }
 
+fn this_network_equals_the_reference(case: Case, threads: usize) {
+    let runs = Runs { input: Frame::default(), output: Frame::default(), threads, again: true };
+    let case = ChainCase { case, runs };
+    let problem = case.problem();
+    let plan = network(layers(&problem), &case);
+    let expected = |arithmetic| reference(&problem, arithmetic);
+    let fusions = [Fusion::Auto, Fusion::Never];
+    if let Err(error) = check(plan, &fusions, &input(&problem), expected, case.case.macs(), runs) {
+        panic!("{}: {error}", case.case);
+    }
+}
+
 #[test]
 fn separable_by_every_schedule() {
     every_case_equals_the_reference(2500, Cases::separable(), &SCHEDULES, block);
@@ -74,16 +86,22 @@ fn a_window_over_a_pooled_pixel_sees_zeros_around_it() {
         pooled.clone().separable(depthwise([3, 3]), point),
         pooled.conv2d(ConvCase::standard([3, 3], 5).padding(Padding::all(2)).bias(true).seed(1)),
     ] {
-        let runs = Runs { input: Frame::default(), output: Frame::default(), threads: 3, again: true };
-        let case = ChainCase { case, runs };
-        let problem = case.problem();
-        let plan = network(layers(&problem), &case);
-        let expected = |arithmetic| reference(&problem, arithmetic);
-        let fusions = [Fusion::Auto, Fusion::Never];
-        if let Err(error) = check(plan, &fusions, &input(&problem), expected, case.case.macs(), runs) {
-            panic!("{}: {error}", case.case);
-        }
+        this_network_equals_the_reference(case, 3);
     }
+}
+
+#[test]
+fn rows_whose_tables_of_pixels_are_too_long_to_be_kept() {
+    // what a plan writes at each run, and not when it is made, of tensors that are not the caller's
+    let point = |outputs| ConvCase::pointwise(outputs).bias(true).seed(1);
+    let depthwise = || ConvCase::depthwise([3, 3]).padding(Padding::Same).bias(true).seed(1);
+    let case = Case::new(Shape::new(1, 3, 33_000, 2))
+        .seed(2)
+        .pointwise(point(3))
+        .inverted_residual(Some(point(4)), depthwise(), point(3), true)
+        .separable(depthwise(), point(2))
+        .pointwise(point(1));
+    this_network_equals_the_reference(case, 2);
 }
 
 /// What a case is of, by name: each must come up in a fraction of the cases that a run takes.

@@ -39,8 +39,8 @@ use core::ops::Range;
 
 use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, Isa, KernelKind, Kernels, PointwiseArgs};
 
-use super::conv::{ConvRows, Target};
-use super::{Bound, Conv, Depthwise, Layout, Run, pixel_offsets, rows_within, share, zero_columns};
+use super::conv::{ConvRows, Rows, Target};
+use super::{Bound, Conv, Depthwise, Layout, PixelTable, Place, Run, Tensor, rows_within, share, zero_columns};
 use crate::memory::{Arc, Carver, product, text};
 use crate::shape::{Extent, Window};
 use crate::{Result, Schedule, Shape};
@@ -67,9 +67,15 @@ struct Scratch {
     partial: usize,
     row_pointers: usize,
     out_pointers: usize,
-    dense_pixels: usize,
-    out_pixels: usize,
-    residual_pixels: usize,
+}
+
+/// The pixels of a group, as the tail finds them.
+#[derive(Debug)]
+struct TailPixels {
+    /// Of the depthwise rows, and of partial sums.
+    dense: PixelTable,
+    out: PixelTable,
+    residual: Option<PixelTable>,
 }
 
 /// A depthwise convolution from tensor to tensor.
@@ -77,7 +83,7 @@ struct Scratch {
 pub(crate) struct ChainStep {
     head: Head,
     depthwise: Arc<Depthwise>,
-    tail: Option<Arc<Conv>>,
+    tail: Option<(Arc<Conv>, TailPixels)>,
     input: usize,
     output: usize,
     residual: Option<usize>,
@@ -178,7 +184,8 @@ fn rows_in(kind: KernelKind, window: &Window, rows: usize) -> usize {
 impl ChainStep {
     pub(super) fn new(
         parts: ChainParts,
-        input: (usize, Shape, Layout, bool),
+        tensors: &[Tensor],
+        input: usize,
         output: usize,
         residual: Option<usize>,
         schedule: Schedule,
@@ -189,7 +196,8 @@ impl ChainStep {
     ) -> Result<ChainStep> {
         let ChainParts { head, depthwise, tail } = parts;
         let (by_strips, near) = (kernels.dwconv3x3_by_strips(), Budget::of(kernels.isa()));
-        let (input, shape, layout, padded) = input;
+        let Tensor { shape, layout, place } = tensors[input];
+        let padded = matches!(place, Place::Arena(_)) && layout.whole;
         let window = depthwise.window;
         let before_head = match &head {
             None => [shape.h, shape.w],
@@ -272,7 +280,10 @@ impl ChainStep {
         let ring = Layout::blocked(Shape { c: slab * BLOCK, ..middle }, columns);
         let ring_rows = if has_ring { rows_read(group) } else { 0 };
         let head = match head {
-            Some(conv) => Head::Conv(ConvRows::new(conv, shape, HEAD_VALUES, ring_rows, carver)?),
+            Some(conv) => {
+                let to = Rows::Ring(ring, ring_rows);
+                Head::Conv(ConvRows::new(conv, &tensors[input], to, None, HEAD_VALUES, carver)?)
+            }
             None => rows,
         };
         let slabs = blocks.div_ceil(slab);
@@ -298,9 +309,19 @@ impl ChainStep {
             })?,
             row_pointers: carver.words(rows_in(kind, &window, rows_at_once))?,
             out_pointers: carver.words(rows_at_once)?,
-            dense_pixels: carver.words(tailed * pixels)?,
-            out_pixels: carver.words(tailed * pixels)?,
-            residual_pixels: carver.words(tailed * pixels)?,
+        };
+        let tail = match tail {
+            Some(tail) => {
+                let rows = Layout::blocked(Shape::new(1, group, width, BLOCK), [0, 0]);
+                let dense = PixelTable::within(rows, group, width, [1, 1], carver)?;
+                let out = PixelTable::of(&tensors[output], group, width, [1, 1], carver)?;
+                let residual = match residual {
+                    Some(r) => Some(PixelTable::of(&tensors[r], group, width, [1, 1], carver)?),
+                    None => None,
+                };
+                Some((tail, TailPixels { dense, out, residual }))
+            }
+            None => None,
         };
         Ok(ChainStep {
             head,
@@ -402,25 +423,21 @@ impl ChainStep {
         start..end.max(start)
     }
 
-    /// Writes the tables of pixels that all groups of a piece read.
+    /// Writes the tables of pixels that all groups of a piece read, but for those that were written when it was planned.
     ///
     /// # Safety
     /// As [`ChainStep::run`].
     unsafe fn prepare(&self, run: &Run<'_>, x: Bound, out: Bound, scratch: *mut f32) {
-        let (group, width) = (self.group, self.extent.out[1]);
-        // SAFETY: the caller's; the tables hold a group's pixels.
+        // SAFETY: the caller's.
         unsafe {
             if let Head::Conv(head) = &self.head {
-                head.prepare(&x.layout, &self.ring_target(scratch), None, scratch);
+                head.prepare(&x.layout, None, None, scratch);
             }
-            if self.tail.is_some() {
-                let [dense, to, residual] =
-                    [self.scratch.dense_pixels, self.scratch.out_pixels, self.scratch.residual_pixels]
-                        .map(|at| scratch.add(at).cast::<usize>());
-                pixel_offsets(dense, 1, group * width, BLOCK, |_| 0);
-                pixel_offsets(to, group, width, out.layout.within.pixel, |y| y * out.layout.row);
-                if let Some(r) = self.residual.map(|r| run.bind(r).layout) {
-                    pixel_offsets(residual, group, width, r.within.pixel, |y| y * r.row);
+            if let Some((_, pixels)) = &self.tail {
+                pixels.dense.prepare(None, scratch);
+                pixels.out.prepare(Some(&out.layout), scratch);
+                if let (Some(pixels), Some(r)) = (&pixels.residual, self.residual) {
+                    pixels.prepare(Some(&run.bind(r).layout), scratch);
                 }
             }
         }
@@ -603,7 +620,7 @@ impl ChainStep {
     unsafe fn tail_rows(
         &self,
         run: &Run<'_>,
-        tail: &Conv,
+        (tail, pixels): &(Arc<Conv>, TailPixels),
         out: Bound,
         n: usize,
         group: &Range<usize>,
@@ -616,9 +633,11 @@ impl ChainStep {
         let panel_len = (tail.inputs + 1) * BLOCK;
         // SAFETY: the caller's; the tables hold a group's pixels, the partial sums a group's pixels in every panel.
         unsafe {
-            let [dense, out_pixels, residual_pixels] =
-                [self.scratch.dense_pixels, self.scratch.out_pixels, self.scratch.residual_pixels]
-                    .map(|at| scratch.add(at).cast_const().cast::<usize>());
+            let (dense, out_pixels) = (pixels.dense.row(0, scratch), pixels.out.row(0, scratch));
+            let residual_pixels = match &pixels.residual {
+                Some(pixels) => pixels.row(0, scratch),
+                None => core::ptr::null(),
+            };
             let residual = if is_last { self.residual.map(|r| run.bind(r)) } else { None };
             let partial = scratch.add(self.scratch.partial);
             let partial_panel = m * BLOCK;

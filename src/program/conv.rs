@@ -12,7 +12,7 @@ use core::ops::Range;
 use sepconv_kernels::pack::{RowLayout, dense_row};
 use sepconv_kernels::{BLOCK, PointwiseArgs};
 
-use super::{Bound, Conv, Layout, Run, busiest, pixel_offsets, rows_within, share, zero_columns};
+use super::{Bound, Conv, Layout, PixelTable, Run, Tensor, busiest, rows_within, share, zero_columns};
 use crate::memory::{Arc, Carver, product};
 use crate::shape::Extent;
 use crate::{Result, Shape};
@@ -34,10 +34,17 @@ pub(super) struct ConvRows {
     taps: Taps,
     /// Output rows of one call of the kernel.
     group: usize,
-    x_pixels: usize,
-    out_pixels: usize,
-    residual_pixels: usize,
+    x_pixels: PixelTable,
+    out_pixels: PixelTable,
+    residual_pixels: Option<PixelTable>,
     window: usize,
+}
+
+/// What rows are computed to.
+pub(super) enum Rows<'a> {
+    Of(&'a Tensor),
+    /// A ring of so many rows.
+    Ring(Layout, usize),
 }
 
 /// Where the rows of one image go.
@@ -76,17 +83,17 @@ impl Target {
 }
 
 impl ConvRows {
-    /// Rows of `conv` over `input`; its scratch is carved from the worker's. `budget` is the number of values that the
-    /// input of one kernel call may take.
-    ///
-    /// `ring` is the number of rows of the ring that the rows go to, or 0.
+    /// Rows of `conv` over `input` to `out`, with `residual` added; its scratch is carved from the worker's. `budget` is the
+    /// number of values that the input of one kernel call may take.
     pub(super) fn new(
         conv: Arc<Conv>,
-        input: Shape,
+        x: &Tensor,
+        out: Rows<'_>,
+        residual: Option<&Tensor>,
         budget: usize,
-        ring: usize,
         scratch: &mut Carver,
     ) -> Result<ConvRows> {
+        let input = x.shape;
         let extent = conv.window.over([input.h, input.w])?;
         let [kh, kw] = conv.window.kernel;
         let taps = if kh * kw == 1 && extent.before == [0, 0] && extent.after == [0, 0] {
@@ -106,53 +113,49 @@ impl ConvRows {
             _ => product(&[width, conv.k()])?,
         };
         let group = rows_within(budget, values, extent.out[0]);
-        let pixels = product(&[group, width])?;
+        let (k, columns) = (conv.k(), window_columns(&conv, width));
         let window = match taps {
             Taps::InPlace => 0,
-            Taps::Window => product(&[window_rows(&conv, group), window_columns(&conv, width), conv.inputs])?,
-            Taps::Gathered => product(&[pixels, conv.k()])?,
+            Taps::Window => product(&[window_rows(&conv, group), columns, conv.inputs])?,
+            Taps::Gathered => product(&[group, width, k])?,
         };
-        Ok(ConvRows {
-            taps,
-            group,
-            x_pixels: scratch.words(pixels)?,
-            // rows of a ring may begin at any of its rows and go on with the first
-            out_pixels: scratch.words(product(&[group.max(product(&[2, ring])?), width])?)?,
-            residual_pixels: scratch.words(pixels)?,
-            window: scratch.floats(window)?,
-            conv,
-            input,
-            extent,
-        })
+        let dense = |w, c| Layout::nhwc(Shape { n: 1, h: group, w, c }, c);
+        let x_pixels = match taps {
+            Taps::InPlace => PixelTable::of(x, group, width, conv.window.stride, scratch)?,
+            Taps::Window => PixelTable::within(dense(columns, conv.inputs), group, width, conv.window.stride, scratch)?,
+            Taps::Gathered => PixelTable::within(dense(width, k), group, width, [1, 1], scratch)?,
+        };
+        let out_pixels = match out {
+            Rows::Of(out) => PixelTable::of(out, group, width, [1, 1], scratch)?,
+            Rows::Ring(layout, rows) => PixelTable::of_ring(layout, rows, width, scratch)?,
+        };
+        let residual_pixels = match residual {
+            Some(residual) => Some(PixelTable::of(residual, group, width, [1, 1], scratch)?),
+            None => None,
+        };
+        let window = scratch.floats(window)?;
+        Ok(ConvRows { taps, group, x_pixels, out_pixels, residual_pixels, window, conv, input, extent })
     }
 
-    /// Writes where pixels begin, as [`ConvRows::run`] reads it: once for all calls with tensors and targets of these
-    /// layouts.
+    /// Writes what tables of pixels the caller's tensors decide: once for all calls with these layouts, of which that of a
+    /// ring is known.
     ///
     /// # Safety
     /// As [`super::Step::run`].
-    pub(super) unsafe fn prepare(&self, x: &Layout, to: &Target, residual: Option<&Layout>, scratch: *mut f32) {
-        let conv = &*self.conv;
-        let (k, width) = (conv.k(), self.extent.out[1]);
-        let stride = conv.window.stride;
-        let (row, pixel) = match self.taps {
-            Taps::InPlace => (stride[0].wrapping_mul(x.row), stride[1].wrapping_mul(x.within.pixel)),
-            Taps::Window => {
-                let row = window_columns(conv, width) * conv.inputs;
-                (stride[0].wrapping_mul(row), stride[1].wrapping_mul(conv.inputs))
-            }
-            Taps::Gathered => (width * k, k),
-        };
-        // a stride that leaves the input is that of a single row or column, and is only ever taken 0 times
-        let rows = self.group.min(self.extent.out[0]);
-        let rows_out = if to.ring == usize::MAX { rows } else { 2 * to.ring };
-        // SAFETY: tables are of the sizes that `new` carved.
+    pub(super) unsafe fn prepare(
+        &self,
+        x: &Layout,
+        out: Option<&Layout>,
+        residual: Option<&Layout>,
+        scratch: *mut f32,
+    ) {
+        let x = (self.taps == Taps::InPlace).then_some(x);
+        // SAFETY: the caller's.
         unsafe {
-            pixel_offsets(scratch.add(self.x_pixels).cast(), rows, width, pixel, |y| y * row);
-            pixel_offsets(scratch.add(self.out_pixels).cast(), rows_out, width, to.pixel, |y| to.at(y));
-            if let Some(r) = residual {
-                let table = scratch.add(self.residual_pixels).cast();
-                pixel_offsets(table, rows, width, r.within.pixel, |y| y * r.row);
+            self.x_pixels.prepare(x, scratch);
+            self.out_pixels.prepare(out, scratch);
+            if let Some(pixels) = &self.residual_pixels {
+                pixels.prepare(residual, scratch);
             }
         }
     }
@@ -197,21 +200,21 @@ impl ConvRows {
                     }
                     Taps::Gathered => (self.gather(x, n, &group, scratch), k, 0),
                 };
-                let out_pixels = scratch.add(self.out_pixels).cast::<usize>();
-                let (out, out_pixels) = if rings {
-                    (to.ptr, out_pixels.add(first % to.ring * width))
-                } else {
-                    (to.ptr.add(to.at(first)), out_pixels)
-                };
+                // rows of a ring may begin at any of its rows and go on with the first
+                let (out, first_out) = if rings { (to.ptr, first % to.ring) } else { (to.ptr.add(to.at(first)), 0) };
                 let residual_ptr =
                     |r: Bound| r.ptr.add(r.row(n, first) + panels.start * r.layout.within.block).cast_const();
+                let residual_pixels = match &self.residual_pixels {
+                    Some(pixels) => pixels.row(0, scratch),
+                    None => core::ptr::null(),
+                };
                 let w = conv.weights.as_ptr().add(panels.start * panel_len);
                 (run.kernels.pointwise)(&PointwiseArgs {
                     m: group.len() * width,
                     k,
                     n: outputs,
                     x: source,
-                    x_pixels: scratch.add(self.x_pixels).cast(),
+                    x_pixels: self.x_pixels.row(0, scratch),
                     segment,
                     x_segment,
                     w: w.add(BLOCK),
@@ -220,10 +223,10 @@ impl ConvRows {
                     partial: core::ptr::null(),
                     partial_panel: 0,
                     residual: residual.map_or(core::ptr::null(), residual_ptr),
-                    residual_pixels: scratch.add(self.residual_pixels).cast(),
+                    residual_pixels,
                     residual_panel: residual.map_or(0, |r| r.layout.within.block),
                     out,
-                    out_pixels,
+                    out_pixels: self.out_pixels.row(first_out, scratch),
                     out_panel: to.block,
                     whole_blocks: to.whole,
                     residual_whole: residual.is_some_and(|r| r.layout.whole),
@@ -328,14 +331,17 @@ const GROUP_VALUES: usize = 64 << 10;
 impl ConvStep {
     pub(crate) fn new(
         conv: Arc<Conv>,
-        input: (usize, Shape),
+        tensors: &[Tensor],
+        input: usize,
         output: usize,
         residual: Option<usize>,
         workers: usize,
         scratch: &mut Carver,
     ) -> Result<ConvStep> {
-        let rows = ConvRows::new(conv, input.1, GROUP_VALUES, 0, scratch)?;
-        let (lines, panels) = (input.1.n * rows.extent.out[0], rows.conv.outputs.div_ceil(BLOCK));
+        let x = &tensors[input];
+        let out = Rows::Of(&tensors[output]);
+        let rows = ConvRows::new(conv, x, out, residual.map(|r| &tensors[r]), GROUP_VALUES, scratch)?;
+        let (lines, panels) = (x.shape.n * rows.extent.out[0], rows.conv.outputs.div_ceil(BLOCK));
         let (row_parts, panel_parts) = if workers == 1 {
             (1, 1)
         } else if busiest(lines, workers) <= busiest(panels, workers) {
@@ -343,7 +349,7 @@ impl ConvStep {
         } else {
             (1, workers.min(panels))
         };
-        Ok(ConvStep { rows, input: input.0, output, residual, row_parts, panel_parts })
+        Ok(ConvStep { rows, input, output, residual, row_parts, panel_parts })
     }
 
     pub(super) fn pieces(&self) -> usize {
@@ -360,8 +366,7 @@ impl ConvStep {
         let lines = share(x.shape.n * height, self.row_parts, piece / self.panel_parts);
         // SAFETY: the caller's; pieces share out rows and panels, so no two write the same value.
         unsafe {
-            let to = Target::tensor(out, 0, 0);
-            self.rows.prepare(&x.layout, &to, residual.as_ref().map(|r| &r.layout), scratch);
+            self.rows.prepare(&x.layout, Some(&out.layout), residual.as_ref().map(|r| &r.layout), scratch);
             let mut line = lines.start;
             while line < lines.end {
                 let (n, y) = (line / height, line % height);

@@ -116,7 +116,6 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize, kernel
     for stage in stages {
         let mut scratch = Carver::default();
         let (from, to) = (program.tensors[stage.input], program.tensors[stage.output]);
-        let source = (stage.input, from.shape);
         let mut report = StageReport::new(&stage, &from, &to, stage.residual.map(|r| &program.tensors[r]))?;
         let work = match stage.parts {
             Parts::Pool => (from.shape.pixels() * from.shape.c) as u64,
@@ -124,16 +123,16 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize, kernel
         };
         let workers = if work < WORTH_SHARING { 1 } else { workers };
         let step = match stage.parts {
-            Parts::Pool => Step::Pool(PoolStep::new(source, stage.output, workers)),
+            Parts::Pool => Step::Pool(PoolStep::new((stage.input, from.shape), stage.output, workers)),
             Parts::Conv(conv) => {
-                Step::Conv(ConvStep::new(conv, source, stage.output, stage.residual, workers, &mut scratch)?)
+                let Stage { input, output, residual, .. } = stage;
+                Step::Conv(ConvStep::new(conv, &program.tensors, input, output, residual, workers, &mut scratch)?)
             }
             Parts::Chain { chain, schedule, by_channels } => {
-                let arena = matches!(from.place, Place::Arena(_));
-                let source = (stage.input, from.shape, from.layout, arena && from.layout.whole);
                 let step = ChainStep::new(
                     chain,
-                    source,
+                    &program.tensors,
+                    stage.input,
                     stage.output,
                     stage.residual,
                     schedule,

@@ -22,9 +22,9 @@ mod pool;
 use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::{BLOCK, Kernels};
 
-use crate::Shape;
-use crate::memory::{Aligned, Arc};
+use crate::memory::{Aligned, Arc, Carver, product, reserve};
 use crate::shape::Window;
+use crate::{Result, Shape};
 
 pub(crate) use chain::ChainStep;
 pub(crate) use conv::ConvStep;
@@ -225,26 +225,119 @@ fn busiest(count: usize, workers: usize) -> f64 {
     count.div_ceil(workers) as f64 / count as f64
 }
 
-/// Writes where the pixels of some rows begin, row by row.
+/// Where the pixels of some rows begin, row by row, for the pointwise kernel.
 ///
-/// # Safety
-/// `table` has room for `rows × width` offsets.
-unsafe fn pixel_offsets(
-    table: *mut usize,
+/// It is written when a step is planned: narrow networks spent up to a thirtieth of a run on these tables. At each run is
+/// written what the pixel stride of a caller's tensor decides, and what is so long that it would come from memory.
+#[derive(Debug)]
+struct PixelTable {
+    layout: Layout,
     rows: usize,
     width: usize,
-    pixel: usize,
-    row_offset: impl Fn(usize) -> usize,
-) {
-    let mut at = table;
-    for y in 0..rows {
-        let start = row_offset(y);
-        for x in 0..width {
-            // SAFETY: `at` runs over rows × width places.
-            unsafe {
-                at.write(start + x * pixel);
-                at = at.add(1);
+    /// From one of the rows to the next, and from one of the pixels, in those of the layout.
+    stride: [usize; 2],
+    /// Rows after which the first comes again, or `usize::MAX`.
+    ring: usize,
+    offsets: Offsets,
+}
+
+#[derive(Debug)]
+enum Offsets {
+    Planned(Vec<usize>),
+    /// A place in a worker's scratch.
+    AtRun(usize),
+}
+
+/// Offsets of the longest table that is written when a step is planned: half a megabyte.
+const PLANNED_OFFSETS: usize = 64 << 10;
+
+impl PixelTable {
+    /// Of `rows` rows of `width` pixels of a tensor, by its stride.
+    fn of(tensor: &Tensor, rows: usize, width: usize, stride: [usize; 2], scratch: &mut Carver) -> Result<PixelTable> {
+        let planned = matches!(tensor.place, Place::Arena(_));
+        PixelTable::new(tensor.layout, rows, width, stride, usize::MAX, planned, scratch)
+    }
+
+    /// The same of memory whose layout no caller decides.
+    fn within(
+        layout: Layout,
+        rows: usize,
+        width: usize,
+        stride: [usize; 2],
+        scratch: &mut Carver,
+    ) -> Result<PixelTable> {
+        PixelTable::new(layout, rows, width, stride, usize::MAX, true, scratch)
+    }
+
+    /// Of a ring of `rows` rows, twice: whatever the row of it that comes first, those behind it follow.
+    fn of_ring(layout: Layout, rows: usize, width: usize, scratch: &mut Carver) -> Result<PixelTable> {
+        PixelTable::new(layout, product(&[2, rows])?, width, [1, 1], rows, true, scratch)
+    }
+
+    fn new(
+        layout: Layout,
+        rows: usize,
+        width: usize,
+        stride: [usize; 2],
+        ring: usize,
+        planned: bool,
+        scratch: &mut Carver,
+    ) -> Result<PixelTable> {
+        let len = product(&[rows, width])?;
+        let mut table = PixelTable { layout, rows, width, stride, ring, offsets: Offsets::Planned(Vec::new()) };
+        if planned && len <= PLANNED_OFFSETS {
+            let mut offsets = Vec::new();
+            reserve("plan", &mut offsets, len)?;
+            table.each(&layout, |offset| offsets.push(offset));
+            table.offsets = Offsets::Planned(offsets);
+        } else {
+            table.offsets = Offsets::AtRun(scratch.words(len)?);
+        }
+        Ok(table)
+    }
+
+    /// All offsets, in their order.
+    fn each(&self, layout: &Layout, mut push: impl FnMut(usize)) {
+        // a stride that leaves a tensor is that of a single row or column, and is only ever taken 0 times
+        let row = self.stride[0].wrapping_mul(layout.row);
+        let pixel = self.stride[1].wrapping_mul(layout.within.pixel);
+        for y in 0..self.rows {
+            let start = y % self.ring * row;
+            for x in 0..self.width {
+                push(start + x * pixel);
             }
+        }
+    }
+
+    /// Writes what was not when the step was planned; a caller's tensor lies as it is `bound`.
+    ///
+    /// # Safety
+    /// `scratch` is a worker's, carved as [`PixelTable::new`] was told.
+    unsafe fn prepare(&self, bound: Option<&Layout>, scratch: *mut f32) {
+        if let Offsets::AtRun(at) = self.offsets {
+            // SAFETY: the caller's; `to` runs over `rows × width` places.
+            unsafe {
+                let mut to = scratch.add(at).cast::<usize>();
+                self.each(bound.unwrap_or(&self.layout), |offset| {
+                    to.write(offset);
+                    to = to.add(1);
+                });
+            }
+        }
+    }
+
+    /// The first offset of row `y`.
+    ///
+    /// # Safety
+    /// As [`PixelTable::prepare`], which was called; `y` is below the number of rows.
+    unsafe fn row(&self, y: usize, scratch: *const f32) -> *const usize {
+        // SAFETY: the caller's.
+        unsafe {
+            match &self.offsets {
+                Offsets::Planned(offsets) => offsets.as_ptr(),
+                Offsets::AtRun(at) => scratch.add(*at).cast(),
+            }
+            .add(y * self.width)
         }
     }
 }
@@ -261,9 +354,25 @@ unsafe fn zero_columns(first: *mut f32, rows: usize, layout: &Layout, width: usi
             // SAFETY: the caller's.
             unsafe {
                 let row = first.add(y * layout.row + b * layout.within.block);
-                row.write_bytes(0, left * BLOCK);
-                row.add((left + width) * BLOCK).write_bytes(0, right * BLOCK);
+                zero_pixels(row, left);
+                zero_pixels(row.add((left + width) * BLOCK), right);
             }
+        }
+    }
+}
+
+/// Fills `pixels` pixels of a block with zeros.
+///
+/// # Safety
+/// They are writable.
+unsafe fn zero_pixels(at: *mut f32, pixels: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        match pixels {
+            0 => {}
+            // nearly always; a call for each line took half a percent of MobileNetV1, and two of a narrow one
+            1 => at.cast::<[f32; BLOCK]>().write([0.0; BLOCK]),
+            _ => at.write_bytes(0, pixels * BLOCK),
         }
     }
 }
