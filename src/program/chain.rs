@@ -40,7 +40,7 @@ use core::ops::Range;
 use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, Isa, KernelKind, Kernels, PointwiseArgs};
 
 use super::conv::{ConvRows, Rows, Target};
-use super::{Bound, Conv, Depthwise, Layout, PixelTable, Place, Run, Tensor, rows_within, share, zero_columns};
+use super::{Bound, Conv, Depthwise, Ends, Layout, PixelTable, Place, Run, Tensor, rows_within, share, zero_columns};
 use crate::memory::{Arc, Carver, product, text};
 use crate::shape::{Extent, Window};
 use crate::{Result, Schedule, Shape};
@@ -55,7 +55,7 @@ enum Head {
     /// Rows are copied, each channel as often as the multiplier says.
     Copy,
     /// Rows are computed.
-    Conv(ConvRows),
+    Conv(Arc<ConvRows>),
 }
 
 /// Places in a worker's scratch.
@@ -84,9 +84,7 @@ pub(crate) struct ChainStep {
     head: Head,
     depthwise: Arc<Depthwise>,
     tail: Option<(Arc<Conv>, TailPixels)>,
-    input: usize,
-    output: usize,
-    residual: Option<usize>,
+    ends: Ends,
     /// The tensor that the depthwise convolution reads: what the head makes, each channel `multiplier` times.
     middle: Shape,
     extent: Extent,
@@ -185,9 +183,7 @@ impl ChainStep {
     pub(super) fn new(
         parts: ChainParts,
         tensors: &[Tensor],
-        input: usize,
-        output: usize,
-        residual: Option<usize>,
+        ends: Ends,
         schedule: Schedule,
         by_channels: bool,
         workers: usize,
@@ -196,7 +192,7 @@ impl ChainStep {
     ) -> Result<ChainStep> {
         let ChainParts { head, depthwise, tail } = parts;
         let (by_strips, near) = (kernels.dwconv3x3_by_strips(), Budget::of(kernels.isa()));
-        let Tensor { shape, layout, place } = tensors[input];
+        let Tensor { shape, layout, place } = tensors[ends.input];
         let padded = matches!(place, Place::Arena(_)) && layout.whole;
         let window = depthwise.window;
         let before_head = match &head {
@@ -282,7 +278,8 @@ impl ChainStep {
         let head = match head {
             Some(conv) => {
                 let to = Rows::Ring(ring, ring_rows);
-                Head::Conv(ConvRows::new(conv, &tensors[input], to, None, HEAD_VALUES, carver)?)
+                let rows = ConvRows::new(conv, &tensors[ends.input], to, None, HEAD_VALUES, carver)?;
+                Head::Conv(Arc::try_new("plan", rows)?)
             }
             None => rows,
         };
@@ -314,8 +311,8 @@ impl ChainStep {
             Some(tail) => {
                 let rows = Layout::blocked(Shape::new(1, group, width, BLOCK), [0, 0]);
                 let dense = PixelTable::within(rows, group, width, [1, 1], carver)?;
-                let out = PixelTable::of(&tensors[output], group, width, [1, 1], carver)?;
-                let residual = match residual {
+                let out = PixelTable::of(&tensors[ends.output], group, width, [1, 1], carver)?;
+                let residual = match ends.residual {
                     Some(r) => Some(PixelTable::of(&tensors[r], group, width, [1, 1], carver)?),
                     None => None,
                 };
@@ -327,9 +324,7 @@ impl ChainStep {
             head,
             depthwise,
             tail,
-            input,
-            output,
-            residual,
+            ends,
             middle,
             extent,
             group,
@@ -381,7 +376,7 @@ impl ChainStep {
         // SAFETY: every offset is that of a row, pixel and channel of tensors that the plan was made for, or of scratch
         // as `new` carved it; pieces write disjoint rows of the output.
         unsafe {
-            let (x, out) = (run.bind(self.input), run.bind(self.output));
+            let (x, out) = (run.bind(self.ends.input), run.bind(self.ends.output));
             scratch.add(self.scratch.zeros).write_bytes(0, self.zero_row);
             let ring = scratch.add(self.scratch.ring);
             zero_columns(ring, self.ring_rows, &self.ring, self.middle.w, self.slab);
@@ -436,7 +431,7 @@ impl ChainStep {
             if let Some((_, pixels)) = &self.tail {
                 pixels.dense.prepare(None, scratch);
                 pixels.out.prepare(Some(&out.layout), scratch);
-                if let (Some(pixels), Some(r)) = (&pixels.residual, self.residual) {
+                if let (Some(pixels), Some(r)) = (&pixels.residual, self.ends.residual) {
                     pixels.prepare(Some(&run.bind(r).layout), scratch);
                 }
             }
@@ -638,7 +633,7 @@ impl ChainStep {
                 Some(pixels) => pixels.row(0, scratch),
                 None => core::ptr::null(),
             };
-            let residual = if is_last { self.residual.map(|r| run.bind(r)) } else { None };
+            let residual = if is_last { self.ends.residual.map(|r| run.bind(r)) } else { None };
             let partial = scratch.add(self.scratch.partial);
             let partial_panel = m * BLOCK;
             let (to, out_pixels, out_panel, whole_blocks, clamp) = if is_last {

@@ -12,7 +12,7 @@ use core::ops::Range;
 use sepconv_kernels::pack::{RowLayout, dense_row};
 use sepconv_kernels::{BLOCK, PointwiseArgs};
 
-use super::{Bound, Conv, Layout, PixelTable, Run, Tensor, busiest, rows_within, share, zero_columns};
+use super::{Bound, Conv, Ends, Layout, PixelTable, Run, Tensor, busiest, rows_within, share, zero_columns};
 use crate::memory::{Arc, Carver, product};
 use crate::shape::Extent;
 use crate::{Result, Shape};
@@ -41,6 +41,7 @@ pub(super) struct ConvRows {
 }
 
 /// What rows are computed to.
+#[derive(Clone, Copy)]
 pub(super) enum Rows<'a> {
     Of(&'a Tensor),
     /// A ring of so many rows.
@@ -317,9 +318,7 @@ fn window_columns(conv: &Conv, width: usize) -> usize {
 #[derive(Debug)]
 pub(crate) struct ConvStep {
     rows: ConvRows,
-    input: usize,
-    output: usize,
-    residual: Option<usize>,
+    ends: Ends,
     /// How pixels are shared out: parts of the rows of all images, times parts of the panels.
     row_parts: usize,
     panel_parts: usize,
@@ -332,15 +331,13 @@ impl ConvStep {
     pub(crate) fn new(
         conv: Arc<Conv>,
         tensors: &[Tensor],
-        input: usize,
-        output: usize,
-        residual: Option<usize>,
+        ends: Ends,
         workers: usize,
         scratch: &mut Carver,
     ) -> Result<ConvStep> {
-        let x = &tensors[input];
-        let out = Rows::Of(&tensors[output]);
-        let rows = ConvRows::new(conv, x, out, residual.map(|r| &tensors[r]), GROUP_VALUES, scratch)?;
+        let (x, out) = (&tensors[ends.input], Rows::Of(&tensors[ends.output]));
+        let residual = ends.residual.map(|r| &tensors[r]);
+        let rows = ConvRows::new(conv, x, out, residual, GROUP_VALUES, scratch)?;
         let (lines, panels) = (x.shape.n * rows.extent.out[0], rows.conv.outputs.div_ceil(BLOCK));
         let (row_parts, panel_parts) = if workers == 1 {
             (1, 1)
@@ -349,7 +346,7 @@ impl ConvStep {
         } else {
             (1, workers.min(panels))
         };
-        Ok(ConvStep { rows, input, output, residual, row_parts, panel_parts })
+        Ok(ConvStep { rows, ends, row_parts, panel_parts })
     }
 
     pub(super) fn pieces(&self) -> usize {
@@ -359,8 +356,8 @@ impl ConvStep {
     /// # Safety
     /// As [`super::Step::run`].
     pub(super) unsafe fn run(&self, run: &Run<'_>, piece: usize, scratch: *mut f32) {
-        let (x, out) = (run.bind(self.input), run.bind(self.output));
-        let residual = self.residual.map(|r| run.bind(r));
+        let (x, out) = (run.bind(self.ends.input), run.bind(self.ends.output));
+        let residual = self.ends.residual.map(|r| run.bind(r));
         let panels = share(self.rows.conv.outputs.div_ceil(BLOCK), self.panel_parts, piece % self.panel_parts);
         let height = self.rows.extent.out[0];
         let lines = share(x.shape.n * height, self.row_parts, piece / self.panel_parts);

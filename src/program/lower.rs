@@ -4,7 +4,7 @@ use sepconv_kernels::{BLOCK, KernelKind, Kernels};
 
 use super::chain::{ChainParts, TAIL_WEIGHTS};
 use super::group::regroup;
-use super::{ChainStep, Conv, ConvStep, Depthwise, Layout, Node, Place, PoolStep, Step, Tensor, busiest};
+use super::{ChainStep, Conv, ConvStep, Depthwise, Ends, Layout, Node, Place, PoolStep, Step, Tensor, busiest};
 use crate::memory::{Arc, Carver, collect, push, reserve, text};
 use crate::plan::{Bound, StageReport};
 use crate::{Error, Fusion, Result, Schedule, Shape};
@@ -117,6 +117,7 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize, kernel
         let mut scratch = Carver::default();
         let (from, to) = (program.tensors[stage.input], program.tensors[stage.output]);
         let mut report = StageReport::new(&stage, &from, &to, stage.residual.map(|r| &program.tensors[r]))?;
+        let ends = Ends { input: stage.input, output: stage.output, residual: stage.residual };
         let work = match stage.parts {
             Parts::Pool => (from.shape.pixels() * from.shape.c) as u64,
             _ => report.macs,
@@ -125,16 +126,14 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize, kernel
         let step = match stage.parts {
             Parts::Pool => Step::Pool(PoolStep::new((stage.input, from.shape), stage.output, workers)),
             Parts::Conv(conv) => {
-                let Stage { input, output, residual, .. } = stage;
-                Step::Conv(ConvStep::new(conv, &program.tensors, input, output, residual, workers, &mut scratch)?)
+                let step = ConvStep::new(conv, &program.tensors, ends, workers, &mut scratch)?;
+                Step::Conv(Arc::try_new("plan", step)?)
             }
             Parts::Chain { chain, schedule, by_channels } => {
                 let step = ChainStep::new(
                     chain,
                     &program.tensors,
-                    stage.input,
-                    stage.output,
-                    stage.residual,
+                    ends,
                     schedule,
                     by_channels,
                     workers,

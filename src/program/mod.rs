@@ -138,6 +138,15 @@ pub(crate) struct Tensor {
     pub(crate) layout: Layout,
 }
 
+/// The tensors that a step reads and writes, by their places in the program's list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) input: usize,
+    pub(crate) output: usize,
+    /// What is added to the output.
+    pub(crate) residual: Option<usize>,
+}
+
 /// A tensor at a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bound {
@@ -180,7 +189,7 @@ impl Run<'_> {
 /// A step: it runs when the one before is done.
 #[derive(Debug)]
 pub(crate) enum Step {
-    Conv(ConvStep),
+    Conv(Arc<ConvStep>),
     Chain(Arc<ChainStep>),
     Pool(PoolStep),
 }
@@ -231,7 +240,8 @@ fn busiest(count: usize, workers: usize) -> f64 {
 /// written what the pixel stride of a caller's tensor decides, and what is so long that it would come from memory.
 #[derive(Debug)]
 struct PixelTable {
-    layout: Layout,
+    /// From row to row and from pixel to pixel of the layout that was planned for.
+    steps: [usize; 2],
     rows: usize,
     width: usize,
     /// From one of the rows to the next, and from one of the pixels, in those of the layout.
@@ -284,11 +294,12 @@ impl PixelTable {
         scratch: &mut Carver,
     ) -> Result<PixelTable> {
         let len = product(&[rows, width])?;
-        let mut table = PixelTable { layout, rows, width, stride, ring, offsets: Offsets::Planned(Vec::new()) };
+        let steps = PixelTable::steps(&layout);
+        let mut table = PixelTable { steps, rows, width, stride, ring, offsets: Offsets::Planned(Vec::new()) };
         if planned && len <= PLANNED_OFFSETS {
             let mut offsets = Vec::new();
             reserve("plan", &mut offsets, len)?;
-            table.each(&layout, |offset| offsets.push(offset));
+            table.each(steps, |offset| offsets.push(offset));
             table.offsets = Offsets::Planned(offsets);
         } else {
             table.offsets = Offsets::AtRun(scratch.words(len)?);
@@ -296,11 +307,14 @@ impl PixelTable {
         Ok(table)
     }
 
+    fn steps(layout: &Layout) -> [usize; 2] {
+        [layout.row, layout.within.pixel]
+    }
+
     /// All offsets, in their order.
-    fn each(&self, layout: &Layout, mut push: impl FnMut(usize)) {
+    fn each(&self, steps: [usize; 2], mut push: impl FnMut(usize)) {
         // a stride that leaves a tensor is that of a single row or column, and is only ever taken 0 times
-        let row = self.stride[0].wrapping_mul(layout.row);
-        let pixel = self.stride[1].wrapping_mul(layout.within.pixel);
+        let [row, pixel] = [0, 1].map(|axis| self.stride[axis].wrapping_mul(steps[axis]));
         for y in 0..self.rows {
             let start = y % self.ring * row;
             for x in 0..self.width {
@@ -318,7 +332,7 @@ impl PixelTable {
             // SAFETY: the caller's; `to` runs over `rows × width` places.
             unsafe {
                 let mut to = scratch.add(at).cast::<usize>();
-                self.each(bound.unwrap_or(&self.layout), |offset| {
+                self.each(bound.map_or(self.steps, PixelTable::steps), |offset| {
                     to.write(offset);
                     to = to.add(1);
                 });
