@@ -16,13 +16,14 @@ if ! cargo fuzz --version >/dev/null 2>&1; then
 fi
 
 cargo fmt --manifest-path fuzz/Cargo.toml --check
-# -O: what is checked beside the sanitizer is what fuzz/Cargo.toml says. Without it all is, kernels too, which the compiler spends more
-# than twice the time on, on one core.
+# -O: what is checked beside the sanitizer is what fuzz/Cargo.toml says; without it all is, kernels too. As one unit, as cargo fuzz has
+# it, the kernels took one core a quarter of an hour; they are inlined whole into one function each, which units do not part.
+options=(-O --codegen-units 16)
 cargo run -q --manifest-path fuzz/Cargo.toml --example seeds &
 seeds=$!
-cargo +nightly fuzz build -O
+cargo +nightly fuzz build "${options[@]}"
 wait "$seeds"
 for target in describe run_differential network_weights; do
     printf '\n== fuzzing %s for %s s\n' "$target" "$seconds"
-    cargo +nightly fuzz run -O "$target" -- -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=512
+    cargo +nightly fuzz run "${options[@]}" "$target" -- -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=512
 done
