@@ -13,7 +13,7 @@ use crate::{Arithmetic, Error, Isa, PlanOptions, Result, Shape, Threads, View, V
 /// An operator or a network, planned for one input shape.
 ///
 /// A plan is cheap to clone, shares its weights, and serves many threads at once, each with a [`Scratch`] of its own.
-/// Beside weights it holds tables of offsets, 8 bytes for each pixel of a call of a kernel.
+/// Beside weights it holds tables of offsets: at most five a step, and at most 64 KiB each.
 #[derive(Clone, Debug)]
 pub struct Plan {
     inner: Arc<Inner>,

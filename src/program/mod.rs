@@ -237,7 +237,7 @@ fn busiest(count: usize, workers: usize) -> f64 {
 /// Where the pixels of some rows begin, row by row, for the pointwise kernel.
 ///
 /// It is written when a step is planned: narrow networks spent up to a thirtieth of a run on these tables. At each run is
-/// written what the pixel stride of a caller's tensor decides, and what is so long that it would come from memory.
+/// written what the pixel stride of a caller's tensor decides, and what is too long for a plan to keep.
 #[derive(Debug)]
 struct PixelTable {
     /// From row to row and from pixel to pixel of the layout that was planned for.
