@@ -312,10 +312,8 @@ impl ChainStep {
                 let rows = Layout::blocked(Shape::new(1, group, width, BLOCK), [0, 0]);
                 let dense = PixelTable::within(rows, group, width, [1, 1], carver)?;
                 let out = PixelTable::of(&tensors[ends.output], group, width, [1, 1], carver)?;
-                let residual = match ends.residual {
-                    Some(r) => Some(PixelTable::of(&tensors[r], group, width, [1, 1], carver)?),
-                    None => None,
-                };
+                let of_residual = |r: usize| PixelTable::of(&tensors[r], group, width, [1, 1], carver);
+                let residual = ends.residual.map(of_residual).transpose()?;
                 Some((tail, TailPixels { dense, out, residual }))
             }
             None => None,

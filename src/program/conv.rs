@@ -130,10 +130,8 @@ impl ConvRows {
             Rows::Of(out) => PixelTable::of(out, group, width, [1, 1], scratch)?,
             Rows::Ring(layout, rows) => PixelTable::of_ring(layout, rows, width, scratch)?,
         };
-        let residual_pixels = match residual {
-            Some(residual) => Some(PixelTable::of(residual, group, width, [1, 1], scratch)?),
-            None => None,
-        };
+        let of_residual = |residual| PixelTable::of(residual, group, width, [1, 1], scratch);
+        let residual_pixels = residual.map(of_residual).transpose()?;
         let window = scratch.floats(window)?;
         Ok(ConvRows { taps, group, x_pixels, out_pixels, residual_pixels, window, conv, input, extent })
     }
