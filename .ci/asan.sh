@@ -9,7 +9,8 @@ if ! rustup toolchain list | grep -q '^nightly'; then
     rustup toolchain install nightly --profile minimal
 fi
 target=$(rustc -vV | sed -n 's/^host: //p')
-export RUSTFLAGS="-Zsanitizer=address"
+# with checks that are called, as in fuzz.sh
+export RUSTFLAGS="-Zsanitizer=address -Cllvm-args=-asan-instrumentation-with-call-threshold=0"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/asan
 # tests ask for more memory than there is, to see an error; leaks are the business of tests/failing_allocator.rs, since a test that
 # counts allocations leaks its counters

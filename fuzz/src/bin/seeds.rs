@@ -1,8 +1,10 @@
 //! Makes the seeds of every fuzz target, in `fuzz/corpus/`:
 //!
 //! ```sh
-//! cargo run --manifest-path fuzz/Cargo.toml --example seeds
+//! cargo +nightly fuzz run -O seeds
 //! ```
+//!
+//! It is no target itself: built and run as the targets are, it takes no kernels of its own to compile.
 //!
 //! For descriptions and for small cases it throws dice, and keeps each string of bytes that comes to an end no string
 //! before it came to. For files of weights it writes whole files of both models, and then spoils them. The dice are
