@@ -126,8 +126,8 @@ impl PlanOptions {
         self
     }
 
-    /// Asks for the bits of a fused multiply-add also on SSE4.2 and scalar, where it is emulated, some fifty times
-    /// slower.
+    /// Asks for the bits of a fused multiply-add also where the CPU, or the cap on it, has none: scalar kernels emulate it, some
+    /// fifty times slower.
     pub fn common_bits(mut self, common_bits: bool) -> Self {
         self.common_bits = common_bits;
         self

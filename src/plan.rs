@@ -62,7 +62,7 @@ impl Plan {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let isa = options.isa()?;
         let arithmetic = if options.common_bits { Arithmetic::Fused } else { isa.arithmetic() };
-        let kernels = Kernels::get(isa, arithmetic)
+        let kernels = Kernels::up_to(isa, arithmetic)
             .ok_or_else(|| Error::Isa(format!("no {isa} kernels with {arithmetic:?} arithmetic")))?;
         let workers = options.threads.count();
         let program = lower(nodes, input, options.fusion, workers, kernels)?;

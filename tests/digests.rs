@@ -1,7 +1,7 @@
 //! The same bits everywhere: a digest of the result of each of a fixed set of cases, checked against
 //! `tests/digests.txt` on every instruction set that this CPU has.
 //!
-//! The file has two digests a case: of the fused bits, which AVX-512, AVX2 and NEON give, and SSE4.2 and scalar by the
+//! The file has two digests a case: of the fused bits, which AVX-512, AVX2 and NEON give, and scalar by the
 //! option for common bits; and of the bits of SSE4.2's and scalar's own arithmetic. What equals the reference here and
 //! what equals it on another machine is thereby known to be equal, without both machines at hand.
 //!

@@ -320,6 +320,12 @@ fn levels_have_the_arithmetic_of_the_contract() {
         let fused = level.common_bits || matches!(level.isa, Isa::Avx512 | Isa::Avx2 | Isa::Neon);
         assert_eq!(plan.isa(), level.isa);
         assert_eq!(plan.arithmetic(), if fused { Arithmetic::Fused } else { Arithmetic::Separate });
+        // what has no fused multiply-add leaves the common bits to scalar
+        let common = average.plan(Shape::new(1, 2, 2, 3), &level.options().common_bits(true)).unwrap();
+        assert_eq!(
+            (common.isa(), common.arithmetic()),
+            (if fused { level.isa } else { Isa::Scalar }, Arithmetic::Fused)
+        );
     });
     // a cap never lifts: asking for what the CPU lacks takes the next one down
     for isa in Isa::ALL {

@@ -72,15 +72,12 @@ kernels! {
 }
 
 impl Kernels {
-    /// The kernels of an instruction set, or `None` where this CPU lacks it.
+    /// The kernels of the best instruction set that is not above `cap`, that this CPU has, and that rounds so.
     ///
-    /// [`Arithmetic::Separate`] is compiled only for instruction sets whose own way it is: one with a fused multiply-add
-    /// has no use for it, so `None` comes there too.
-    pub fn get(isa: Isa, arithmetic: Arithmetic) -> Option<&'static Kernels> {
-        if !isa.is_available() {
-            return None;
-        }
-        TABLES.iter().copied().find(|k| k.isa == isa && k.arithmetic == arithmetic)
+    /// Every instruction set has kernels for the arithmetic that is its own, and scalar for both: where a fused multiply-add
+    /// is emulated, vectors of it gain nothing.
+    pub fn up_to(cap: Isa, arithmetic: Arithmetic) -> Option<&'static Kernels> {
+        TABLES.iter().copied().find(|k| k.isa >= cap && k.arithmetic == arithmetic && k.isa.is_available())
     }
 
     /// Every table that this CPU can run.
@@ -115,7 +112,8 @@ trait Level {
     unsafe fn enter<K: Kernel>(args: &K::Args);
 }
 
-/// Each line is a level: its module, pulp's token, how to make it, the arithmetic, and the features to enable.
+/// Each line is a level, in the order of [`Isa::ALL`]: its module, pulp's token, how to make it, the arithmetic, and the
+/// features to enable.
 ///
 /// A module is what the compiler gives to one of its threads, so that levels are compiled beside each other.
 macro_rules! levels {
@@ -155,8 +153,6 @@ levels! {
     avx2: pulp::x86::V3, pulp::x86::V3::new_unchecked(), Fused, "avx,avx2,fma,bmi1,bmi2,lzcnt,popcnt";
     #[cfg(target_arch = "x86_64")]
     sse42: pulp::x86::V2, pulp::x86::V2::new_unchecked(), Separate, "sse3,ssse3,sse4.1,sse4.2,popcnt";
-    #[cfg(target_arch = "x86_64")]
-    sse42_common: pulp::x86::V2, pulp::x86::V2::new_unchecked(), Fused, "sse3,ssse3,sse4.1,sse4.2,popcnt";
     #[cfg(target_arch = "aarch64")]
     neon: pulp::aarch64::Neon, pulp::aarch64::Neon::new_unchecked(), Fused, "neon";
     scalar: pulp::Scalar, pulp::Scalar::new(), Separate;

@@ -25,12 +25,6 @@ pub trait Vector: Simd {
     /// does a −0 that meets a bound of +0.
     fn clamp(self, v: Self::f32s, lo: Self::f32s, hi: Self::f32s) -> Self::f32s;
 
-    /// `acc + x × w` of each lane, rounded once.
-    #[inline(always)]
-    fn fused(self, x: Self::f32s, w: Self::f32s, acc: Self::f32s) -> Self::f32s {
-        self.mul_add_f32s(x, w, acc)
-    }
-
     /// Reads what a sum starts from, into a register of its own however many sums start from one address.
     ///
     /// # Safety
@@ -228,16 +222,6 @@ impl Vector for pulp::x86::V3 {
 impl Vector for pulp::x86::V2 {
     const ISA: Isa = Isa::Sse42;
     clamp_by_operand_order!();
-
-    /// A call: every lane is one already, and four at each step of every tile were two fifths of the code of all levels.
-    #[inline(always)]
-    fn fused(self, x: Self::f32s, w: Self::f32s, acc: Self::f32s) -> Self::f32s {
-        #[inline(never)]
-        fn by_lanes<S: Simd>(simd: S, x: S::f32s, w: S::f32s, acc: S::f32s) -> S::f32s {
-            simd.mul_add_f32s(x, w, acc)
-        }
-        by_lanes(self, x, w, acc)
-    }
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -297,7 +281,7 @@ impl MulAdd for Fused {
 
     #[inline(always)]
     fn mul_add<S: Vector>(simd: S, x: S::f32s, w: S::f32s, acc: S::f32s) -> S::f32s {
-        simd.fused(x, w, acc)
+        simd.mul_add_f32s(x, w, acc)
     }
 }
 

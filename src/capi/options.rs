@@ -97,7 +97,7 @@ pub struct sepconv_plan_options {
     /// How often a worker that waits for others between two steps looks before it sleeps, some 20 ns a look. Init: 20000. 0 suits
     /// a machine that must not burn any core.
     pub spins: u32,
-    /// Not 0: the bits of a fused multiply-add also on SSE4.2 and scalar, where it is emulated, some fifty times slower.
+    /// Not 0: the bits of a fused multiply-add also where there is none: scalar kernels emulate it, some fifty times slower.
     /// Init: 0.
     pub common_bits: i32,
 }

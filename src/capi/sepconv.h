@@ -624,7 +624,7 @@ typedef struct sepconv_plan_options {
      */
     uint32_t spins;
     /**
-     * Not 0: the bits of a fused multiply-add also on SSE4.2 and scalar, where it is emulated, some fifty times slower.
+     * Not 0: the bits of a fused multiply-add also where there is none: scalar kernels emulate it, some fifty times slower.
      * Init: 0.
      */
     int32_t common_bits;

@@ -43,8 +43,7 @@ impl Level {
     }
 }
 
-/// Every instruction set that this CPU can run, each with its own arithmetic; then those that lack a fused multiply-add
-/// once more, with the common bits.
+/// Every instruction set that this CPU can run, each with its own arithmetic; then scalar once more, with the common bits.
 ///
 /// Whoever goes over them fails where an instruction set that `SEPCONV_REQUIRE_ISA` names is none of them.
 pub static LEVELS: LazyLock<Vec<Level>> = LazyLock::new(|| {
@@ -52,11 +51,7 @@ pub static LEVELS: LazyLock<Vec<Level>> = LazyLock::new(|| {
     assert_required_isa_ran(&isas);
     let mut levels: Vec<Level> =
         isas.iter().map(|&isa| Level { isa, common_bits: false, arithmetic: isa.arithmetic() }).collect();
-    for level in levels.clone() {
-        if level.arithmetic == Arithmetic::Separate {
-            levels.push(Level { common_bits: true, arithmetic: Arithmetic::Fused, ..level });
-        }
-    }
+    levels.push(Level { isa: Isa::Scalar, common_bits: true, arithmetic: Arithmetic::Fused });
     levels
 });
 
