@@ -12,14 +12,20 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The tests of a leg. photos fetches models, and its sums in f64 say nothing more on other instruction sets. What starts child
-# processes stays on the host: qemu-user would run them there, and not on its CPU. An emulator takes many times as long, and
-# is spared what asks of errors, of allocations and of the conformance kit, where no instruction set makes a difference.
+# The tests of a leg. What starts child processes stays on the host: qemu-user would run them there, and not on its CPU. An emulator takes
+# many times as long, and is spared what asks of errors, of allocations and of the conformance kit, where no instruction set makes a
+# difference. The second CPU of an architecture can only differ in what it dispatches: there every operator and every kernel runs once more,
+# in few suites.
+dispatched="every_kernel operators digests pointwise_gemm capi"
 tests() {
     local file name
+    if [ -n "$2" ]; then
+        # shellcheck disable=SC2086 # the words are names
+        printf -- '--test=%s\n' $2
+        return
+    fi
     for file in tests/*.rs kernels/tests/*.rs; do
         name=$(basename "$file" .rs)
-        [ "$name" != photos ] || continue
         if [ -n "$1" ]; then
             case $name in wrong_input | weights_errors | allocation | failing_allocator | conformance) continue ;; esac
             ! grep -q 'process::Command' "$file" || continue
@@ -28,9 +34,9 @@ tests() {
     done
 }
 
-# leg: cargo's options, cap, what is required, cases, and the emulator
+# leg: cargo's options, cap, what is required, cases, the emulator, and the suites, unless it is all of them
 run() {
-    local name=$1 options=$2 cap=$3 require=$4 cases=$5 emulator=$6 began=$SECONDS
+    local name=$1 options=$2 cap=$3 require=$4 cases=$5 emulator=$6 suites=${7-} began=$SECONDS
     printf '\n== %s: %s required, %s cases %s\n' "$name" "$require" "${PROPTEST_CASES:-$cases}" "${emulator:+by $emulator}"
     (
         [ -z "$cap" ] || export SEPCONV_MAX_ISA=$cap
@@ -41,7 +47,7 @@ run() {
         fi
         # shellcheck disable=SC2046,SC2086 # the words are arguments; the same packages and features each time, or cargo
         # would build anew
-        cargo test --quiet --workspace --all-features $options $(tests "$emulator")
+        cargo test --quiet --workspace --all-features $options $(tests "$emulator" "$suites")
     )
     printf '== %s: %s s\n' "$name" $((SECONDS - began))
 }
@@ -53,7 +59,7 @@ arm() {
         export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/aarch64
         # nobody debugs these binaries
         export CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0
-        run "$1" "--target aarch64-unknown-linux-gnu" "" neon,scalar "$3" "qemu-aarch64 -cpu $2 -L /usr/aarch64-linux-gnu"
+        run "$1" "--target aarch64-unknown-linux-gnu" "" neon,scalar 8 "qemu-aarch64 -cpu $2 -L /usr/aarch64-linux-gnu" "${3-}"
     )
 }
 
@@ -63,9 +69,9 @@ for leg; do
         sse42) run sse42 "" sse42 sse42,scalar 64 "" ;;
         scalar) run scalar "" scalar scalar 64 "" ;;
         nehalem) run nehalem "" "" sse42,scalar 8 "qemu-x86_64 -cpu Nehalem" ;;
-        core2duo) run core2duo "" "" scalar 8 "qemu-x86_64 -cpu core2duo" ;;
-        cortex-a53) arm cortex-a53 cortex-a53 8 ;;
-        max) arm max max,sve=off 8 ;;
+        core2duo) run core2duo "" "" scalar 8 "qemu-x86_64 -cpu core2duo" "$dispatched" ;;
+        cortex-a53) arm cortex-a53 cortex-a53 ;;
+        max) arm max max,sve=off "$dispatched" ;;
         *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; exit 2 ;;
     esac
 done

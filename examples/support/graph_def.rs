@@ -77,7 +77,7 @@ impl TensorProto {
 }
 
 /// The weights of MobileNetV1 under the names that `sepconv::models` gives them.
-pub(crate) fn mobilenet_v1(bytes: &[u8]) -> Result<Weights<'static>> {
+pub fn mobilenet_v1(bytes: &[u8]) -> Result<Weights<'static>> {
     let graph = GraphDef::decode(bytes).context("not a GraphDef")?;
     let constants: BTreeMap<&str, &TensorProto> = graph
         .node

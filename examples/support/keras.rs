@@ -7,7 +7,7 @@ use sepconv::models::{WeightOrder, Weights};
 use super::BATCH_NORM;
 
 /// What the model tells apart, in the order of its outputs: the classes of the label encoder beside it.
-pub(crate) const BREEDS: [&str; 19] = [
+pub const BREEDS: [&str; 19] = [
     "Chihuahua",
     "Maltese dog",
     "Shih-Tzu",
@@ -30,7 +30,7 @@ pub(crate) const BREEDS: [&str; 19] = [
 ];
 
 /// The weights of MobileNetV2 under the names that `sepconv::models` gives them.
-pub(crate) fn mobilenet_v2(bytes: &[u8]) -> Result<Weights<'static>> {
+pub fn mobilenet_v2(bytes: &[u8]) -> Result<Weights<'static>> {
     let file = Hdf5File::from_bytes(bytes).context("not an HDF5 file")?;
     let mut weights = Weights::new(WeightOrder::Hwio);
     let mut take = |from: &str, to: &str| -> Result<()> {

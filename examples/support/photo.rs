@@ -7,7 +7,7 @@ use image::imageops::{FilterType, crop_imm, resize};
 use image::{DynamicImage, ImageDecoder, ImageReader, ImageResult};
 
 /// The centre square of a photo, scaled to `size × size` pixels of RGB between −1 and 1.
-pub(crate) fn read(path: &Path, size: usize) -> Result<Vec<f32>> {
+pub fn read(path: &Path, size: usize) -> Result<Vec<f32>> {
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
     let reader = reader.with_context(|| format!("cannot read {}", path.display()))?;
     let photo = decode(reader).with_context(|| format!("{} is not an image that can be read", path.display()))?;

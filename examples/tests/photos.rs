@@ -2,16 +2,13 @@
 //!
 //! Models and photos are fetched on first use, as the example does; without them these tests fail.
 
-#[path = "../examples/support/mod.rs"]
-mod support;
-
 use std::collections::HashMap;
 use std::path::Path;
 
 use rayon::prelude::*;
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, Weights};
 use sepconv::{Network, PlanOptions, Shape, View, ViewMut};
-use support::{assets, graph_def, keras, photo};
+use sepconv_examples::{assets, graph_def, keras, photo};
 
 /// A plane in f64: `h × w` pixels of `c` channels.
 #[derive(Clone)]
