@@ -14,8 +14,8 @@ cd "$(dirname "$0")/.."
 
 # The tests of a leg. What starts child processes stays on the host: qemu-user would run them there, and not on its CPU. An emulator takes
 # many times as long, and is spared what asks of errors, of allocations and of the conformance kit, where no instruction set makes a
-# difference. The second CPU of an architecture can only differ in what it dispatches: there every operator and every kernel runs once more,
-# in few suites.
+# difference. Where kernels ran in an earlier leg, an emulated CPU can only differ in what is dispatched: there every operator and every
+# kernel runs once more, in few suites.
 dispatched="every_kernel operators digests pointwise_gemm capi"
 tests() {
     local file name
@@ -68,7 +68,7 @@ for leg; do
     case $leg in
         sse42) run sse42 "" sse42 sse42,scalar 64 "" ;;
         scalar) run scalar "" scalar scalar 64 "" ;;
-        nehalem) run nehalem "" "" sse42,scalar 8 "qemu-x86_64 -cpu Nehalem" ;;
+        nehalem) run nehalem "" "" sse42,scalar 8 "qemu-x86_64 -cpu Nehalem" "$dispatched" ;;
         core2duo) run core2duo "" "" scalar 8 "qemu-x86_64 -cpu core2duo" "$dispatched" ;;
         cortex-a53) arm cortex-a53 cortex-a53 ;;
         max) arm max max,sve=off "$dispatched" ;;
