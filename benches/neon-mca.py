@@ -250,12 +250,12 @@ def describe(kernel, code):
     if kernel == "f32_dwconv":
         return f"{sums} pixel{'s' if sums > 1 else ''}, a tap"
     pixels = len(multiplies) // 9
-    # the last channels of a pixel go over memory of the tile's own, with more around them than in them
+    # the last pixel of a row, with more around its vectors than in them
     if len(code) > 5 * len(multiplies):
-        return f"1 pixel × {pixels} vector{'s' if pixels > 1 else ''}, last channels"
-    # pixels that lie anywhere have no distances that are known here, so that each has an address of its own
-    near = sum(bool(re.match(r"ld[rpu]\w*\s+q.*\[x\d+, #", i)) for i in code)
-    return f"{pixels} pixel{'s' if pixels > 1 else ''}{'' if near > vector_loads(code) // 4 else ', in place'}"
+        return f"1 pixel × {pixels} vector{'s' if pixels > 1 else ''}"
+    # pixels of a caller lie at no distance that is known here, so that each has an address of its own; else rows have
+    bases = {found[1] for i in code if (found := re.match(r"ld[rpu]\w*\s+q.*\[(x\d+)", i))}
+    return f"{pixels} pixel{'s' if pixels > 1 else ''}{'' if len(bases) < 8 else ', in place'}"
 
 
 class Mca:

@@ -34,11 +34,8 @@
 //! (3 % at 7 pixels); clamping and storing each sum as soon as it
 //! is done; skewing the order so that the three taps of a row lie further apart.
 //!
-//! Rows of the caller's NHWC tensor are read where they lie, by the same tiles with a distance between pixels that is
-//! known at a run. At stride 2 that takes three quarters of the time that a copy into channel blocks and the kernel
-//! take, at stride 1 the same; not where pixels lie a multiple of 1 KiB apart: all of a channel fall into a few sets of
-//! L1 then, and it takes up to three times as long. All blocks at a column, before the next columns, so that each pixel
-//! is read from end to end: 1.2 to 1.6 times as long.
+//! Rows of a caller's NHWC tensor are read where they lie, by tiles that go over all channels (`depthwise/pixels.rs`), and
+//! with AVX-512 by strips.
 //!
 //! Every loop of a tile that a sum is indexed by is unrolled here and not by the compiler, which keeps the sums of a
 //! loop that it leaves one in memory.
@@ -63,10 +60,11 @@ pub struct DepthwiseArgs {
     pub rows: *const *const f32,
     /// Where the values of a row lie.
     pub x: RowLayout,
-    /// None where rows are channel blocks with all columns that windows meet. Else pixels may lie anywhere, and this
-    /// says whether the first and the last of these columns are lacking: they are zeros then. [`DwConv`] takes none.
+    /// None where rows are channel blocks with all columns that windows meet. Else rows are NHWC, of whole blocks of 16
+    /// channels, and this says whether the first and the last of these columns are lacking: they are zeros then.
+    /// [`DwConv`] takes none.
     pub edges: Option<[bool; 2]>,
-    /// 16 zeros. With `edges`, a row whose pointer is this is all zeros.
+    /// 16 zeros. With `edges` as many as channels, and a row whose pointer is this is all zeros.
     pub zeros: *const f32,
     /// Weights: for each channel block 16 of bias, then 16 for each tap.
     pub w: *const f32,
@@ -106,6 +104,7 @@ macro_rules! unrolled {
     };
 }
 
+mod pixels;
 mod strip;
 
 impl<const STRIDE: usize> Kernel for DwConv3x3<STRIDE> {
@@ -121,7 +120,8 @@ impl<const STRIDE: usize> Kernel for DwConv3x3<STRIDE> {
         unsafe {
             match a.edges {
                 None => rows3x3::<S, A, Blocks, STRIDE>(simd, a),
-                Some(_) => rows3x3::<S, A, Pixels, STRIDE>(simd, a),
+                Some(_) if const { by_strips::<S>() } => rows3x3::<S, A, Pixels, STRIDE>(simd, a),
+                Some(edges) => pixels::rows::<S, A, STRIDE>(simd, a, edges),
             }
         }
     }
@@ -197,8 +197,8 @@ impl Row for Blocks {
     }
 }
 
-/// A row whose pixels lie anywhere. Only the first and the last column of a tile can be padding: they have pointers of
-/// their own.
+/// A row of a caller's NHWC tensor. Only the first and the last column of a tile can be padding: they have pointers of their
+/// own.
 #[derive(Clone, Copy)]
 struct Pixels {
     at: *const f32,

@@ -459,7 +459,7 @@ struct DepthwiseCase {
 }
 
 /// Channels around the ends of vectors and blocks.
-const CHANNELS: [usize; 18] = [1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 15, 16, 17, 24, 31, 32, 33, 40];
+const CHANNELS: [usize; 19] = [1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 15, 16, 17, 24, 31, 32, 33, 40, 48];
 
 fn dwconv3x3(table: &Kernels, stride: usize) {
     let mut rng = Rng(stride as u64);
@@ -553,9 +553,9 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
     );
 
     // every row in memory of its own, as in a ring
-    let zeros = Guarded::from(&[0.0; BLOCK]);
+    let zeros = Guarded::from(&vec![0.0; channels.next_multiple_of(BLOCK)]);
     let edges = [rng.chance(2), rng.chance(2)];
-    let by_pixels = kernel == [3, 3] && kind != KernelKind::DwConv && rng.chance(2);
+    let by_pixels = kind != KernelKind::DwConv && channels.is_multiple_of(BLOCK) && rng.chance(2);
     let (layout, _memory, pointers) = if by_pixels {
         // the columns that a row lacks are zeros for the reference
         for row in x.chunks_exact_mut(columns * channels) {
@@ -573,12 +573,12 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
             table.arithmetic(),
         );
         let there = usize::from(edges[0])..columns - usize::from(edges[1]);
-        let room = channels.next_multiple_of(BLOCK);
-        let pixel = room + rng.below(3) * 4;
+        // a multiple of 1 KiB too, which has tiles of its own
+        let pixel = rng.pick(&[channels, channels + 4, channels + 9, 256]);
         let memory: Vec<Guarded> = x
             .chunks_exact(columns * channels)
             .map(|row| {
-                let mut memory = Guarded::new(if there.is_empty() { 0 } else { (there.len() - 1) * pixel + room });
+                let mut memory = Guarded::new(if there.is_empty() { 0 } else { (there.len() - 1) * pixel + channels });
                 for (p, column) in there.clone().enumerate() {
                     memory.slice_mut()[p * pixel..][..channels].copy_from_slice(&row[column * channels..][..channels]);
                 }

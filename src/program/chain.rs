@@ -30,10 +30,8 @@
 //! can do without these columns; else they are copied into the ring. A row of vertical padding is a pointer to one row
 //! of zeros.
 //!
-//! What lost there: rows in place some channel blocks at a time, so that a row that two groups read stays in L1: within
-//! 3 % on planes of 28×28 and more, and up to 1.6 times as long on smaller ones. The general kernel on rows in place:
-//! it takes a quarter longer with a distance between pixels that it does not know, and gains only where no row is
-//! read twice, at stride 3 (1.1 to 1.35 times on large planes, and half as fast at 7×7).
+//! What lost there: the general kernel on rows in place, a block of channels at a time: it takes a quarter longer with a
+//! distance between pixels that it does not know, and gains only where no row is read twice.
 
 use core::ops::Range;
 
@@ -148,13 +146,10 @@ const SAME_SET_VALUES: usize = 256;
 /// Values of input that one call of the kernel goes over to fill the ring.
 const HEAD_VALUES: usize = 32 << 10;
 
-/// Whether a depthwise kernel reads a caller's rows where they lie, and that is no slower than a copy of them.
-fn reads_pixels(kind: KernelKind, channels: usize, columns: [usize; 2], by_strips: bool) -> bool {
-    kind != KernelKind::DwConv
-        && columns.iter().all(|&columns| columns <= 1)
-        && channels.is_multiple_of(BLOCK)
-        // what is loaded once finds nothing evicted
-        && (by_strips || kind == KernelKind::DwConv3x3S3 || !channels.is_multiple_of(SAME_SET_VALUES))
+/// Whether a depthwise kernel reads a caller's rows where they lie. Nothing is faster: a copy into channel blocks is read
+/// twice.
+fn reads_pixels(kind: KernelKind, channels: usize, columns: [usize; 2]) -> bool {
+    kind != KernelKind::DwConv && columns.iter().all(|&columns| columns <= 1) && channels.is_multiple_of(BLOCK)
 }
 
 /// Output rows of one call that goes over a caller's pixels in strips: all, but where pixels fall into few sets of L1. The
@@ -213,7 +208,7 @@ impl ChainStep {
             Head::Copy
         } else if padded && layout.columns == columns {
             Head::InPlace
-        } else if !padded && reads_pixels(kind, shape.c, columns, by_strips) {
+        } else if !padded && reads_pixels(kind, shape.c, columns) {
             Head::Pixels(columns.map(|columns| columns > 0))
         } else {
             Head::Copy
@@ -291,7 +286,7 @@ impl ChainStep {
         };
         let pixels = product(&[group, width])?;
         let zero_row = match head {
-            Head::Pixels(_) => BLOCK,
+            Head::Pixels(_) => middle.c,
             Head::InPlace => layout.row,
             Head::Copy | Head::Conv(_) => ring.row,
         };
