@@ -148,7 +148,8 @@ unsafe fn rows3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize>(simd: S, a:
             }
             return;
         }
-        // read once: of three rows' flags, LLVM would keep each on the stack (7×7×960 on AVX2 took 1.5 times as long)
+        // Read once: of three rows' flags, LLVM would keep each on the stack. Only stride 3 with AVX-512 has any here; on AVX2,
+        // before a caller's pixels had tiles of their own, 7×7×960 took 1.5 times as long.
         let edges = a.edges.unwrap_or_default();
         for first in (0..a.rows_out).step_by(2) {
             for block in 0..blocks {

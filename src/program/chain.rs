@@ -146,8 +146,8 @@ const SAME_SET_VALUES: usize = 256;
 /// Values of input that one call of the kernel goes over to fill the ring.
 const HEAD_VALUES: usize = 32 << 10;
 
-/// Whether a depthwise kernel reads a caller's rows where they lie. Nothing is faster: a copy into channel blocks is read
-/// twice.
+/// Whether a depthwise kernel reads a caller's rows where they lie. No copy into channel blocks is faster: it is written and read
+/// besides.
 fn reads_pixels(kind: KernelKind, channels: usize, columns: [usize; 2]) -> bool {
     kind != KernelKind::DwConv && columns.iter().all(|&columns| columns <= 1) && channels.is_multiple_of(BLOCK)
 }
