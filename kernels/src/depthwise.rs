@@ -92,18 +92,6 @@ pub enum DwConv3x3<const STRIDE: usize> {}
 /// `f32_dwconv`: any kernel, stride and dilation.
 pub enum DwConv {}
 
-/// Calls `$body` with `$i` each of the constants below `$count`, so that nothing is left to the unroller: a tile whose
-/// loops stay loops keeps its sums in memory.
-macro_rules! unrolled {
-    ($i:ident in $count:expr, of $($n:literal)*, $body:block) => {
-        const { assert!($count <= [$($n),*].len()) };
-        $({
-            const $i: usize = $n;
-            if const { $i < $count } $body
-        })*
-    };
-}
-
 mod pixels;
 mod strip;
 

@@ -17,6 +17,18 @@
 #[cfg(feature = "std")]
 extern crate std;
 
+/// Calls `$body` with `$i` each of the constants below `$count`, so that nothing is left to the unroller: a tile whose
+/// loops stay loops keeps its sums in memory.
+macro_rules! unrolled {
+    ($i:ident in $count:expr, of $($n:literal)*, $body:block) => {
+        const { assert!($count <= [$($n),*].len()) };
+        $({
+            const $i: usize = $n;
+            if const { $i < $count } $body
+        })*
+    };
+}
+
 mod block_row;
 mod depthwise;
 mod isa;

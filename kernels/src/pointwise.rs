@@ -44,21 +44,28 @@
 //! its time. On AVX-512 the two panels of a tile have to be asked for both: with one, a layer of 1024×1024 in its network
 //! took 1.2 times as long.
 //!
-//! A tile of 16 steps is 370 instructions in its loop, and was 180 around it: the decoder's limit, and not the
-//! multiply-adds'. Calls without partial sums, residual and vectors that are not whole have tiles that do not ask for
-//! these. That took K = 16 from 0.80 to 0.89 of the peak, K = 24 from 0.86 to 0.92, and K = 32 from 0.89 to 0.93.
+//! Instructions count as much as multiply-adds do. On AVX2 a step of 6 × 2 sums was 24 of them, 12 multiply-adds with 12 others,
+//! and a core that shares its decoder with another thread hands out three or four a cycle: 72 % of the peak, all in L1, where 20
+//! for a step have 92. So the 16 steps of a channel block stand one after the other, pixels are found by one index beside
+//! pointers that stay, and weights are asked for four rows at a time: 20½. V2 1.0 224 has 76 million instructions for 90 and takes
+//! 0.92 of the time beside a busy thread, V1 1.0 0.86; with the core to itself, 0.99. An index that LLVM can follow becomes a
+//! pointer for each pixel again, which cost 2 %. By 4 steps: half of the gain. Half a panel, 12 × 1: nothing, for twice the time to
+//! compile. Not measured on AVX-512, whose step is 36 instructions in 10 cycles.
+//!
+//! What stands around the loop was 180 instructions. Calls without partial sums, residual and vectors that are not whole have tiles
+//! that do not ask for these. That took K = 16 from 0.80 to 0.89 of the peak, K = 24 from 0.86 to 0.92, and K = 32 from 0.89 to
+//! 0.93.
 //!
 //! What lost: 4 pixels × 3 vectors on AVX2 spills (36–40 % of the peak); a division for each pixel of a tile in place
 //! of the table of offsets cost a quarter at k = 16; slabs of 192 to 320 of `k` whose weights stay in L1, with partial
-//! sums on the stack, took 3 to 5 % longer than long sums over weights that come from L2; `k` unrolled by 4 or 16
-//! gained nothing; one loop over all of `k`, or one that tests at its end only, made LLVM keep sums on the stack (0.70
-//! at K = 16). Every place that a tile is called from is a copy of all of them: with four, this file took nine minutes to
-//! compile with checks.
+//! sums on the stack, took 3 to 5 % longer than long sums over weights that come from L2; one loop over all of `k`, or one
+//! that tests at its end only, made LLVM keep sums on the stack (0.70 at K = 16). Every place that a tile is called from is a
+//! copy of all of them: with four, this file took nine minutes to compile with checks.
 
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use crate::simd::{MulAdd, Places, Vector, copy_pixels, load, prefetch, store};
+use crate::simd::{MulAdd, Places, Vector, copy_pixels, load, opaque, prefetch, store};
 use crate::{BLOCK, Kernel};
 
 /// What [`Pointwise`] computes on. Offsets and distances are counted in values.
@@ -157,11 +164,49 @@ impl Kernel for Pointwise {
     }
 }
 
-/// Weights that a tile asks for while it computes: so many rows in each segment of `k`.
+/// Whether the steps of a whole block of `k` stand one after the other, in a tile of so many vectors.
+#[inline(always)]
+const fn unrolls<S: Vector>(vectors: usize) -> bool {
+    S::F32_LANES == 8 && vectors > 1
+}
+
+/// How a tile goes over `k`: so many whole blocks of it, each `hop` values of `x` from the one before, perhaps half a block, and
+/// the rest in segments.
+#[derive(Clone, Copy)]
+struct Blocks {
+    count: usize,
+    hop: usize,
+    half: bool,
+}
+
+impl Blocks {
+    /// None but the rest, where tiles are not unrolled or segments are neither blocks nor all of `k`.
+    #[inline(always)]
+    fn of(a: &PointwiseArgs, unrolled: bool) -> Blocks {
+        let together = a.segment >= a.k;
+        if unrolled && (together || a.segment == BLOCK) {
+            let hop = if together { BLOCK } else { a.x_segment };
+            Blocks { count: a.k / BLOCK, hop, half: a.k % BLOCK >= BLOCK / 2 }
+        } else {
+            Blocks { count: 0, hop: 0, half: false }
+        }
+    }
+}
+
+/// Weights that a tile asks for while it computes: so many times [`Ahead::at_once`] rows in each block of `k`, or segment where
+/// there are no blocks.
 #[derive(Clone, Copy)]
 struct Ahead {
     w: *const f32,
-    rows: usize,
+    times: usize,
+}
+
+impl Ahead {
+    /// Rows that are asked for one after the other. Where steps are unrolled, a loop over a few rows is as long as a step.
+    #[inline(always)]
+    const fn at_once<S: Vector>() -> usize {
+        if unrolls::<S>(2) { 4 } else { 1 }
+    }
 }
 
 /// All pixels, one tile after the other, each in all of some panels.
@@ -187,23 +232,26 @@ unsafe fn all_pixels<S: Vector, A: MulAdd>(
         resident && a.partial.is_null() && a.residual.is_null() && (a.whole_blocks || a.n.is_multiple_of(whole));
     let max = max_mr::<S>(panels.len(), half);
     let tiles = a.m.div_ceil(max);
-    let segments = a.k.div_ceil(a.segment);
-    let asking = if resident { 0 } else { tiles.min(a.k.div_ceil(segments)) };
-    let rows = (panels.len() * (a.k + 1)).div_ceil(asking.max(1) * segments);
-    let mut ahead = Ahead { w: a.w.wrapping_add(panels.end * a.w_panel), rows: 0 };
+    let blocks = Blocks::of(a, unrolls::<S>(if half { 1 } else { 2 }));
+    // places of a tile at which it asks
+    let places = if blocks.count > 0 { blocks.count } else { a.k.div_ceil(a.segment) };
+    let (lines, at_once) = (panels.len() * (a.k + 1), places * Ahead::at_once::<S>());
+    let asking = if resident { 0 } else { tiles.min(lines.div_ceil(at_once)) };
+    let times = lines.div_ceil(asking.max(1) * at_once);
+    let mut ahead = Ahead { w: a.w.wrapping_add(panels.end * a.w_panel), times: 0 };
     for (t, (i, mr)) in split(a.m, max, sharing::<S>(panels.len(), half)).enumerate() {
         if t + asking >= tiles {
-            ahead.rows = rows;
+            ahead.times = times;
         }
         // SAFETY: the caller's.
         unsafe {
             if plain {
-                panel_tiles::<S, A, true>(simd, a, ahead, mr, i, panels.clone(), half);
+                panel_tiles::<S, A, true>(simd, a, blocks, ahead, mr, i, panels.clone(), half);
             } else {
-                panel_tiles::<S, A, false>(simd, a, ahead, mr, i, panels.clone(), half);
+                panel_tiles::<S, A, false>(simd, a, blocks, ahead, mr, i, panels.clone(), half);
             }
         }
-        ahead.w = ahead.w.wrapping_add(ahead.rows * segments * BLOCK);
+        ahead.w = ahead.w.wrapping_add(ahead.times * at_once * BLOCK);
     }
 }
 
@@ -261,6 +309,7 @@ const fn sharing<S: Vector>(panels: usize, half: bool) -> usize {
 unsafe fn panel_tiles<S: Vector, A: MulAdd, const PLAIN: bool>(
     simd: S,
     a: &PointwiseArgs,
+    blocks: Blocks,
     ahead: Ahead,
     mr: usize,
     i: usize,
@@ -275,7 +324,7 @@ unsafe fn panel_tiles<S: Vector, A: MulAdd, const PLAIN: bool>(
             match mr.next_multiple_of(sharing::<S>($panels.len(), half)) {
                 $($mr => for part in 0..$channels / (S::F32_LANES * $nv) {
                     let lane = part * S::F32_LANES * $nv;
-                    tiles::<S, A, { $plain }, $half, $mr, $np, $nv>(simd, a, ahead, i, mr - 1, $panels, lane);
+                    tiles::<S, A, { $plain }, $half, $mr, $np, $nv>(simd, a, blocks, ahead, i, mr - 1, $panels, lane);
                 },)*
                 _ => unreachable!(),
             }
@@ -323,6 +372,7 @@ unsafe fn tiles<
 >(
     simd: S,
     a: &PointwiseArgs,
+    blocks: Blocks,
     ahead: Ahead,
     i: usize,
     last: usize,
@@ -376,15 +426,10 @@ unsafe fn tiles<
             let mut x = pixels;
             let mut w = a.w.add(panel * a.w_panel + lane);
             let mut next = ahead.w;
-            let mut left = a.k;
-            loop {
-                for _ in 0..if PLAIN { 0 } else { ahead.rows } {
-                    prefetch(next);
-                    next = next.wrapping_add(BLOCK);
-                }
-                let segment = left.min(a.segment);
-                let mut k = 0;
-                while k < segment {
+            // a step of `k`: its pixels' values at `$k`, and its weights so many rows on
+            macro_rules! step {
+                ($k:expr, $row:expr) => {{
+                    let (k, w) = ($k, w.wrapping_add($row * BLOCK));
                     let mut weights = [[simd.splat_f32s(0.0); NV]; NP];
                     for q in 0..NP {
                         for v in 0..NV {
@@ -410,6 +455,47 @@ unsafe fn tiles<
                             halves[p / 2] = A::mul_add(simd, simd.halves(first, value), half, halves[p / 2]);
                         }
                     }
+                }};
+            }
+            macro_rules! ask {
+                () => {
+                    for _ in 0..if PLAIN { 0 } else { ahead.times } {
+                        for row in 0..Ahead::at_once::<S>() {
+                            prefetch(next.wrapping_add(row * BLOCK));
+                        }
+                        next = next.wrapping_add(Ahead::at_once::<S>() * BLOCK);
+                    }
+                };
+            }
+            let mut left = a.k;
+            if const { unrolls::<S>(NV) } {
+                let mut at = 0;
+                for _ in 0..blocks.count {
+                    ask!();
+                    unrolled!(STEP in BLOCK, of 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15, { step!(at + STEP, STEP) });
+                    w = w.wrapping_add(BLOCK * BLOCK);
+                    // else each pixel has a pointer that moves
+                    at = opaque(at + blocks.hop);
+                }
+                left -= blocks.count * BLOCK;
+                if blocks.half {
+                    unrolled!(STEP in BLOCK / 2, of 0 1 2 3 4 5 6 7, { step!(at + STEP, STEP) });
+                    w = w.wrapping_add(BLOCK / 2 * BLOCK);
+                    at += BLOCK / 2;
+                    left -= BLOCK / 2;
+                }
+                for p in 0..MR {
+                    x[p] = x[p].wrapping_add(at);
+                }
+            }
+            while left > 0 {
+                if const { !unrolls::<S>(NV) } || blocks.count == 0 {
+                    ask!();
+                }
+                let segment = left.min(a.segment);
+                let mut k = 0;
+                while k < segment {
+                    step!(k, 0);
                     // of a part of a panel, the last step leaves the weights
                     w = w.wrapping_add(BLOCK);
                     k += 1;

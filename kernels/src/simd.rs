@@ -312,6 +312,18 @@ pub fn prefetch(p: *const f32) {
     let _ = p;
 }
 
+/// The same number, of which the compiler knows nothing more: an index that went through this stays one register beside the pointers
+/// that it is added to, and does not become as many pointers that all move.
+#[inline(always)]
+pub fn opaque(mut index: usize) -> usize {
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    // SAFETY: no instruction at all.
+    unsafe {
+        core::arch::asm!("/* {0} */", inout(reg) index, options(pure, nomem, nostack, preserves_flags));
+    }
+    index
+}
+
 /// Reads a vector.
 ///
 /// # Safety
