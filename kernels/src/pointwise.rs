@@ -45,12 +45,12 @@
 //! took 1.2 times as long.
 //!
 //! Instructions count as much as multiply-adds do. On AVX2 a step of 6 × 2 sums was 24 of them, 12 multiply-adds with 12 others,
-//! and a core that shares its decoder with another thread hands out three or four a cycle: 72 % of the peak, all in L1, where 20
-//! for a step have 92. So the 16 steps of a channel block stand one after the other, pixels are found by one index beside
+//! and a core that shares its decoder with another thread hands out three or four a cycle: 0.71 of the peak, all in L1, where 20½
+//! for a step have 0.91. So the 16 steps of a channel block stand one after the other, pixels are found by one index beside
 //! pointers that stay, and weights are asked for four rows at a time: 20½. V2 1.0 224 has 76 million instructions for 90 and takes
 //! 0.92 of the time beside a busy thread, V1 1.0 0.86; with the core to itself, 0.99. An index that LLVM can follow becomes a
-//! pointer for each pixel again, which cost 2 %. By 4 steps: half of the gain. Half a panel, 12 × 1: nothing, for twice the time to
-//! compile. Not measured on AVX-512, whose step is 36 instructions in 10 cycles.
+//! pointer for each pixel again, which cost 2 %. By 4 steps: a third of the gain at most. Half a panel, 12 × 1: 27 instructions for 29, and
+//! nearly twice the time to compile this file. Not measured on AVX-512, whose step is 36 instructions in 10 cycles.
 //!
 //! What stands around the loop was 180 instructions. Calls without partial sums, residual and vectors that are not whole have tiles
 //! that do not ask for these. That took K = 16 from 0.80 to 0.89 of the peak, K = 24 from 0.86 to 0.92, and K = 32 from 0.89 to
