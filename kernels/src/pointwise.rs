@@ -50,7 +50,9 @@
 //! pointers that stay, and weights are asked for four rows at a time: 20½. V2 1.0 224 has 76 million instructions for 90 and takes
 //! 0.92 of the time beside a busy thread, V1 1.0 0.86; with the core to itself, 0.99. An index that LLVM can follow becomes a
 //! pointer for each pixel again, which cost 2 %. By 4 steps: a third of the gain at most. Half a panel, 12 × 1: 27 instructions for 29, and
-//! nearly twice the time to compile this file. Not measured on AVX-512, whose step is 36 instructions in 10 cycles.
+//! nearly twice the time to compile this file; 25 where pixels lie a block apart and need no pointer each, and the stem's nine taps
+//! of a row one after the other as well: V2 0.35 96 had 2.4 % fewer instructions, and took as long. Not measured on AVX-512, whose
+//! step is 36 instructions in 10 cycles.
 //!
 //! What stands around the loop was 180 instructions. Calls without partial sums, residual and vectors that are not whole have tiles
 //! that do not ask for these. That took K = 16 from 0.80 to 0.89 of the peak, K = 24 from 0.86 to 0.92, and K = 32 from 0.89 to
@@ -170,13 +172,13 @@ const fn unrolls<S: Vector>(vectors: usize) -> bool {
     S::F32_LANES == 8 && vectors > 1
 }
 
-/// How a tile goes over `k`: so many whole blocks of it, each `hop` values of `x` from the one before, perhaps half a block, and
-/// the rest in segments.
+/// How a tile goes over `k`: so many whole blocks of it, each `hop` values of `x` from the one before, perhaps 8 values more,
+/// and the rest in segments.
 #[derive(Clone, Copy)]
 struct Blocks {
     count: usize,
     hop: usize,
-    half: bool,
+    eight: bool,
 }
 
 impl Blocks {
@@ -186,9 +188,9 @@ impl Blocks {
         let together = a.segment >= a.k;
         if unrolled && (together || a.segment == BLOCK) {
             let hop = if together { BLOCK } else { a.x_segment };
-            Blocks { count: a.k / BLOCK, hop, half: a.k % BLOCK >= BLOCK / 2 }
+            Blocks { count: a.k / BLOCK, hop, eight: a.k % BLOCK >= BLOCK / 2 }
         } else {
-            Blocks { count: 0, hop: 0, half: false }
+            Blocks { count: 0, hop: 0, eight: false }
         }
     }
 }
@@ -478,7 +480,7 @@ unsafe fn tiles<
                     at = opaque(at + blocks.hop);
                 }
                 left -= blocks.count * BLOCK;
-                if blocks.half {
+                if blocks.eight {
                     unrolled!(STEP in BLOCK / 2, of 0 1 2 3 4 5 6 7, { step!(at + STEP, STEP) });
                     w = w.wrapping_add(BLOCK / 2 * BLOCK);
                     at += BLOCK / 2;

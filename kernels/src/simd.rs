@@ -315,12 +315,18 @@ pub fn prefetch(p: *const f32) {
 /// The same number, of which the compiler knows nothing more: an index that went through this stays one register beside the pointers
 /// that it is added to, and does not become as many pointers that all move.
 #[inline(always)]
-pub fn opaque(mut index: usize) -> usize {
-    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
-    // SAFETY: no instruction at all.
-    unsafe {
-        core::arch::asm!("/* {0} */", inout(reg) index, options(pure, nomem, nostack, preserves_flags));
+pub fn opaque(index: usize) -> usize {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        let same;
+        // SAFETY: no instruction at all.
+        unsafe {
+            core::arch::asm!("/* {0} */", inout(reg) index => same, options(pure, nomem, nostack, preserves_flags));
+        }
+        same
     }
+    // no other instruction set has tiles that need it
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     index
 }
 

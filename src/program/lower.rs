@@ -1,27 +1,30 @@
 //! From nodes to steps: what is fused, how tensors lie, and where they live.
 
-use sepconv_kernels::{BLOCK, KernelKind, Kernels};
+use sepconv_kernels::{BLOCK, Isa, KernelKind, Kernels};
 
-use super::chain::{ChainParts, TAIL_WEIGHTS};
+use super::chain::{ChainParts, SLAB_PIXELS, TAIL_WEIGHTS, preferred_schedule};
 use super::group::regroup;
 use super::{ChainStep, Conv, ConvStep, Depthwise, Ends, Layout, Node, Place, PoolStep, Step, Tensor, busiest};
 use crate::memory::{Arc, Carver, collect, push, reserve, text};
 use crate::plan::{Bound, StageReport};
 use crate::{Error, Fusion, Result, Schedule, Shape};
 
-/// A step of fewer multiply-adds, or of a pool's additions, runs on one thread: waking or meeting another one takes
-/// microseconds, and this takes as long.
-const WORTH_SHARING: u64 = 200_000;
+/// A step of fewer multiply-adds runs on one thread. They take a microsecond, and lines that go from core to core as long; threads
+/// meet behind it in any case. With 200,000 V2 0.35 96 took 3 % longer on two threads.
+const WORTH_SHARING: u64 = 40_000;
+
+/// A part of a layer of fewer multiply-adds, head and depthwise or the tail, gains no more by an exchange than it costs to meet once
+/// more: it counts as if one thread ran it. 24-144-24 at 6×6 takes as long by rows, 56-336-56 at 3×3 a quarter longer.
+const WORTH_MEETING: u64 = 150_000;
+
+/// Multiply-adds that take as long as a pool's addition, which waits for the one before.
+const POOL_MACS: u64 = 4;
 
 /// How much more work by rows weighs as much as an exchange of the tensor between by channels: on cores that share a cache
 /// the exchange costs nothing, on cores that do not it took 1.4 times the even share of an inverted residual. V1's last
 /// two layers, where rows are an eighth to a third more, gained up to 7 % of a network on the ones; on the others up to 7
 /// where it is wide, and lost up to 4 where it is narrow.
 const WORTH_EXCHANGING: f64 = 1.12;
-
-/// Planes of at most this many output pixels go by slabs of channels where the plan may choose: every weight is then
-/// read once, and the whole plane of a slab fits the cache.
-const SLAB_PIXELS: usize = 14 * 14;
 
 /// The most bytes of scratch that a worker may need for a stage that reads and writes `bytes` bytes, weights counted.
 /// Channel blocks take up to 16 times a tensor of one channel; what is far beyond that comes of windows that reach over
@@ -100,7 +103,7 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize, kernel
         _ => None,
     };
     for node in regrouped.as_deref().unwrap_or(nodes) {
-        split(node, fusion, workers, &mut shapes, &mut stages)?;
+        split(node, fusion, workers, kernels.isa(), &mut shapes, &mut stages)?;
     }
     if let Fusion::Require(schedule) = fusion
         && !stages.iter().any(|stage| stage.fused)
@@ -119,7 +122,7 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, workers: usize, kernel
         let mut report = StageReport::new(&stage, &from, &to, stage.residual.map(|r| &program.tensors[r]))?;
         let ends = Ends { input: stage.input, output: stage.output, residual: stage.residual };
         let work = match stage.parts {
-            Parts::Pool => (from.shape.pixels() * from.shape.c) as u64,
+            Parts::Pool => ((from.shape.pixels() * from.shape.c) as u64).saturating_mul(POOL_MACS),
             _ => report.macs,
         };
         let workers = if work < WORTH_SHARING { 1 } else { workers };
@@ -199,7 +202,14 @@ pub(crate) fn shapes_of(node: &Node, input: Shape) -> Result<[Shape; 3]> {
 }
 
 /// Splits a node into stages, and makes the tensors between them.
-fn split(node: &Node, fusion: Fusion, workers: usize, shapes: &mut Vec<Shape>, stages: &mut Vec<Stage>) -> Result<()> {
+fn split(
+    node: &Node,
+    fusion: Fusion,
+    workers: usize,
+    isa: Isa,
+    shapes: &mut Vec<Shape>,
+    stages: &mut Vec<Stage>,
+) -> Result<()> {
     let input = shapes.len() - 1;
     let shape = shapes[input];
     let [after_head, after_depthwise, after_tail] = shapes_of(node, shape)?;
@@ -221,7 +231,10 @@ fn split(node: &Node, fusion: Fusion, workers: usize, shapes: &mut Vec<Shape>, s
     let alone = head.is_none() && tail.is_none();
     let pixels = after_depthwise.h * after_depthwise.w;
     let small = pixels <= SLAB_PIXELS;
-    let chosen = if head.is_some() && small { Schedule::ChannelSlabs } else { Schedule::RowRing };
+    let chosen = match head {
+        Some(_) => preferred_schedule(isa, depthwise, after_head, after_depthwise)?,
+        None => Schedule::RowRing,
+    };
     let (fused, schedule, why) = match fusion {
         _ if alone => (false, chosen, text(format_args!("one stage"))?),
         Fusion::Require(schedule) => (true, schedule, text(format_args!("asked for"))?),
@@ -322,7 +335,7 @@ fn worth_exchanging(
     let by_rows = of_head as f64 * read as f64 / after_head.h as f64
         + of_depthwise.saturating_add(of_tail) as f64 * busiest(height, workers);
 
-    let shared = |macs: u64, parts: f64| macs as f64 * if macs < WORTH_SHARING { 1.0 } else { parts };
+    let shared = |macs: u64, parts: f64| macs as f64 * if macs < WORTH_MEETING { 1.0 } else { parts };
     let blocks = busiest(after_depthwise.c.div_ceil(BLOCK), workers);
     let panels = tail.map_or(1.0, |tail| busiest(tail.outputs.div_ceil(BLOCK), workers));
     let by_channels =
