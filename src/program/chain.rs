@@ -141,8 +141,8 @@ pub(super) const SLAB_PIXELS: usize = 14 * 14;
 /// The schedule of a chain with a head, where the plan may choose.
 ///
 /// Larger planes go by slabs as well where a slab of three blocks fits the cache, and all channels not even by half of the rows at
-/// a time: 32-192-32 takes 2 to 9 % less at 16×16 to 20×20 then (AVX2), 16-96-16 would take up to 11 % more, 24-144-24 7 % at
-/// 24×24 and 15 to 20 % beyond.
+/// a time: 32-192-32 takes 2 to 9 % less at 16×16 to 20×20 then (AVX2), 16-96-16 would take up to 12 % more, 24-144-24 7 % at
+/// 24×24 and 18 to 28 % beyond.
 pub(super) fn preferred_schedule(isa: Isa, depthwise: &Depthwise, middle: Shape, out: Shape) -> Result<Schedule> {
     let pixels = out.h * out.w;
     let extent = depthwise.window.over([middle.h, middle.w])?;

@@ -14,7 +14,7 @@ use crate::{Error, Fusion, Result, Schedule, Shape};
 const WORTH_SHARING: u64 = 40_000;
 
 /// A part of a layer of fewer multiply-adds, head and depthwise or the tail, gains no more by an exchange than it costs to meet once
-/// more: it counts as if one thread ran it. 24-144-24 at 6×6 takes as long by rows, 56-336-56 at 3×3 a quarter longer.
+/// more: it counts as if one thread ran it. 24-144-24 at 6×6 takes as long by rows, 56-336-56 at 3×3 a third longer.
 const WORTH_MEETING: u64 = 150_000;
 
 /// Multiply-adds that take as long as a pool's addition, which waits for the one before.
