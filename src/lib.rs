@@ -13,6 +13,7 @@ mod program;
 mod shape;
 mod team;
 mod tensor;
+mod threads;
 
 #[cfg(feature = "models")]
 pub mod models;
@@ -22,12 +23,16 @@ pub mod testing;
 pub use describe::{Activation, BatchNorm, ConvDesc, Filter};
 pub use error::{Error, Result};
 pub use network::{Layer, Network};
+#[cfg(feature = "gemm")]
+#[cfg_attr(docsrs, doc(cfg(feature = "gemm")))]
+pub use ops::pointwise_gemm;
 pub use ops::{
     Conv2d, Dense, DepthwiseConv2d, GlobalAveragePool, InvertedResidual, InvertedResidualDesc, PointwiseConv2d,
-    SeparableConv2d, pointwise_gemm,
+    SeparableConv2d,
 };
-pub use options::{Fusion, MAX_THREADS, PlanOptions, Schedule, Threads};
+pub use options::{Fusion, PlanOptions, Schedule};
 pub use plan::{Bound, Explain, Plan, Scratch, StageReport};
 pub use sepconv_kernels::{Arithmetic, Isa};
 pub use shape::{Padding, Shape};
 pub use tensor::{View, ViewMut};
+pub use threads::{MAX_THREADS, ParallelFor, Threads};

@@ -1,46 +1,9 @@
 //! What a caller can decide about a plan.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-use crate::{Error, Isa, Result};
-
-/// Who does the work of a run. The caller owns the threads; nothing here starts one.
-#[derive(Clone, Default)]
-#[non_exhaustive]
-pub enum Threads {
-    /// The calling thread alone.
-    #[default]
-    Serial,
-    /// The calling thread and rayon's global pool.
-    Global,
-    /// A pool of the caller's. A thread that is in no pool works in place of one of the pool's threads.
-    Pool(Arc<rayon::ThreadPool>),
-}
-
-impl core::fmt::Debug for Threads {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Threads::Serial => f.write_str("Serial"),
-            Threads::Global => f.write_str("Global"),
-            Threads::Pool(pool) => write!(f, "Pool({} threads)", pool.current_num_threads()),
-        }
-    }
-}
-
-impl Threads {
-    /// How many threads can take part.
-    pub fn count(&self) -> usize {
-        match self {
-            Threads::Serial => 1,
-            Threads::Global => rayon::current_num_threads(),
-            Threads::Pool(pool) => pool.current_num_threads(),
-        }
-        .clamp(1, MAX_THREADS)
-    }
-}
-
-/// More threads than this never share one run.
-pub const MAX_THREADS: usize = 64;
+use crate::threads::cores;
+use crate::{Error, Isa, MAX_THREADS, Result, Threads};
 
 /// Whether the stages of a block run as one, the tensor between them never going to memory as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,14 +28,15 @@ pub enum Schedule {
     ChannelSlabs,
 }
 
-/// How often a worker that waits for others looks before it sleeps, if [`PlanOptions::spins`] says nothing else: some
-/// tenths of a millisecond, longer than what one thread of a network waits for another if none is held up.
+/// Looks of a waiting worker before it sleeps, unless [`PlanOptions::spins`] sets another number: some tenths of a millisecond, which
+/// is longer than any wait in a network whose workers are all running.
 pub(crate) const SPINS: u32 = 20_000;
 
 /// The options of a plan. The default is one thread, the best instruction set, and fusion where it pays.
 #[derive(Clone, Debug)]
 pub struct PlanOptions {
     pub(crate) threads: Threads,
+    pub(crate) max_threads: Option<usize>,
     pub(crate) isa: Option<Isa>,
     pub(crate) fusion: Fusion,
     pub(crate) common_bits: bool,
@@ -83,6 +47,7 @@ impl Default for PlanOptions {
     fn default() -> Self {
         PlanOptions {
             threads: Threads::default(),
+            max_threads: None,
             isa: None,
             fusion: Fusion::default(),
             common_bits: false,
@@ -97,17 +62,26 @@ impl PlanOptions {
         Self::default()
     }
 
-    /// Who does the work.
+    /// The threads that do the work of a run.
+    ///
+    /// The plan is for as many workers as `threads` has threads now: see [`Threads::Global`] where that depends on the caller.
     pub fn threads(mut self, threads: Threads) -> Self {
         self.threads = threads;
         self
     }
 
-    /// How often a worker that waits for others between two steps looks before it sleeps, some 20 ns a look; 20,000 if
-    /// not said.
+    /// The most threads that a run may take, however many the pool has. The default is the number of CPUs that this process may use,
+    /// since more workers than that only wait for each other. At most [`MAX_THREADS`] are taken.
+    pub fn max_threads(mut self, threads: usize) -> Self {
+        self.max_threads = Some(threads);
+        self
+    }
+
+    /// Looks of a worker that waits for others between two steps, before it sleeps. A look takes some 20 ns; the default is 20,000.
     ///
-    /// Looking costs a core and answers at once; sleeping leaves the core to others, and to be woken takes tens of
-    /// microseconds. Fewer looks suit a machine whose cores have other work, 0 one that must not burn any.
+    /// A worker keeps its core for the first 500 looks, and offers it to other threads at each later one. Looking answers at once.
+    /// Waking a sleeping worker takes tens of microseconds. Fewer looks suit a machine whose cores have other work; 0 suits one that must not
+    /// burn any.
     pub fn spins(mut self, spins: u32) -> Self {
         self.spins = spins;
         self
@@ -131,6 +105,11 @@ impl PlanOptions {
     pub fn common_bits(mut self, common_bits: bool) -> Self {
         self.common_bits = common_bits;
         self
+    }
+
+    /// Workers of a plan with these options.
+    pub(crate) fn workers(&self) -> usize {
+        self.threads.count().min(self.max_threads.unwrap_or_else(cores)).clamp(1, MAX_THREADS)
     }
 
     /// The instruction set that a plan with these options runs on.

@@ -7,7 +7,8 @@ use sepconv_kernels::{BLOCK, KernelKind, Kernels};
 
 use crate::memory::{self, Aligned, Arc, Carver, product};
 use crate::program::{Node, Program, Run, lower};
-use crate::team::{self, Progress};
+use crate::team::{self, Crew};
+use crate::threads::process;
 use crate::{Arithmetic, Error, Isa, PlanOptions, Result, Shape, Threads, View, ViewMut};
 
 /// An operator or a network, planned for one input shape.
@@ -29,6 +30,8 @@ struct Inner {
     kernels: &'static Kernels,
     threads: Threads,
     workers: usize,
+    /// The process that made the plan: after `fork` the threads are elsewhere.
+    process: u32,
     /// Looks before a waiting worker sleeps.
     spins: u32,
     /// Values of scratch in all.
@@ -40,7 +43,8 @@ struct Inner {
 pub struct Scratch {
     plan: u64,
     memory: Aligned,
-    progress: Vec<Progress>,
+    /// None for a plan of one worker.
+    crew: Option<Crew>,
 }
 
 impl Scratch {
@@ -64,7 +68,7 @@ impl Plan {
         let arithmetic = if options.common_bits { Arithmetic::Fused } else { isa.arithmetic() };
         let kernels = Kernels::up_to(isa, arithmetic)
             .ok_or_else(|| Error::Isa(format!("no {isa} kernels with {arithmetic:?} arithmetic")))?;
-        let workers = options.threads.count();
+        let workers = options.workers();
         let program = lower(nodes, input, options.fusion, workers, kernels)?;
         let pieces = memory::collect("plan", program.steps.iter().map(crate::program::Step::pieces))?;
         // a plan of which no step is shared needs no pool
@@ -82,6 +86,7 @@ impl Plan {
             kernels,
             threads: options.threads.clone(),
             workers,
+            process: process::id(),
             spins: options.spins,
             memory: carver.len(),
         };
@@ -113,6 +118,11 @@ impl Plan {
         self.inner.program.macs
     }
 
+    /// The most threads that a run takes, the calling one counted.
+    pub fn threads(&self) -> usize {
+        self.inner.workers
+    }
+
     /// Bytes of the tensors between steps and of every worker's scratch.
     ///
     /// It is in proportion to the tensors. Those between steps take no more than all of them at once, in blocks of 16
@@ -127,25 +137,49 @@ impl Plan {
     /// Memory for one run at a time; keep it and use it again.
     pub fn scratch(&self) -> Result<Scratch> {
         let workers = self.inner.workers;
-        let mut progress = Vec::new();
-        progress
-            .try_reserve_exact(workers)
-            .map_err(|_| Error::Allocation { what: "scratch", bytes: workers * size_of::<Progress>() })?;
-        progress.resize_with(workers, Progress::default);
-        Ok(Scratch { plan: self.inner.id, memory: memory::zeros("scratch", self.inner.memory)?, progress })
+        let crew = if workers > 1 { Some(Crew::new(workers)?) } else { None };
+        Ok(Scratch { plan: self.inner.id, memory: memory::zeros("scratch", self.inner.memory)?, crew })
     }
 
-    /// Computes `output` from `input`.
+    /// Computes `output` from `input` on the threads that the plan was made for.
     ///
-    /// Every argument is checked before anything is written. It allocates nothing on one thread, nor where it is called
-    /// from inside a pool of rayon's. From any other thread, which works beside the pool then, rayon allocates a few
-    /// words for each further worker.
+    /// Every argument is checked before anything is written. On one thread a run allocates nothing. With a pool of rayon's it hands one
+    /// job to the pool for each further worker whose last job has begun, and rayon allocates a few words for each.
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] where a view is not of the planned shape, [`Error::ForeignScratch`] where another plan made
     /// the scratch.
+    pub fn run(&self, input: View<'_>, output: ViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
+        self.run_on(&self.inner.threads, input, output, scratch)
+    }
+
+    /// Computes `output` from `input` on these threads, in place of those that the plan was made for. At most as many as the plan is for
+    /// take part: [`Plan::threads`]. Results are the same.
+    ///
+    /// ```
+    /// # fn main() -> sepconv::Result<()> {
+    /// # use sepconv::{GlobalAveragePool, PlanOptions, Shape, Threads, View, ViewMut};
+    /// let plan = GlobalAveragePool::new(8)?.plan(Shape::new(1, 4, 4, 8), &PlanOptions::new())?;
+    /// let (input, mut output, mut scratch) = ([1.0; 128], [0.0; 8], plan.scratch()?);
+    /// let (input, output_view) =
+    ///     (View::new(&input, plan.input_shape())?, ViewMut::new(&mut output, plan.output_shape())?);
+    /// plan.run_on(&Threads::Serial, input, output_view, &mut scratch)?;
+    /// assert_eq!(output, [1.0; 8]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Plan::run`]. [`Error::Allocation`] where jobs of the scratch still wait in another pool, and memory for new ones runs
+    /// out.
     #[allow(clippy::needless_pass_by_value, reason = "a view to write is used up by the run")]
-    pub fn run(&self, input: View<'_>, mut output: ViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
+    pub fn run_on(
+        &self,
+        threads: &Threads,
+        input: View<'_>,
+        mut output: ViewMut<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
         let inner = &*self.inner;
         for (what, expected, got) in [("input", inner.input, input.shape()), ("output", inner.output, output.shape())] {
             if expected != got {
@@ -166,13 +200,19 @@ impl Plan {
             arena: scratch.memory.as_mut_ptr(),
         });
         let arena = arena.next_multiple_of(BLOCK);
-        team::run(&inner.threads, inner.spins, &inner.pieces, &mut scratch.progress, &|step, piece, of| {
+        let run = |step: usize, piece: usize, of: usize| {
             let shared = &shared;
             // SAFETY: the views have the planned shapes, the scratch is this plan's, and worker `of` has its own
             // part of it.
             unsafe { steps[step].run(&shared.0, piece, shared.0.arena.add(arena + of * worker)) }
-        });
-        Ok(())
+        };
+        match &mut scratch.crew {
+            Some(crew) if inner.process == process::id() => crew.run(threads, inner.spins, &inner.pieces, &run),
+            _ => {
+                team::serial(&inner.pieces, &run);
+                Ok(())
+            }
+        }
     }
 
     /// What was decided, and why.

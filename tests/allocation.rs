@@ -1,4 +1,4 @@
-//! `run` allocates nothing: a counting allocator looks on, on the calling thread and on every thread of a pool.
+//! A run allocates nothing but the jobs that it hands to a pool: an allocator counts, on the calling thread and on every thread of a pool.
 
 mod common;
 
@@ -172,9 +172,9 @@ fn plans(options: &PlanOptions) -> Vec<(String, Plan)> {
     plans.into_iter().map(|(name, plan)| (format!("{name}, {options:?}"), plan.unwrap())).collect()
 }
 
-/// Runs more than once, so that what only a first run does and what grows by and by show too. The output is looked at,
-/// so that something did run.
-fn assert_allocates_nothing(name: &str, plan: &Plan, pool: Option<&ThreadPool>) {
+/// Allocations and deallocations in 5 runs. There is a run before them, so that what rayon sets up once does not count. The output is
+/// looked at, so that something did run.
+fn allocations_of_5_runs(name: &str, plan: &Plan, pool: Option<&ThreadPool>) -> usize {
     let input = Dense::random(&mut Rng(2), plan.input_shape(), Values::Plain);
     let mut output = vec![CANARY; plan.output_shape().len().unwrap()];
     let mut scratch = plan.scratch().unwrap();
@@ -182,31 +182,61 @@ fn assert_allocates_nothing(name: &str, plan: &Plan, pool: Option<&ThreadPool>) 
         let to = ViewMut::new(output, plan.output_shape()).unwrap();
         plan.run(input.view(), to, &mut scratch).unwrap();
     };
-    // what rayon sets up once is not a run's
     run(&mut output);
     output.fill(CANARY);
     let count = allocations(pool, || (0..5).for_each(|_| run(&mut output)));
-    assert_eq!(count, 0, "{name}: allocations or deallocations in 5 runs");
     assert!(output.iter().all(|v| v.is_finite()), "{name}: some output was not written");
+    count
 }
 
 #[test]
 fn a_run_on_one_thread_allocates_nothing() {
     for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
         for (name, plan) in plans(&level.options()) {
-            assert_allocates_nothing(&name, &plan, None);
+            let count = allocations_of_5_runs(&name, &plan, None);
+            assert_eq!(count, 0, "{name}: allocations or deallocations in 5 runs");
+        }
+    }
+}
+
+/// Two followers, each a job of a run, which rayon allocates and frees; those of the run before, and a block of rayon's queue.
+const JOBS_OF_5_RUNS: usize = 6 * 2 * 2 + 2;
+
+#[test]
+fn a_run_on_a_pool_allocates_nothing_but_its_jobs() {
+    let pool = pool();
+    let of_three = |level: &common::Level| plans(&level.options().threads(Threads::Pool(pool.clone())).max_threads(3));
+    for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
+        for (name, plan) in of_three(level) {
+            let outside = allocations_of_5_runs(&name, &plan, Some(&pool));
+            assert!(outside <= JOBS_OF_5_RUNS, "{name}: {outside} allocations or deallocations in 5 runs");
+            let inside = pool.install(|| allocations_of_5_runs(&name, &plan, Some(&pool)));
+            assert!(
+                inside <= JOBS_OF_5_RUNS,
+                "{name}: {inside} allocations or deallocations in 5 runs inside the pool"
+            );
         }
     }
 }
 
 #[test]
-fn a_run_inside_a_pool_allocates_nothing_on_any_of_its_threads() {
-    let pool = pool();
-    pool.install(|| {
-        for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
-            for (name, plan) in plans(&level.options().threads(Threads::Pool(pool.clone()))) {
-                assert_allocates_nothing(&name, &plan, Some(&pool));
-            }
-        }
-    });
+fn runs_beside_a_busy_pool_queue_their_jobs_once() {
+    let busy = Arc::new(ThreadPoolBuilder::new().num_threads(2).build().unwrap());
+    let (gate, open) = (Arc::new(Mutex::new(())), Arc::new(AtomicUsize::new(0)));
+    let closed = gate.lock().unwrap();
+    for _ in 0..2 {
+        let (gate, open) = (gate.clone(), open.clone());
+        busy.spawn(move || {
+            open.fetch_add(1, Ordering::SeqCst);
+            drop(gate.lock());
+        });
+    }
+    while open.load(Ordering::SeqCst) < 2 {
+        std::thread::yield_now();
+    }
+    for (name, plan) in plans(&LEVELS[0].options().threads(Threads::Pool(busy.clone())).max_threads(2)) {
+        let count = allocations_of_5_runs(&name, &plan, None);
+        assert_eq!(count, 0, "{name}: allocations or deallocations in 5 runs");
+    }
+    drop(closed);
 }

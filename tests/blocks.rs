@@ -181,7 +181,7 @@ fn generators_reach_every_edge() {
         // what the plan makes of it
         let plan = block(layers(&case.problem()), &case);
         for schedule in [Schedule::RowRing, Schedule::ChannelSlabs] {
-            let options = PlanOptions::new().threads(threads(3)).fusion(Fusion::Require(schedule));
+            let options = PlanOptions::new().threads(threads(3)).max_threads(3).fusion(Fusion::Require(schedule));
             let plan = plan(&options).unwrap();
             for stage in &plan.explain().stages {
                 assert!(stage.fused, "{schedule:?} was required");

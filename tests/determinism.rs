@@ -106,7 +106,7 @@ fn a_hundred_runs_are_the_same() {
     for (name, network, shape) in networks() {
         let x = input(shape);
         for threads in [1, 2] {
-            let options = PlanOptions::new().threads(Threads::Pool(pool(threads)));
+            let options = PlanOptions::new().threads(Threads::Pool(pool(threads))).max_threads(threads);
             let plan = network.plan(shape, &options).unwrap();
             let mut scratch = plan.scratch().unwrap();
             let expected = digest(&run(&plan, &x.data, &mut scratch));
@@ -164,7 +164,9 @@ fn threads_share_the_channels_of_small_planes() {
         for (stages, network) in (1..).zip(&ops) {
             let mut expected = None;
             for threads in [1, 2, 3, 5, 64] {
-                let plan = network.plan(shape, &PlanOptions::new().threads(Threads::Pool(pool(threads)))).unwrap();
+                let plan = network
+                    .plan(shape, &PlanOptions::new().threads(Threads::Pool(pool(threads))).max_threads(threads))
+                    .unwrap();
                 let got = digest(&run(&plan, &x.data, &mut plan.scratch().unwrap()));
                 assert_eq!(got, *expected.get_or_insert_with(|| got.clone()), "stride {stride}, {threads} threads");
                 if stride == 1 && threads > 1 {
@@ -186,7 +188,8 @@ fn a_batch_may_be_split_anywhere() {
         let image = shape.len().unwrap();
         for fusion in [Fusion::Auto, Fusion::Never] {
             for threads in [1, 3] {
-                let options = PlanOptions::new().fusion(fusion).threads(Threads::Pool(pool(threads)));
+                let options =
+                    PlanOptions::new().fusion(fusion).threads(Threads::Pool(pool(threads))).max_threads(threads);
                 let part = |from: usize, n: usize| {
                     let plan = network.plan(Shape { n, ..shape }, &options).unwrap();
                     run(&plan, &x.data[from * image..][..n * image], &mut plan.scratch().unwrap())

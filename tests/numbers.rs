@@ -487,7 +487,7 @@ fn results_do_not_depend_on_batch_threads_or_clones() {
     let apart: Vec<f32> = x.chunks_exact(one.len().unwrap()).flat_map(|x| run(&single, x)).collect();
     for count in 1..=4 {
         for fusion in SCHEDULES {
-            let options = PlanOptions::new().threads(threads(count)).fusion(fusion);
+            let options = PlanOptions::new().threads(threads(count)).max_threads(sepconv::MAX_THREADS).fusion(fusion);
             let together = block.clone().plan(Shape { n: 3, ..one }, &options).unwrap();
             assert_same(&(count, fusion), &run(&together, &x), &apart);
         }
@@ -505,7 +505,8 @@ fn one_plan_serves_many_threads_at_once() {
     )
     .unwrap();
     for count in [1, 3] {
-        let plan = block.plan(shape, &PlanOptions::new().threads(threads(count))).unwrap();
+        let plan =
+            block.plan(shape, &PlanOptions::new().threads(threads(count)).max_threads(sepconv::MAX_THREADS)).unwrap();
         let inputs: Vec<Vec<f32>> = (0..4).map(|_| rng.values(shape.len().unwrap(), Values::Plain)).collect();
         let expected: Vec<Vec<f32>> = inputs.iter().map(|x| run(&plan, x)).collect();
         std::thread::scope(|scope| {

@@ -434,7 +434,7 @@ fn outputs_and_scratch_beyond_memory_are_errors_and_no_aborts() {
         for shape in [Shape::new(1, 1 << 54, 4, c), Shape::new(1, 4, 1 << 54, c), Shape::new(1 << 27, 1 << 27, 1, c)] {
             for fusion in SCHEDULES {
                 for count in [1, 3] {
-                    let options = options().fusion(fusion).threads(threads(count));
+                    let options = options().fusion(fusion).threads(threads(count)).max_threads(sepconv::MAX_THREADS);
                     let result = plan(shape, &options).and_then(|plan| plan.scratch());
                     let blocks = operator.starts_with("separable") || operator.starts_with("inverted");
                     match result {

@@ -174,7 +174,8 @@ static POOL: LazyLock<Arc<rayon::ThreadPool>> =
     LazyLock::new(|| Arc::new(rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("threads")));
 
 fn options(u: &mut Unstructured<'_>) -> Result<PlanOptions> {
-    let mut options = PlanOptions::new().common_bits(u.ratio(1, 8)?);
+    // as many workers as the pool has threads, however many cores there are
+    let mut options = PlanOptions::new().common_bits(u.ratio(1, 8)?).max_threads(sepconv::MAX_THREADS);
     if u.arbitrary()? {
         options = options.max_isa(*u.choose(&Isa::ALL)?);
     }

@@ -6,6 +6,7 @@ mod conv2d;
 mod dense;
 mod depthwise;
 mod inverted_residual;
+#[cfg(feature = "gemm")]
 mod one_shot;
 mod pack;
 mod pointwise;
@@ -16,6 +17,7 @@ pub use conv2d::Conv2d;
 pub use dense::Dense;
 pub use depthwise::DepthwiseConv2d;
 pub use inverted_residual::{InvertedResidual, InvertedResidualDesc};
+#[cfg(feature = "gemm")]
 pub use one_shot::pointwise_gemm;
 pub use pointwise::PointwiseConv2d;
 pub use separable::SeparableConv2d;

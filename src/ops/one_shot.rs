@@ -1,7 +1,15 @@
 //! A pointwise convolution with weights that nobody packed, on the `gemm` crate.
 
-use crate::options::Threads;
-use crate::{Activation, Error, Filter, Result, View, ViewMut};
+use core::ops::Range;
+
+use crate::options::SPINS;
+use crate::program::share;
+use crate::team::{Crew, serial};
+use crate::threads::cores;
+use crate::{Activation, Error, Filter, Result, Threads, View, ViewMut};
+
+/// Multiply-adds from which threads share a product: fewer take some microseconds.
+const WORTH_SHARING: usize = 100_000;
 
 /// A pointwise convolution whose weights change at each call: nothing is planned or packed beforehand.
 ///
@@ -9,8 +17,8 @@ use crate::{Activation, Error, Filter, Result, View, ViewMut};
 /// [`crate::PointwiseConv2d`] to the bit, and may differ from one machine to another. They stay within `(k + 2) × ε ×
 /// Σ|x·w|` of the exact sum. It packs at every call, so weights that stay are better served by a plan.
 ///
-/// `weights` is [`Filter::io`] or [`Filter::oi`]; `input` has its inputs for channels and `output` its outputs. With
-/// [`Threads::Pool`] the work is shared by that pool.
+/// `weights` is [`Filter::io`] or [`Filter::oi`]; `input` has its inputs for channels and `output` its outputs. `threads` share the
+/// pixels, or the outputs where there are more of these.
 ///
 /// # Errors
 /// As an operator's: wrong lengths and shapes are found before anything is written.
@@ -44,70 +52,100 @@ pub fn pointwise_gemm(
     if output.shape() != expected {
         return Err(Error::ShapeMismatch { what: "output", expected, got: output.shape() });
     }
-    let m = shape.pixels();
-    let out_stride = output.pixel_stride();
-    let (in_stride, [w_k, w_n]) = (input.pixel_stride(), weights.strides_io());
-    let out = output.data_mut();
-    for p in 0..m {
-        let pixel = &mut out[p * out_stride..p * out_stride + n];
-        match bias {
-            Some(bias) => pixel.copy_from_slice(bias),
-            None => pixel.fill(0.0),
-        }
-    }
-    let parallelism = match &threads {
-        Threads::Serial => gemm::Parallelism::None,
-        other => gemm::Parallelism::Rayon(other.count()),
+    let [lo, hi] = activation.bounds();
+    let product = Product {
+        k,
+        x: input.data().as_ptr(),
+        x_stride: input.pixel_stride(),
+        w: weights.data().as_ptr(),
+        w_strides: weights.strides_io(),
+        bias,
+        y_stride: output.pixel_stride(),
+        y: output.data_mut().as_mut_ptr(),
+        lo,
+        hi,
     };
-    let (x, w, y) = (input.data().as_ptr(), weights.data().as_ptr(), out.as_mut_ptr());
-    // a wrapper, since pointers do not pass to another thread by themselves
-    struct Operands(*mut f32, *const f32, *const f32);
-    // SAFETY: the pool's thread works on them while the caller, who holds the borrows, waits
-    unsafe impl Send for Operands {}
-    let operands = Operands(y, x, w);
-    let product = move || {
-        let Operands(y, x, w) = { operands };
-        // SAFETY: the views hold m pixels of k and of n channels at these strides, the filter k × n weights; strides
-        // are below isize::MAX since the slices are.
+    let m = shape.pixels();
+    let workers = threads.count().min(cores()).min(m.max(n));
+    let worth = m.saturating_mul(n).saturating_mul(k) >= WORTH_SHARING;
+    let parts = if worth { workers } else { 1 };
+    let run = |_: usize, part: usize, _: usize| {
+        let product = &product;
+        let (pixels, outputs) = if m >= n { (share(m, parts, part), 0..n) } else { (0..m, share(n, parts, part)) };
+        // SAFETY: the views hold `m` pixels of `k` and of `n` channels at these strides, the filter `k × n` weights. Parts share out
+        // pixels or outputs, so no two write the same value.
+        unsafe { product.run(pixels, outputs) }
+    };
+    if parts > 1 {
+        return Crew::new(workers)?.run(&threads, SPINS, &[parts], &run);
+    }
+    serial(&[1], &run);
+    Ok(())
+}
+
+/// `y = clamp(bias + x × w)` over pixels and outputs.
+struct Product<'a> {
+    k: usize,
+    x: *const f32,
+    x_stride: usize,
+    w: *const f32,
+    /// From one input to the next, and from one output to the next.
+    w_strides: [usize; 2],
+    bias: Option<&'a [f32]>,
+    y: *mut f32,
+    y_stride: usize,
+    lo: f32,
+    hi: f32,
+}
+
+// SAFETY: threads write disjoint parts of `y`, and read the rest.
+unsafe impl Sync for Product<'_> {}
+
+impl Product<'_> {
+    /// # Safety
+    /// `x` and `w` are readable, and `y` is writable, at these pixels and outputs, and no other thread reads or writes them in `y`.
+    unsafe fn run(&self, pixels: Range<usize>, outputs: Range<usize>) {
+        let (m, n) = (pixels.len(), outputs.len());
+        // SAFETY: the caller's; strides are below isize::MAX since the slices are.
         unsafe {
+            let y = self.y.add(pixels.start * self.y_stride + outputs.start);
+            let rows = || (0..m).map(|p| core::slice::from_raw_parts_mut(y.add(p * self.y_stride), n));
+            for pixel in rows() {
+                match self.bias {
+                    Some(bias) => pixel.copy_from_slice(&bias[outputs.clone()]),
+                    None => pixel.fill(0.0),
+                }
+            }
             gemm::gemm(
                 m,
                 n,
-                k,
+                self.k,
                 y,
                 1,
-                out_stride as isize,
+                self.y_stride as isize,
                 true,
-                x,
+                self.x.add(pixels.start * self.x_stride),
                 1,
-                in_stride as isize,
-                w,
-                w_n as isize,
-                w_k as isize,
+                self.x_stride as isize,
+                self.w.add(outputs.start * self.w_strides[1]),
+                self.w_strides[1] as isize,
+                self.w_strides[0] as isize,
                 1.0,
                 1.0,
                 false,
                 false,
                 false,
-                parallelism,
+                gemm::Parallelism::None,
             );
-        }
-    };
-    match &threads {
-        Threads::Pool(pool) => pool.install(product),
-        _ => product(),
-    }
-    let [lo, hi] = activation.bounds();
-    for p in 0..m {
-        for v in &mut out[p * out_stride..p * out_stride + n] {
-            // as the kernels clamp: NaN passes
-            if lo > *v {
-                *v = lo;
-            }
-            if hi < *v {
-                *v = hi;
+            for value in rows().flatten() {
+                // as the kernels clamp: NaN passes
+                if self.lo > *value {
+                    *value = self.lo;
+                }
+                if self.hi < *value {
+                    *value = self.hi;
+                }
             }
         }
     }
-    Ok(())
 }

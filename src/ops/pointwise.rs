@@ -6,7 +6,7 @@ use crate::{ConvDesc, Result};
 
 /// A 1×1 convolution of stride 1, then bias or batch norm, then an activation.
 ///
-/// For weights that change at each call, see [`crate::pointwise_gemm`].
+/// For weights that change at each call, see `pointwise_gemm` (feature `gemm`).
 #[derive(Clone, Debug)]
 pub struct PointwiseConv2d {
     node: Node,

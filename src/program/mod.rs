@@ -223,7 +223,7 @@ impl Step {
 }
 
 /// The `part`th of `parts` almost equal ranges of `0..len`.
-fn share(len: usize, parts: usize, part: usize) -> core::ops::Range<usize> {
+pub(crate) fn share(len: usize, parts: usize, part: usize) -> core::ops::Range<usize> {
     let (each, longer) = (len / parts, len % parts);
     let start = part * each + part.min(longer);
     start..start + each + usize::from(part < longer)

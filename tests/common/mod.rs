@@ -33,8 +33,9 @@ pub struct Level {
 }
 
 impl Level {
+    /// Options for as many workers as there are threads, however many cores the machine has.
     pub fn options(self) -> PlanOptions {
-        PlanOptions::new().max_isa(self.isa).common_bits(self.common_bits)
+        PlanOptions::new().max_isa(self.isa).common_bits(self.common_bits).max_threads(sepconv::MAX_THREADS)
     }
 
     /// Whether every step is a call: too slow for large cases.

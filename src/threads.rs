@@ -1,0 +1,150 @@
+//! The threads of a run: whose they are, and how many.
+
+use core::fmt;
+use std::sync::{Arc, OnceLock};
+
+/// The threads that do the work of a run, the calling one first. The caller owns all of them: no plan starts a thread.
+///
+/// A run executes nothing but its own work on the calling thread, and waits for no thread that has not begun. Where all threads of a
+/// pool are busy, the calling thread does the work alone.
+///
+/// After `fork`, the child has no thread of its parent's pools. A plan that the child inherits runs on the calling thread, and
+/// so does a new plan with [`Threads::Global`] where the parent made such a plan. Results are the same.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub enum Threads {
+    /// The calling thread alone.
+    #[default]
+    Serial,
+    /// The calling thread and the pool that rayon has for it: the pool that the thread is of, or the global one.
+    ///
+    /// The number of workers is that of the pool in which the plan is made: a plan made inside a pool of one thread is serial wherever it
+    /// runs. So make the plan in the pool that will run it, or name that pool by [`Threads::Pool`]. The environment variable
+    /// `RAYON_NUM_THREADS` sets the size of the global pool.
+    #[cfg(feature = "rayon")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "rayon")))]
+    Global,
+    /// The calling thread and a pool of the caller's. A thread of no pool works in place of one of the pool's threads.
+    #[cfg(feature = "rayon")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "rayon")))]
+    Pool(Arc<rayon::ThreadPool>),
+    /// Threads of any kind: a pool that an engine has already.
+    Custom(Arc<dyn ParallelFor>),
+}
+
+/// A parallel loop over threads of the caller's, for [`Threads::Custom`].
+///
+/// ```
+/// use std::sync::Arc;
+/// use sepconv::{ParallelFor, PlanOptions, Threads};
+///
+/// struct ScopedThreads(usize);
+///
+/// impl ParallelFor for ScopedThreads {
+///     fn threads(&self) -> usize {
+///         self.0
+///     }
+///
+///     fn parallel_for(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+///         std::thread::scope(|scope| {
+///             for i in 1..count {
+///                 scope.spawn(move || task(i));
+///             }
+///             task(0);
+///         });
+///     }
+/// }
+///
+/// let options = PlanOptions::new().threads(Threads::Custom(Arc::new(ScopedThreads(2))));
+/// ```
+pub trait ParallelFor: Send + Sync {
+    /// Threads that can run tasks at the same time, the calling one counted.
+    fn threads(&self) -> usize;
+
+    /// Calls `task(i)` for each `i` below `count`, and returns when all calls have returned.
+    ///
+    /// Calls may come in any order, on any threads, side by side or all on the calling thread. A task that is called late, or not at
+    /// all, does not hold the others up: they do its work. A task never waits for one that has not begun.
+    fn parallel_for(&self, count: usize, task: &(dyn Fn(usize) + Sync));
+}
+
+/// More threads than this never share one run.
+pub const MAX_THREADS: usize = 64;
+
+impl fmt::Debug for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Threads::Serial => f.write_str("Serial"),
+            #[cfg(feature = "rayon")]
+            Threads::Global => f.write_str("Global"),
+            #[cfg(feature = "rayon")]
+            Threads::Pool(pool) => write!(f, "Pool({} threads)", pool.current_num_threads()),
+            Threads::Custom(threads) => write!(f, "Custom({} threads)", threads.threads()),
+        }
+    }
+}
+
+impl Threads {
+    /// Threads that can take part in a run that the calling thread starts.
+    pub fn count(&self) -> usize {
+        match self {
+            Threads::Serial => 1,
+            #[cfg(feature = "rayon")]
+            Threads::Global if process::global_pool_is_of_the_parent() => 1,
+            #[cfg(feature = "rayon")]
+            Threads::Global => rayon::current_num_threads(),
+            #[cfg(feature = "rayon")]
+            Threads::Pool(pool) => pool.current_num_threads(),
+            Threads::Custom(threads) => threads.threads(),
+        }
+        .clamp(1, MAX_THREADS)
+    }
+
+    pub(crate) fn home(&self) -> Home {
+        match self {
+            Threads::Serial | Threads::Custom(_) => Home(0),
+            // no pool is at this address
+            #[cfg(feature = "rayon")]
+            Threads::Global => Home(1),
+            #[cfg(feature = "rayon")]
+            Threads::Pool(pool) => Home(Arc::as_ptr(pool).addr()),
+        }
+    }
+}
+
+/// The pool that may hold jobs after a run, by its address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Home(usize);
+
+/// CPUs that this process may use, as of the first call.
+pub(crate) fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
+}
+
+/// The process, which `fork` changes without a notice.
+pub(crate) mod process {
+    /// The number of this process.
+    pub(crate) fn id() -> u32 {
+        // there is no process to ask for, and no fork
+        #[cfg(target_family = "wasm")]
+        return 1;
+        #[cfg(not(target_family = "wasm"))]
+        std::process::id()
+    }
+
+    /// Whether a parent of this process used the global pool, whose threads are then not in this process.
+    #[cfg(feature = "rayon")]
+    pub(crate) fn global_pool_is_of_the_parent() -> bool {
+        use core::sync::atomic::{AtomicU32, Ordering};
+
+        /// The process that used the global pool first, or 0.
+        static FIRST: AtomicU32 = AtomicU32::new(0);
+
+        let here = id();
+        match FIRST.compare_exchange(0, here, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => false,
+            Err(first) => first != here,
+        }
+    }
+}
