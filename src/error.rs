@@ -145,7 +145,7 @@ pub enum Error {
         /// The most that a stage on tensors and weights of these sizes may take.
         limit: usize,
     },
-    /// An instruction set that this CPU does not have.
+    /// An instruction set whose kernels are not there: the CPU, a name in `SEPCONV_MAX_ISA` or a cargo feature stands in the way.
     #[error("instruction set: {0}")]
     Isa(String),
     /// Fusion or a schedule that was demanded and cannot be had.

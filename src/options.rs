@@ -87,8 +87,8 @@ impl PlanOptions {
         self
     }
 
-    /// Caps the instruction set, as the environment variable `SEPCONV_MAX_ISA` does, which is read once. A cap that the
-    /// CPU cannot run takes the next one down.
+    /// Caps the instruction set, as the environment variable `SEPCONV_MAX_ISA` does, which is read once. A cap that is not
+    /// available (see [`Isa::is_available`]) takes the next one down.
     pub fn max_isa(mut self, isa: Isa) -> Self {
         self.isa = Some(isa);
         self
@@ -101,7 +101,7 @@ impl PlanOptions {
     }
 
     /// Asks for the bits of a fused multiply-add also where the CPU, or the cap on it, has none: scalar kernels emulate it, some
-    /// fifty times slower.
+    /// fifty times slower. Without the cargo feature `common-bits`, a plan there is [`Error::Isa`].
     pub fn common_bits(mut self, common_bits: bool) -> Self {
         self.common_bits = common_bits;
         self

@@ -67,7 +67,7 @@ impl Plan {
         let isa = options.isa()?;
         let arithmetic = if options.common_bits { Arithmetic::Fused } else { isa.arithmetic() };
         let kernels = Kernels::up_to(isa, arithmetic)
-            .ok_or_else(|| Error::Isa(format!("no {isa} kernels with {arithmetic:?} arithmetic")))?;
+            .ok_or_else(|| Error::Isa(format!("common bits on {isa} need the cargo feature `common-bits`")))?;
         let workers = options.workers();
         let program = lower(nodes, input, options.fusion, workers, kernels)?;
         let pieces = memory::collect("plan", program.steps.iter().map(crate::program::Step::pieces))?;

@@ -9,7 +9,7 @@ use std::fmt;
 use std::mem::{MaybeUninit, offset_of};
 use std::ptr::{null, null_mut};
 
-use common::{CANARY, LEVELS, Rng, Values, for_each_case, is_canary, reference, same_bits};
+use common::{CANARY, LEVELS, Rng, Values, for_each_case, has_common_bits, is_canary, reference, same_bits};
 use proptest::prelude::*;
 use sepconv::capi::*;
 use sepconv::testing::{Cases, FilterOrder, Layout, Op, Problem, Stage, StageKind};
@@ -618,8 +618,12 @@ fn options_reach_the_plan() {
     assert!(slabs.contains("; channel slabs of "), "{slabs}");
     assert!(fused(sepconv_fusion::Never).contains(" not fused: "));
     for (common_bits, arithmetic) in [(0, "Separate"), (1, "Fused"), (-1, "Fused")] {
-        let max_isa = sepconv_isa::Scalar as i32;
-        let text = planned(sepconv_plan_options { max_isa, common_bits, ..plan_options() });
+        let options = sepconv_plan_options { max_isa: sepconv_isa::Scalar as i32, common_bits, ..plan_options() };
+        if common_bits != 0 && !has_common_bits(Isa::Scalar) {
+            assert_eq!(plan(&operator, INPUT, &options).unwrap_err().0, sepconv_status::Isa);
+            continue;
+        }
+        let text = planned(options);
         assert!(text.starts_with(&format!("scalar ({arithmetic} arithmetic), 1 thread,")), "{text}");
     }
     // work enough for two

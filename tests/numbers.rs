@@ -4,8 +4,8 @@
 mod common;
 
 use common::{
-    CANARY, Dense, Frame, LEVELS, Level, Rng, Runs, SCHEDULES, Values, assert_required_levels, check, layers,
-    reference_of, same_bits, threads,
+    CANARY, Dense, Frame, LEVELS, Level, Rng, Runs, SCHEDULES, Values, assert_required_levels, check, has_common_bits,
+    layers, reference_of, same_bits, threads,
 };
 use sepconv::testing::{self, Case, Cases, Check, ConvCase, Layout, Op, Problem};
 use sepconv::{
@@ -321,7 +321,13 @@ fn levels_have_the_arithmetic_of_the_contract() {
         assert_eq!(plan.isa(), level.isa);
         assert_eq!(plan.arithmetic(), if fused { Arithmetic::Fused } else { Arithmetic::Separate });
         // what has no fused multiply-add leaves the common bits to scalar
-        let common = average.plan(Shape::new(1, 2, 2, 3), &level.options().common_bits(true)).unwrap();
+        let common = average.plan(Shape::new(1, 2, 2, 3), &level.options().common_bits(true));
+        if !has_common_bits(level.isa) {
+            let message = format!("instruction set: common bits on {} need the cargo feature `common-bits`", level.isa);
+            assert_eq!(common.unwrap_err().to_string(), message);
+            return;
+        }
+        let common = common.unwrap();
         assert_eq!(
             (common.isa(), common.arithmetic()),
             (if fused { level.isa } else { Isa::Scalar }, Arithmetic::Fused)
@@ -346,6 +352,7 @@ fn the_common_bits_are_common() {
     .unwrap();
     let results: Vec<(Isa, Vec<f32>)> = LEVELS
         .iter()
+        .filter(|level| has_common_bits(level.isa))
         .map(|level| level.options().common_bits(true))
         .map(|options| block.plan(shape, &options).unwrap())
         .map(|plan| (plan.isa(), run(&plan, &x)))

@@ -3,11 +3,13 @@
 use core::fmt;
 use core::str::FromStr;
 
-/// Each line is an instruction set, best first: its variant, its name, the arithmetic that is its own, and, unless
-/// every CPU has it, the architecture and the token of pulp that tells whether the CPU does.
+/// Each line is an instruction set, best first: its variant, its name, the arithmetic that is its own, and, unless it is
+/// compiled always and every CPU has it, where its kernels are compiled, its architecture, and the token of pulp that
+/// tells whether the CPU has it.
 macro_rules! isas {
-    ($($(#[$doc:meta])* $variant:ident $name:literal $arithmetic:ident $(, $arch:literal $token:ty)?;)*) => {
-        /// An instruction set that kernels are compiled for.
+    ($($(#[$doc:meta])* $variant:ident $name:literal $arithmetic:ident $(, $compiled:meta, $arch:literal $token:ty)?;)*) => {
+        /// An instruction set that kernels can be compiled for. All of them have a name, whichever are compiled
+        /// ([`Isa::is_compiled`]).
         ///
         /// The order is that of preference on one architecture: a later variant, which is the greater one, is never
         /// faster than an earlier one.
@@ -21,14 +23,22 @@ macro_rules! isas {
             /// Every instruction set, in the order of preference.
             pub const ALL: [Isa; [$($name),*].len()] = [$(Isa::$variant),*];
 
-            /// Whether this CPU can run it. Found once, then remembered.
-            pub fn is_available(self) -> bool {
+            /// Whether its kernels are compiled in: on its architecture, and where a cargo feature selects it, with that
+            /// feature.
+            pub const fn is_compiled(self) -> bool {
+                match self {
+                    $(Isa::$variant => true $(&& cfg!($compiled))?,)*
+                }
+            }
+
+            /// Whether this CPU has it.
+            fn cpu_has(self) -> bool {
                 match self {
                     $(Isa::$variant => {
                         $(
-                            #[cfg(target_arch = $arch)]
+                            #[cfg(all($compiled, target_arch = $arch))]
                             return <$token>::try_new().is_some();
-                            #[cfg(not(target_arch = $arch))]
+                            #[cfg(not(all($compiled, target_arch = $arch)))]
                             return false;
                         )?
                         #[allow(unreachable_code, reason = "what every CPU has stands on no condition")]
@@ -51,25 +61,31 @@ macro_rules! isas {
 }
 
 isas! {
-    /// x86-64 with AVX-512 F, BW, CD, DQ and VL: 32 registers of 16 floats.
-    Avx512 "avx512" Fused, "x86_64" pulp::x86::V4;
-    /// x86-64 with AVX2 and FMA: 16 registers of 8 floats.
-    Avx2 "avx2" Fused, "x86_64" pulp::x86::V3;
-    /// x86-64 with SSE4.2, without FMA: 16 registers of 4 floats.
-    Sse42 "sse42" Separate, "x86_64" pulp::x86::V2;
+    /// x86-64 with AVX-512 F, BW, CD, DQ and VL: 32 registers of 16 floats. Feature `avx512`.
+    Avx512 "avx512" Fused, all(target_arch = "x86_64", feature = "avx512"), "x86_64" pulp::x86::V4;
+    /// x86-64 with AVX2 and FMA: 16 registers of 8 floats. Feature `avx2`.
+    Avx2 "avx2" Fused, all(target_arch = "x86_64", feature = "avx2"), "x86_64" pulp::x86::V3;
+    /// x86-64 with SSE4.2, without FMA: 16 registers of 4 floats. Feature `sse42`.
+    Sse42 "sse42" Separate, all(target_arch = "x86_64", feature = "sse42"), "x86_64" pulp::x86::V2;
     /// AArch64 with Advanced SIMD: 32 registers of 4 floats.
-    Neon "neon" Fused, "aarch64" pulp::aarch64::Neon;
+    Neon "neon" Fused, target_arch = "aarch64", "aarch64" pulp::aarch64::Neon;
     /// Any CPU: plain Rust.
     Scalar "scalar" Separate;
 }
 
 impl Isa {
-    /// The best that this CPU can run.
+    /// Whether a program can use it: its kernels are compiled in ([`Isa::is_compiled`]), and this CPU can run them. The CPU is
+    /// asked once.
+    pub fn is_available(self) -> bool {
+        self.is_compiled() && self.cpu_has()
+    }
+
+    /// The best that is available.
     pub fn best() -> Isa {
         Isa::best_up_to(Isa::ALL[0])
     }
 
-    /// The best that this CPU can run and that is not above `cap`; the cap never lifts.
+    /// The best that is available and not above `cap`; the cap never lifts.
     pub fn best_up_to(cap: Isa) -> Isa {
         Isa::ALL.into_iter().find(|&isa| isa >= cap && isa.is_available()).unwrap_or(Isa::Scalar)
     }

@@ -1,6 +1,6 @@
 //! The list of kernels, and the functions that enter them.
 
-use crate::simd::{Fused, MulAdd, Separate, Vector};
+use crate::simd::{self, MulAdd, Vector};
 use crate::{
     Arithmetic, AveragePool, BlockRow, BlockRowArgs, DepthwiseArgs, DwConv, DwConv3x3, Isa, Pointwise, PointwiseArgs,
     PoolArgs,
@@ -72,15 +72,15 @@ kernels! {
 }
 
 impl Kernels {
-    /// The kernels of the best instruction set that is not above `cap`, that this CPU has, and that rounds so.
+    /// The kernels of the best available instruction set that is not above `cap` and rounds so.
     ///
-    /// Every instruction set has kernels for the arithmetic that is its own, and scalar for both: where a fused multiply-add
-    /// is emulated, vectors of it gain nothing.
+    /// Every instruction set has kernels for the arithmetic that is its own. Scalar has kernels for both with the cargo feature
+    /// `common-bits`: where a fused multiply-add is emulated, vectors of it gain nothing.
     pub fn up_to(cap: Isa, arithmetic: Arithmetic) -> Option<&'static Kernels> {
         TABLES.iter().copied().find(|k| k.isa >= cap && k.arithmetic == arithmetic && k.isa.is_available())
     }
 
-    /// Every table that this CPU can run.
+    /// Every table that is compiled in and that this CPU can run.
     pub fn available() -> impl Iterator<Item = &'static Kernels> {
         TABLES.iter().copied().filter(|k| k.isa.is_available())
     }
@@ -146,15 +146,16 @@ macro_rules! levels {
 }
 
 levels! {
-    #[cfg(target_arch = "x86_64")]
-    avx512: pulp::x86::V4, pulp::x86::V4::new_unchecked(), Fused,
+    #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+    avx512: pulp::x86::V4, pulp::x86::V4::new_unchecked(), simd::Fused,
         "avx,avx2,fma,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl";
-    #[cfg(target_arch = "x86_64")]
-    avx2: pulp::x86::V3, pulp::x86::V3::new_unchecked(), Fused, "avx,avx2,fma,bmi1,bmi2,lzcnt,popcnt";
-    #[cfg(target_arch = "x86_64")]
-    sse42: pulp::x86::V2, pulp::x86::V2::new_unchecked(), Separate, "sse3,ssse3,sse4.1,sse4.2,popcnt";
+    #[cfg(all(target_arch = "x86_64", feature = "avx2"))]
+    avx2: pulp::x86::V3, pulp::x86::V3::new_unchecked(), simd::Fused, "avx,avx2,fma,bmi1,bmi2,lzcnt,popcnt";
+    #[cfg(all(target_arch = "x86_64", feature = "sse42"))]
+    sse42: pulp::x86::V2, pulp::x86::V2::new_unchecked(), simd::Separate, "sse3,ssse3,sse4.1,sse4.2,popcnt";
     #[cfg(target_arch = "aarch64")]
-    neon: pulp::aarch64::Neon, pulp::aarch64::Neon::new_unchecked(), Fused, "neon";
-    scalar: pulp::Scalar, pulp::Scalar::new(), Separate;
-    scalar_common: pulp::Scalar, pulp::Scalar::new(), Fused;
+    neon: pulp::aarch64::Neon, pulp::aarch64::Neon::new_unchecked(), simd::Fused, "neon";
+    scalar: pulp::Scalar, pulp::Scalar::new(), simd::Separate;
+    #[cfg(feature = "common-bits")]
+    scalar_common: pulp::Scalar, pulp::Scalar::new(), simd::Fused;
 }

@@ -315,8 +315,9 @@ fn enter(loops: impl Loops, arithmetic: Arithmetic) {
     match arithmetic {
         Arithmetic::Separate => loops.run::<RoundedTwice>(),
         Arithmetic::Fused => {
+            // of the CPU: these loops need no kernels
             #[cfg(target_arch = "x86_64")]
-            if crate::Isa::Avx2.is_available() {
+            if pulp::x86::V3::try_new().is_some() {
                 // SAFETY: the CPU has AVX2 and FMA.
                 return unsafe { with_fma(loops) };
             }

@@ -9,7 +9,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use core::arch::x86_64;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "avx512"))]
 use core::mem::transmute;
 
 use pulp::Simd;
@@ -127,7 +127,7 @@ macro_rules! clamp_by_selection {
 }
 
 /// x86's `minps` and `maxps` return their second operand when either is NaN or both are zeros: the value goes second.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", any(feature = "avx512", feature = "avx2", feature = "sse42")))]
 macro_rules! clamp_by_operand_order {
     () => {
         #[inline(always)]
@@ -137,7 +137,7 @@ macro_rules! clamp_by_operand_order {
     };
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "avx512"))]
 impl Vector for pulp::x86::V4 {
     const ISA: Isa = Isa::Avx512;
     clamp_by_operand_order!();
@@ -185,7 +185,7 @@ impl Vector for pulp::x86::V4 {
 }
 
 /// The lower half of the lanes of `lower`, the upper of `upper`.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "avx512"))]
 #[target_feature(enable = "avx512f")]
 #[inline]
 fn blend(lower: x86_64::__m512, upper: x86_64::__m512) -> x86_64::__m512 {
@@ -206,19 +206,19 @@ fn blend(lower: x86_64::__m512, upper: x86_64::__m512) -> x86_64::__m512 {
 }
 
 /// The mask of the first `n` of 16 lanes.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "avx512"))]
 #[inline(always)]
 fn first_lanes(n: usize) -> u16 {
     ((1u32 << n) - 1) as u16
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "avx2"))]
 impl Vector for pulp::x86::V3 {
     const ISA: Isa = Isa::Avx2;
     clamp_by_operand_order!();
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", feature = "sse42"))]
 impl Vector for pulp::x86::V2 {
     const ISA: Isa = Isa::Sse42;
     clamp_by_operand_order!();

@@ -18,6 +18,7 @@ use std::sync::{Arc, LazyLock};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sepconv::{Arithmetic, Fusion, Isa, Plan, PlanOptions, Result, Schedule, Shape, Threads, View, ViewMut};
+use sepconv_kernels::Kernels;
 
 pub use cases::*;
 pub use memory::guard::note;
@@ -44,7 +45,14 @@ impl Level {
     }
 }
 
-/// Every instruction set that this CPU can run, each with its own arithmetic; then scalar once more, with the common bits.
+/// Whether plans can have the common bits on an instruction set or below it. Without the cargo feature `common-bits` they
+/// can where a multiply-add is fused.
+pub fn has_common_bits(isa: Isa) -> bool {
+    Kernels::up_to(isa, Arithmetic::Fused).is_some()
+}
+
+/// Every instruction set that is compiled in and that this CPU can run, each with its own arithmetic; then scalar once more,
+/// with the common bits, if these are compiled in.
 ///
 /// Whoever goes over them fails where an instruction set that `SEPCONV_REQUIRE_ISA` names is none of them.
 pub static LEVELS: LazyLock<Vec<Level>> = LazyLock::new(|| {
@@ -52,7 +60,9 @@ pub static LEVELS: LazyLock<Vec<Level>> = LazyLock::new(|| {
     assert_required_isa_ran(&isas);
     let mut levels: Vec<Level> =
         isas.iter().map(|&isa| Level { isa, common_bits: false, arithmetic: isa.arithmetic() }).collect();
-    levels.push(Level { isa: Isa::Scalar, common_bits: true, arithmetic: Arithmetic::Fused });
+    if has_common_bits(Isa::Scalar) {
+        levels.push(Level { isa: Isa::Scalar, common_bits: true, arithmetic: Arithmetic::Fused });
+    }
     levels
 });
 
