@@ -119,10 +119,12 @@ impl<'a> Filter<'a> {
         Ok(())
     }
 
+    #[cfg(feature = "gemm")]
     pub(crate) fn data(&self) -> &'a [f32] {
         self.data
     }
 
+    #[cfg(feature = "gemm")]
     /// Of a 1×1 filter: from one input to the next, and from one output to the next.
     pub(crate) fn strides_io(&self) -> [usize; 2] {
         match self.order {

@@ -86,6 +86,7 @@ impl<'a> ViewMut<'a> {
         self.pixel_stride
     }
 
+    #[cfg(feature = "gemm")]
     pub(crate) fn data_mut(&mut self) -> &mut [f32] {
         self.data
     }

@@ -4,10 +4,11 @@
 mod common;
 
 use std::cell::Cell;
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
 use std::fmt;
 use std::mem::{MaybeUninit, offset_of};
 use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{CANARY, LEVELS, Rng, Values, for_each_case, has_common_bits, is_canary, reference, same_bits};
 use proptest::prelude::*;
@@ -248,6 +249,7 @@ fn null_is_told_for_every_pointer() {
     let no_mean = sepconv_conv_desc { batch_norm_variance: TAPS.as_ptr(), batch_norm_len: 5, ..pw };
     let no_variance = sepconv_conv_desc { batch_norm_gamma: TAPS.as_ptr(), batch_norm_mean: TAPS.as_ptr(), ..no_mean };
     let no_variance = sepconv_conv_desc { batch_norm_variance: null(), ..no_variance };
+    let no_loop = sepconv_plan_options { threads: sepconv_threads::Custom as i32, ..plan_options() };
     let no_pool = sepconv_plan_options { threads: sepconv_threads::Pool as i32, ..plan_options() };
     let hole = [h, null()];
     // SAFETY: what is not NULL is what it should be.
@@ -311,6 +313,8 @@ fn null_is_told_for_every_pointer() {
             ("plan", sepconv_plan_run(null(), from, INPUT_LEN, 0, to, OUTPUT_LEN, 0, s)),
             ("input", sepconv_plan_run(p, null(), INPUT_LEN, 0, to, OUTPUT_LEN, 0, s)),
             ("output", sepconv_plan_run(p, from, INPUT_LEN, 0, null_mut(), OUTPUT_LEN, 0, s)),
+            ("options", sepconv_plan_run_on(p, null(), from, INPUT_LEN, 0, to, OUTPUT_LEN, 0, s)),
+            ("options.parallel_for", sepconv_plan_run_on(p, &no_loop, from, INPUT_LEN, 0, to, OUTPUT_LEN, 0, s)),
             ("scratch", sepconv_plan_run(p, from, INPUT_LEN, 0, to, OUTPUT_LEN, 0, null_mut())),
         ]
     };
@@ -393,7 +397,7 @@ fn codes_out_of_range_are_told() {
     }
     let operator = separable();
     for (options, what) in [
-        (sepconv_plan_options { threads: 3, ..plan_options() }, "options.threads: 3 is no value of sepconv_threads"),
+        (sepconv_plan_options { threads: 4, ..plan_options() }, "options.threads: 4 is no value of sepconv_threads"),
         (sepconv_plan_options { threads: -1, ..plan_options() }, "options.threads: -1 is no value of sepconv_threads"),
         (sepconv_plan_options { max_isa: 6, ..plan_options() }, "options.max_isa: 6 is no value of sepconv_isa"),
         (sepconv_plan_options { max_isa: -7, ..plan_options() }, "options.max_isa: -7 is no value of sepconv_isa"),
@@ -849,6 +853,22 @@ fn operators(problem: &Problem) -> Result<Vec<Operator>, Failed> {
     ops.collect()
 }
 
+/// A loop of the caller's over threads of its own. The context counts its calls.
+unsafe extern "C" fn scoped(context: *mut c_void, count: usize, task: sepconv_task, task_context: *mut c_void) {
+    struct Shared(*mut c_void);
+    // SAFETY: the library says that tasks may be called from any thread.
+    unsafe impl Sync for Shared {}
+    let shared = &Shared(task_context);
+    // SAFETY: the context of the options.
+    unsafe { &*context.cast::<AtomicUsize>() }.fetch_add(1, Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        for i in 0..count {
+            // SAFETY: the context that came with the task, which has not returned.
+            scope.spawn(move || unsafe { task.unwrap()(shared.0, i) });
+        }
+    });
+}
+
 /// Runs a problem through C in every way that is drawn, and compares bits with the reference.
 fn equals_the_reference(
     problem: &Problem,
@@ -864,8 +884,16 @@ fn equals_the_reference(
     options.max_isa = 1 + Isa::ALL.iter().position(|isa| *isa == level.isa).unwrap() as i32;
     options.common_bits = i32::from(level.common_bits);
     options.fusion = fusion;
-    if threads > 1 {
-        (options.threads, options.pool) = (sepconv_threads::Pool as i32, pool.handle);
+    options.max_threads = threads;
+    let mut calls = AtomicUsize::new(0);
+    match threads {
+        1 => {}
+        2 => (options.threads, options.pool) = (sepconv_threads::Pool as i32, pool.handle),
+        _ => {
+            options.threads = sepconv_threads::Custom as i32;
+            options.parallel_for = Some(scoped);
+            (options.parallel_context, options.parallel_threads) = ((&raw mut calls).cast(), threads);
+        }
     }
     let (from, to) = (shape(problem.input_shape()), shape(problem.output_shape()));
     // SAFETY: operators and options that live.

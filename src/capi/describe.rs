@@ -15,7 +15,7 @@ macro_rules! read_code {
         $(if code == $of::$variant as i32 {
             Ok($value)
         } else)* {
-            Err(Failure::Code { name: $name, of: stringify!($of), got: code })
+            Err($crate::capi::status::Failure::Code { name: $name, of: stringify!($of), got: code })
         }
     }};
 }

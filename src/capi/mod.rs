@@ -54,6 +54,7 @@ mod options;
 mod plan;
 mod pointer;
 mod status;
+mod threads;
 mod version;
 mod versioned;
 
@@ -65,4 +66,5 @@ pub use operator::*;
 pub use options::*;
 pub use plan::*;
 pub use status::*;
+pub use threads::*;
 pub use version::*;

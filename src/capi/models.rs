@@ -5,7 +5,7 @@ use core::mem::offset_of;
 use super::describe::read_code;
 use super::network::sepconv_network;
 use super::pointer::{Out, slice};
-use super::status::{Failure, Name, Result, boundary, sepconv_status};
+use super::status::{Name, Result, boundary, sepconv_status};
 use super::versioned::{self, Versioned};
 use crate::Network;
 use crate::models::{Config, MobileNetV1, MobileNetV2, StridePadding, WeightOrder, Weights};

@@ -1,28 +1,14 @@
-//! What a caller can decide about a plan, and the pools whose threads it takes.
+//! What a caller can decide about a plan.
 
+use core::ffi::c_void;
 use core::mem::offset_of;
-use core::ptr::null;
-use std::sync::Arc;
+use core::ptr::{null, null_mut};
 
 use super::describe::read_code;
-use super::pointer::{Out, free, shared};
-use super::status::{Failure, Name, Result, boundary, sepconv_status};
+use super::status::{Name, Result, boundary, sepconv_status};
+use super::threads::{read_threads, sepconv_parallel_for, sepconv_pool, sepconv_threads};
 use super::versioned::{self, Versioned};
-use crate::{Error, Fusion, Isa, MAX_THREADS, PlanOptions, Schedule, Threads};
-
-/// Who does the work of a run.
-#[repr(i32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum sepconv_threads {
-    /// The calling thread alone.
-    Serial = 0,
-    /// The calling thread and a pool that all of the process shares, started with a thread for each core by the first plan that
-    /// asks for it.
-    Global = 1,
-    /// The calling thread and the `pool` of the options.
-    Pool = 2,
-}
+use crate::{Fusion, Isa, PlanOptions, Schedule};
 
 /// An instruction set.
 #[repr(i32)]
@@ -100,6 +86,14 @@ pub struct sepconv_plan_options {
     /// Not 0: the bits of a fused multiply-add also where there is none: scalar kernels emulate it, some fifty times slower.
     /// Init: 0.
     pub common_bits: i32,
+    /// The loop of `SEPCONV_THREADS_CUSTOM`, NULL with any other. It must stay callable while the plan lives.
+    pub parallel_for: sepconv_parallel_for,
+    /// The first argument of each call of `parallel_for`. Any pointer; the library does not use what it points to.
+    pub parallel_context: *mut c_void,
+    /// Threads that can run tasks of `parallel_for` at the same time, the calling one counted. Init: 0, which is 1.
+    pub parallel_threads: usize,
+    /// The most threads that a run may take. Init: 0, as many as the CPUs that this process may use.
+    pub max_threads: usize,
 }
 
 // SAFETY: `repr(C)`, the size first; integers and a pointer.
@@ -112,6 +106,10 @@ unsafe impl Versioned for sepconv_plan_options {
         fusion: sepconv_fusion::Auto as i32,
         spins: crate::options::SPINS,
         common_bits: 0,
+        parallel_for: None,
+        parallel_context: null_mut(),
+        parallel_threads: 0,
+        max_threads: 0,
     };
     const LEAST: usize = offset_of!(sepconv_plan_options, common_bits) + size_of::<i32>();
 }
@@ -136,22 +134,10 @@ pub(super) unsafe fn read_options(options: *const sepconv_plan_options) -> Resul
     // SAFETY: the caller's.
     let options = unsafe { versioned::read("options", options) }?;
     let field = |field| Name::field("options", field);
-    let pool = read_code!(field("threads"), options.threads, sepconv_threads {
-        Serial => None,
-        Global => { read = read.threads(Threads::Global); None },
-        Pool => Some(options.pool),
-    })?;
-    if let Some(pool) = pool {
-        // SAFETY: the caller's.
-        let pool = unsafe { shared::<sepconv_pool>(field("pool"), pool) }?;
-        read = read.threads(Threads::Pool(Arc::clone(&pool.pool)));
-    } else if !options.pool.is_null() {
-        // a pool that would not work is a choice of threads that was forgotten
-        return Err(Failure::Library(Error::Value {
-            what: "options.pool".into(),
-            expected: "NULL unless the threads are SEPCONV_THREADS_POOL",
-            got: "a pool".into(),
-        }));
+    // SAFETY: the caller's.
+    read = read.threads(unsafe { read_threads(&options) }?);
+    if options.max_threads != 0 {
+        read = read.max_threads(options.max_threads);
     }
     let isa = read_code!(field("max_isa"), options.max_isa, sepconv_isa {
         Best => None,
@@ -171,40 +157,6 @@ pub(super) unsafe fn read_options(options: *const sepconv_plan_options) -> Resul
         ChannelSlabs => Fusion::Require(Schedule::ChannelSlabs),
     })?;
     Ok(read.fusion(fusion).spins(options.spins).common_bits(options.common_bits != 0))
-}
-
-/// Threads that runs share. Any number of plans may use one, at the same time too.
-pub struct sepconv_pool {
-    pool: Arc<rayon::ThreadPool>,
-}
-
-/// A pool of `threads` threads, 1 to 64. The thread that calls run works too, in place of one of them.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sepconv_pool_new(threads: usize, pool: *mut *mut sepconv_pool) -> sepconv_status {
-    boundary(|| {
-        // SAFETY: the contract of all functions.
-        let out = unsafe { Out::new("pool", pool) }?;
-        if !(1..=MAX_THREADS).contains(&threads) {
-            return Err(Failure::Library(Error::Value {
-                what: "threads of a pool".into(),
-                expected: "1 to 64",
-                got: threads.to_string(),
-            }));
-        }
-        let named = |thread| format!("sepconv-{thread}");
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(named).build();
-        out.hand_over("pool", sepconv_pool { pool: Arc::new(pool.map_err(Failure::Threads)?) })
-    })
-}
-
-/// Frees a pool: its threads end when the last plan that uses it is freed. NULL is no pool, and nothing is done.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sepconv_pool_free(pool: *mut sepconv_pool) {
-    let _ = boundary(|| {
-        // SAFETY: the contract of all functions.
-        unsafe { free(pool) };
-        Ok(())
-    });
 }
 
 #[cfg(test)]

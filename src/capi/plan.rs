@@ -7,10 +7,12 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::describe::sepconv_shape;
-use super::options::sepconv_isa;
+use super::options::{sepconv_isa, sepconv_plan_options};
 use super::pointer::{Out, Text, check_slice, free, shared};
 use super::status::{Failure, Result, boundary, sepconv_status};
-use crate::{Arithmetic, Error, Plan, Scratch, Shape, View, ViewMut};
+use super::threads::read_threads;
+use super::versioned;
+use crate::{Arithmetic, Error, Plan, Scratch, Shape, Threads, View, ViewMut};
 
 /// An operator or a network, planned for one input shape. Any number of threads may use one at once, each with a scratch of
 /// its own.
@@ -219,26 +221,76 @@ pub unsafe extern "C" fn sepconv_plan_run(
     output_pixel_stride: usize,
     scratch: *mut sepconv_scratch,
 ) -> sepconv_status {
+    let arguments =
+        Arguments { plan, input, input_len, input_pixel_stride, output, output_len, output_pixel_stride, scratch };
+    // SAFETY: the contract of all functions.
+    boundary(|| unsafe { run(&arguments, None) })
+}
+
+/// As `sepconv_plan_run`, on the threads that `options` choose, in place of those that the plan was made for. At most as many as the
+/// plan is for take part. Of the options only the threads count. Results are the same.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_plan_run_on(
+    plan: *const sepconv_plan,
+    options: *const sepconv_plan_options,
+    input: *const f32,
+    input_len: usize,
+    input_pixel_stride: usize,
+    output: *mut f32,
+    output_len: usize,
+    output_pixel_stride: usize,
+    scratch: *mut sepconv_scratch,
+) -> sepconv_status {
+    let arguments =
+        Arguments { plan, input, input_len, input_pixel_stride, output, output_len, output_pixel_stride, scratch };
     boundary(|| {
-        // SAFETY: the contract of all functions. Scratch is shared as long as nobody has entered it.
-        let (plan, scratch) = unsafe { (shared("plan", plan)?, shared("scratch", scratch.cast_const())?) };
-        let plan = &plan.plan;
-        let from = Tensor::new("input", input, input_len, plan.input_shape(), input_pixel_stride)?;
-        let to = Tensor::new("output", output.cast_const(), output_len, plan.output_shape(), output_pixel_stride)?;
-        let (read, written) = (from.bytes(), to.bytes());
-        if read.start < written.end && written.start < read.end {
-            return Err(Failure::Overlap);
-        }
-        let mut scratch = scratch.enter()?;
-        // SAFETY: the contract of all functions, for `span` values, which are no more than the caller said to be there. The two
-        // do not overlap.
-        let (input, output) = unsafe {
-            (core::slice::from_raw_parts(input, from.span), core::slice::from_raw_parts_mut(output, to.span))
-        };
-        let input = View::with_pixel_stride(input, from.shape, from.pixel_stride)?;
-        let output = ViewMut::with_pixel_stride(output, to.shape, to.pixel_stride)?;
-        Ok(plan.run(input, output, scratch.scratch())?)
+        // SAFETY: the contract of all functions.
+        let options = unsafe { versioned::read("options", options) }?;
+        // SAFETY: as above.
+        unsafe { run(&arguments, Some(read_threads(&options)?)) }
     })
+}
+
+/// The arguments of a run.
+struct Arguments {
+    plan: *const sepconv_plan,
+    input: *const f32,
+    input_len: usize,
+    input_pixel_stride: usize,
+    output: *mut f32,
+    output_len: usize,
+    output_pixel_stride: usize,
+    scratch: *mut sepconv_scratch,
+}
+
+/// Checks the arguments of a run, and runs: on the threads of the plan unless others are named.
+///
+/// # Safety
+/// The contract of all functions.
+unsafe fn run(arguments: &Arguments, threads: Option<Threads>) -> Result<()> {
+    let &Arguments { input, output, .. } = arguments;
+    // SAFETY: the caller's. Scratch is shared as long as nobody has entered it.
+    let (plan, scratch) =
+        unsafe { (shared("plan", arguments.plan)?, shared("scratch", arguments.scratch.cast_const())?) };
+    let plan = &plan.plan;
+    let (from_len, from_stride) = (arguments.input_len, arguments.input_pixel_stride);
+    let from = Tensor::new("input", input, from_len, plan.input_shape(), from_stride)?;
+    let (to_len, to_stride) = (arguments.output_len, arguments.output_pixel_stride);
+    let to = Tensor::new("output", output.cast_const(), to_len, plan.output_shape(), to_stride)?;
+    let (read, written) = (from.bytes(), to.bytes());
+    if read.start < written.end && written.start < read.end {
+        return Err(Failure::Overlap);
+    }
+    let mut scratch = scratch.enter()?;
+    // SAFETY: the caller's, for `span` values, which are no more than the caller said to be there. The two do not overlap.
+    let (input, output) =
+        unsafe { (core::slice::from_raw_parts(input, from.span), core::slice::from_raw_parts_mut(output, to.span)) };
+    let input = View::with_pixel_stride(input, from.shape, from.pixel_stride)?;
+    let output = ViewMut::with_pixel_stride(output, to.shape, to.pixel_stride)?;
+    match threads {
+        Some(threads) => Ok(plan.run_on(&threads, input, output, scratch.scratch())?),
+        None => Ok(plan.run(input, output, scratch.scratch())?),
+    }
 }
 
 /// A tensor of the caller's, before any reference to it is made.

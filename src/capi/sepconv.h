@@ -307,7 +307,10 @@ typedef int32_t sepconv_activation;
 #endif // __cplusplus
 
 /**
- * Who does the work of a run.
+ * The threads that do the work of a run.
+ *
+ * A run executes nothing but its own work on the calling thread, and waits for no thread that has not begun: where all others are busy,
+ * the calling thread does the work alone.
  */
 enum sepconv_threads
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -320,13 +323,17 @@ enum sepconv_threads
     SEPCONV_THREADS_SERIAL = 0,
     /**
      * The calling thread and a pool that all of the process shares, started with a thread for each core by the first plan that
-     * asks for it.
+     * asks for it. The environment variable `RAYON_NUM_THREADS` sets the number of its threads.
      */
     SEPCONV_THREADS_GLOBAL = 1,
     /**
      * The calling thread and the `pool` of the options.
      */
     SEPCONV_THREADS_POOL = 2,
+    /**
+     * The threads behind `parallel_for` of the options.
+     */
+    SEPCONV_THREADS_CUSTOM = 3,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -594,6 +601,23 @@ typedef struct sepconv_shape {
 } sepconv_shape;
 
 /**
+ * A task of a run: call it with the context that came with it, and the index of the call.
+ */
+typedef void (*sepconv_task)(void *task_context, size_t index);
+
+/**
+ * A parallel loop of the caller's: calls `task(task_context, i)` for each `i` below `count`, and returns when all calls have returned.
+ *
+ * Calls may come in any order, on any threads, side by side or all on the calling thread. A task that is called late does not
+ * hold the others up: they do its work. No task waits for one that has not begun. The loop must be callable from any thread that
+ * calls a run, must not throw, and must not keep `task_context` after it returned.
+ */
+typedef void (*sepconv_parallel_for)(void *context,
+                                     size_t count,
+                                     sepconv_task task,
+                                     void *task_context);
+
+/**
  * The options of a plan. Call `sepconv_plan_options_init` first, then set what differs.
  */
 typedef struct sepconv_plan_options {
@@ -628,6 +652,22 @@ typedef struct sepconv_plan_options {
      * Init: 0.
      */
     int32_t common_bits;
+    /**
+     * The loop of `SEPCONV_THREADS_CUSTOM`, NULL with any other. It must stay callable while the plan lives.
+     */
+    sepconv_parallel_for parallel_for;
+    /**
+     * The first argument of each call of `parallel_for`. Any pointer; the library does not use what it points to.
+     */
+    void *parallel_context;
+    /**
+     * Threads that can run tasks of `parallel_for` at the same time, the calling one counted. Init: 0, which is 1.
+     */
+    size_t parallel_threads;
+    /**
+     * The most threads that a run may take. Init: 0, as many as the CPUs that this process may use.
+     */
+    size_t max_threads;
 } sepconv_plan_options;
 
 /**
@@ -795,13 +835,6 @@ sepconv_status sepconv_network_plan(const struct sepconv_network *network,
 void sepconv_network_free(struct sepconv_network *network);
 
 /**
- * Writes the defaults to `options`; `size` is `sizeof(sepconv_plan_options)`, which tells this library how long the
- * caller's struct is.
- */
-sepconv_status sepconv_plan_options_init(struct sepconv_plan_options *options,
-                                         size_t size);
-
-/**
  * A pool of `threads` threads, 1 to 64. The thread that calls run works too, in place of one of them.
  */
 sepconv_status sepconv_pool_new(size_t threads,
@@ -811,6 +844,13 @@ sepconv_status sepconv_pool_new(size_t threads,
  * Frees a pool: its threads end when the last plan that uses it is freed. NULL is no pool, and nothing is done.
  */
 void sepconv_pool_free(struct sepconv_pool *pool);
+
+/**
+ * Writes the defaults to `options`; `size` is `sizeof(sepconv_plan_options)`, which tells this library how long the
+ * caller's struct is.
+ */
+sepconv_status sepconv_plan_options_init(struct sepconv_plan_options *options,
+                                         size_t size);
 
 /**
  * The shape that a plan is for.
@@ -890,6 +930,20 @@ sepconv_status sepconv_plan_run(const struct sepconv_plan *plan,
                                 size_t output_len,
                                 size_t output_pixel_stride,
                                 struct sepconv_scratch *scratch);
+
+/**
+ * As `sepconv_plan_run`, on the threads that `options` choose, in place of those that the plan was made for. At most as many as the
+ * plan is for take part. Of the options only the threads count. Results are the same.
+ */
+sepconv_status sepconv_plan_run_on(const struct sepconv_plan *plan,
+                                   const struct sepconv_plan_options *options,
+                                   const float *input,
+                                   size_t input_len,
+                                   size_t input_pixel_stride,
+                                   float *output,
+                                   size_t output_len,
+                                   size_t output_pixel_stride,
+                                   struct sepconv_scratch *scratch);
 
 /**
  * The name of an instruction set in lower case, such as `avx2`; `unknown` for an integer that is none. The text is static.

@@ -112,6 +112,7 @@ pub(super) enum Failure {
     Overlap,
     #[error("scratch: a run on another thread is using it")]
     ScratchInUse,
+    #[cfg(feature = "rayon")]
     #[error("pool: {0}")]
     Threads(rayon::ThreadPoolBuildError),
     #[error("panic: {}", text_of(.0.as_ref()))]
@@ -138,6 +139,7 @@ impl Failure {
             Failure::Length { .. } => Status::Length,
             Failure::Overlap => Status::Overlap,
             Failure::ScratchInUse => Status::ScratchInUse,
+            #[cfg(feature = "rayon")]
             Failure::Threads(_) => Status::ThreadsNotStarted,
             Failure::Panic(_) => Status::Panic,
             Failure::Library(error) => match error {

@@ -168,6 +168,28 @@ static void *run(void *argument)
     return NULL;
 }
 
+/* A loop of the caller's: calls its tasks backwards, and counts its own calls. */
+static void backwards(void *context, size_t count, sepconv_task task, void *task_context)
+{
+    ++*(int *)context;
+    while (count > 0) {
+        task(task_context, --count);
+    }
+}
+
+/* Runs of a plan on other threads than it was made for: the same result. */
+static void run_on(const struct work *work, const sepconv_plan_options *options)
+{
+    float *output = floats(OUTPUT_LEN);
+    sepconv_scratch *scratch = NULL;
+    OK(sepconv_scratch_new(work->plan, &scratch));
+    memset(output, 0xff, OUTPUT_LEN * sizeof *output);
+    OK(sepconv_plan_run_on(work->plan, options, work->input, INPUT_LEN, 0, output, OUTPUT_LEN, 0, scratch));
+    HOLDS(memcmp(output, work->expected, OUTPUT_LEN * sizeof *output) == 0);
+    sepconv_scratch_free(scratch);
+    free(output);
+}
+
 /* The block by one of the ways to run it. */
 static void check_block(int32_t threads, int32_t fusion)
 {
@@ -189,7 +211,9 @@ static void check_block(int32_t threads, int32_t fusion)
     uint64_t macs = 0;
     size_t bytes = 0;
     struct work work;
+    static int loops;
 
+    loops = 0;
     describe(&depthwise, &pointwise, taps, tap_bias, matrix, bias);
     OK(sepconv_separable_conv2d_new(&depthwise, &pointwise, &block));
     OK(sepconv_operator_output_shape(block, shape, &made));
@@ -205,6 +229,13 @@ static void check_block(int32_t threads, int32_t fusion)
     if (threads == SEPCONV_THREADS_POOL) {
         OK(sepconv_pool_new(2, &pool));
         options.pool = pool;
+    }
+    HOLDS(options.parallel_for == NULL && options.max_threads == 0);
+    options.max_threads = 2;
+    if (threads == SEPCONV_THREADS_CUSTOM) {
+        options.parallel_for = backwards;
+        options.parallel_context = &loops;
+        options.parallel_threads = 2;
     }
     layers[0] = block;
     OK(sepconv_network_new(layers, 1, &network));
@@ -231,8 +262,14 @@ static void check_block(int32_t threads, int32_t fusion)
     work.input = input;
     work.expected = expected;
     run(&work);
+    if (threads != SEPCONV_THREADS_POOL) { /* that pool is gone but for the plan */
+        run_on(&work, &options);
+    }
+    HOLDS((loops > 0) == (threads == SEPCONV_THREADS_CUSTOM));
+    OK(sepconv_plan_options_init(&options, sizeof options));
+    run_on(&work, &options);
 #ifndef __cplusplus
-    {
+    if (threads != SEPCONV_THREADS_CUSTOM) { /* its loop counts, on one thread at a time */
         pthread_t others[3];
         int i;
         for (i = 0; i < 3; i++) {
@@ -366,6 +403,7 @@ int main(int argc, char **argv)
     check_block(SEPCONV_THREADS_SERIAL, SEPCONV_FUSION_ROW_RING);
     check_block(SEPCONV_THREADS_SERIAL, SEPCONV_FUSION_CHANNEL_SLABS);
     check_block(SEPCONV_THREADS_POOL, SEPCONV_FUSION_AUTO);
+    check_block(SEPCONV_THREADS_CUSTOM, SEPCONV_FUSION_AUTO);
     check_errors();
     puts("ok");
     return EXIT_SUCCESS;
