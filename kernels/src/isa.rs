@@ -3,11 +3,13 @@
 use core::fmt;
 use core::str::FromStr;
 
+use crate::cpu;
+
 /// Each line is an instruction set, best first: its variant, its name, the arithmetic that is its own, and, unless it is
-/// compiled always and every CPU has it, where its kernels are compiled, its architecture, and the token of pulp that
-/// tells whether the CPU has it.
+/// compiled always and every CPU has it, where its kernels are compiled, and the function of [`cpu`] that tells whether the
+/// CPU has it.
 macro_rules! isas {
-    ($($(#[$doc:meta])* $variant:ident $name:literal $arithmetic:ident $(, $compiled:meta, $arch:literal $token:ty)?;)*) => {
+    ($($(#[$doc:meta])* $variant:ident $name:literal $arithmetic:ident $(, $compiled:meta, $has:ident)?;)*) => {
         /// An instruction set that kernels can be compiled for. All of them have a name, whichever are compiled
         /// ([`Isa::is_compiled`]).
         ///
@@ -34,16 +36,7 @@ macro_rules! isas {
             /// Whether this CPU has it.
             fn cpu_has(self) -> bool {
                 match self {
-                    $(Isa::$variant => {
-                        $(
-                            #[cfg(all($compiled, target_arch = $arch))]
-                            return <$token>::try_new().is_some();
-                            #[cfg(not(all($compiled, target_arch = $arch)))]
-                            return false;
-                        )?
-                        #[allow(unreachable_code, reason = "what every CPU has stands on no condition")]
-                        true
-                    })*
+                    $(Isa::$variant => true $(&& cpu::$has())?,)*
                 }
             }
 
@@ -62,20 +55,20 @@ macro_rules! isas {
 
 isas! {
     /// x86-64 with AVX-512 F, BW, CD, DQ and VL: 32 registers of 16 floats. Feature `avx512`.
-    Avx512 "avx512" Fused, all(target_arch = "x86_64", feature = "avx512"), "x86_64" pulp::x86::V4;
+    Avx512 "avx512" Fused, all(target_arch = "x86_64", feature = "avx512"), has_avx512;
     /// x86-64 with AVX2 and FMA: 16 registers of 8 floats. Feature `avx2`.
-    Avx2 "avx2" Fused, all(target_arch = "x86_64", feature = "avx2"), "x86_64" pulp::x86::V3;
+    Avx2 "avx2" Fused, all(target_arch = "x86_64", feature = "avx2"), has_avx2;
     /// x86-64 with SSE4.2, without FMA: 16 registers of 4 floats. Feature `sse42`.
-    Sse42 "sse42" Separate, all(target_arch = "x86_64", feature = "sse42"), "x86_64" pulp::x86::V2;
+    Sse42 "sse42" Separate, all(target_arch = "x86_64", feature = "sse42"), has_sse42;
     /// AArch64 with Advanced SIMD: 32 registers of 4 floats.
-    Neon "neon" Fused, target_arch = "aarch64", "aarch64" pulp::aarch64::Neon;
+    Neon "neon" Fused, target_arch = "aarch64", has_neon;
     /// Any CPU: plain Rust.
     Scalar "scalar" Separate;
 }
 
 impl Isa {
-    /// Whether a program can use it: its kernels are compiled in ([`Isa::is_compiled`]), and this CPU can run them. The CPU is
-    /// asked once.
+    /// Whether a program can use it: its kernels are compiled in ([`Isa::is_compiled`]), this CPU has it, and the operating
+    /// system saves its registers. The CPU is asked once.
     pub fn is_available(self) -> bool {
         self.is_compiled() && self.cpu_has()
     }

@@ -30,6 +30,8 @@ macro_rules! unrolled {
 }
 
 mod block_row;
+#[doc(hidden)]
+pub mod cpu;
 mod depthwise;
 mod isa;
 mod list;

@@ -317,7 +317,7 @@ fn enter(loops: impl Loops, arithmetic: Arithmetic) {
         Arithmetic::Fused => {
             // of the CPU: these loops need no kernels
             #[cfg(target_arch = "x86_64")]
-            if pulp::x86::V3::try_new().is_some() {
+            if crate::cpu::has_avx2() {
                 // SAFETY: the CPU has AVX2 and FMA.
                 return unsafe { with_fma(loops) };
             }
