@@ -6,23 +6,28 @@ use crate::Shape;
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
 /// A wrong argument, found before any byte of output is written. Each variant says what was expected and what came.
+///
+/// Variants and fields may be added: a match has a wildcard arm, and a pattern ends in `..`.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A shape with a side of length zero.
     #[error("shape {shape}: every side must be at least 1")]
+    #[non_exhaustive]
     ZeroSize {
         /// The shape.
         shape: Shape,
     },
     /// A kernel, stride or dilation of zero.
     #[error("{what}: must be at least 1, got 0")]
+    #[non_exhaustive]
     ZeroWindow {
         /// Which of them.
         what: &'static str,
     },
     /// A size of a window beyond what is supported.
     #[error("{what}: must be at most {limit}")]
+    #[non_exhaustive]
     Window {
         /// Which size.
         what: &'static str,
@@ -31,6 +36,7 @@ pub enum Error {
     },
     /// A tensor or a buffer whose size does not fit the address space.
     #[error("{what} of {shape}: its size overflows")]
+    #[non_exhaustive]
     TooLarge {
         /// What it would have been.
         what: &'static str,
@@ -39,6 +45,7 @@ pub enum Error {
     },
     /// Pixels that would overlap.
     #[error("pixel stride: must be at least the {expected} channels, got {got}")]
+    #[non_exhaustive]
     PixelStride {
         /// Channels of a pixel.
         expected: usize,
@@ -47,6 +54,7 @@ pub enum Error {
     },
     /// A plane, with its padding, that the kernel does not fit into.
     #[error("input: the kernel reaches over {expected} {axis}, the padded input has {got}")]
+    #[non_exhaustive]
     InputTooSmall {
         /// `rows` or `columns`.
         axis: &'static str,
@@ -57,6 +65,7 @@ pub enum Error {
     },
     /// A filter, bias or vector of a wrong length.
     #[error("{what}: expected {expected} values, got {got}")]
+    #[non_exhaustive]
     Length {
         /// What it was, with its sizes: `depthwise filter 3×3×144`.
         what: String,
@@ -67,6 +76,7 @@ pub enum Error {
     },
     /// A buffer that is shorter than its shape and pixel stride ask for.
     #[error("{what} of {shape} with pixel stride {pixel_stride}: needs {expected} values, the slice has {got}")]
+    #[non_exhaustive]
     Buffer {
         /// `input` or `output`.
         what: &'static str,
@@ -81,6 +91,7 @@ pub enum Error {
     },
     /// A tensor whose shape is not the one that was planned for.
     #[error("{what}: the plan is for {expected}, got {got}")]
+    #[non_exhaustive]
     ShapeMismatch {
         /// `input` or `output`.
         what: &'static str,
@@ -91,6 +102,7 @@ pub enum Error {
     },
     /// A number of channels that does not fit what stands before.
     #[error("{what}: expected {expected} channels, got {got}")]
+    #[non_exhaustive]
     Channels {
         /// Where: `depthwise input`, `project`.
         what: &'static str,
@@ -101,6 +113,7 @@ pub enum Error {
     },
     /// Scratch that another plan made.
     #[error("scratch: made for another plan (expected plan {expected}, got {got})")]
+    #[non_exhaustive]
     ForeignScratch {
         /// The number of this plan.
         expected: u64,
@@ -109,6 +122,7 @@ pub enum Error {
     },
     /// A filter in an order that the operator does not take.
     #[error("{operator}: takes a filter of {expected}, got {got}")]
+    #[non_exhaustive]
     FilterOrder {
         /// The operator.
         operator: &'static str,
@@ -119,6 +133,7 @@ pub enum Error {
     },
     /// A value outside its range, such as an epsilon that is not a number.
     #[error("{what}: expected {expected}, got {got}")]
+    #[non_exhaustive]
     Value {
         /// What it was.
         what: String,
@@ -129,6 +144,7 @@ pub enum Error {
     },
     /// Memory that the allocator did not give.
     #[error("{what}: could not allocate {bytes} bytes")]
+    #[non_exhaustive]
     Allocation {
         /// What it was for.
         what: &'static str,
@@ -137,6 +153,7 @@ pub enum Error {
     },
     /// Scratch out of proportion to what a stage reads and writes: [`crate::Plan::scratch_bytes`] says what is taken.
     #[error("{stage}: would take {bytes} bytes of scratch on each thread, at most {limit} are taken")]
+    #[non_exhaustive]
     Scratch {
         /// The stage.
         stage: &'static str,

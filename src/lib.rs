@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+// public enums and structs grow; those that do not say why
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 #[cfg(feature = "capi")]
 pub mod capi;

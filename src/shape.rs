@@ -8,6 +8,7 @@ use crate::{Error, Result};
 /// let shape = sepconv::Shape::new(1, 224, 224, 3);
 /// assert_eq!(shape.len().unwrap(), 150_528);
 /// ```
+#[allow(clippy::exhaustive_structs, reason = "an NHWC tensor has four sides")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// Images in the batch.
@@ -65,6 +66,7 @@ impl core::fmt::Display for Shape {
 
 /// How a plane is padded before a window slides over it. What is added reads as `0.0` and takes part in the sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Padding {
     /// Nothing is added: the output shrinks.
     Valid,

@@ -779,6 +779,7 @@ fn describe(stage: &Stage, order: FilterOrder, filter: &[f32]) -> sepconv_conv_d
             desc.padding = sepconv_padding::Explicit as i32;
             (desc.pad_top, desc.pad_bottom, desc.pad_left, desc.pad_right) = (top, bottom, left, right);
         }
+        other => panic!("no padding of C: {other:?}"),
     }
     match stage.activation() {
         Activation::Linear => desc.activation = sepconv_activation::Linear as i32,
@@ -788,6 +789,7 @@ fn describe(stage: &Stage, order: FilterOrder, filter: &[f32]) -> sepconv_conv_d
             desc.activation = sepconv_activation::Clamp as i32;
             (desc.clamp_min, desc.clamp_max) = (min, max);
         }
+        other => panic!("no activation of C: {other:?}"),
     }
     if let Some(bias) = stage.bias() {
         (desc.bias, desc.bias_len) = (bias.as_ptr(), bias.len());

@@ -136,8 +136,7 @@ fn wrong_input_is_refused_before_anything_is_written() {
     assert!(matches!(channels, Error::Channels { expected: 3, got: 5, .. }), "{channels}");
 
     let shape = refused(input, good, None, Activation::Linear, Shape::new(1, 2, 1, 4));
-    let expected = Error::ShapeMismatch { what: "output", expected: output, got: Shape::new(1, 2, 1, 4) };
-    assert_eq!(shape, expected);
+    assert!(matches!(shape, Error::ShapeMismatch { what: "output", expected, .. } if expected == output), "{shape}");
 
     let depthwise = refused(input, Filter::depthwise_hwc(&weights[..3], [1, 1, 3]), None, Activation::Linear, output);
     assert!(matches!(depthwise, Error::FilterOrder { .. }), "{depthwise}");

@@ -169,7 +169,7 @@ fn filters_of_a_wrong_length() {
     }
     refuses!(
         Conv2d::new(ConvDesc::new(Filter::hwio(&[], [0, 3, 2, 2]))),
-        Error::ZeroWindow { what: "kernel" },
+        Error::ZeroWindow { what: "kernel", .. },
         "kernel: must be at least 1, got 0"
     );
     for filter in [Filter::hwio(&[], [3, 3, 0, 2]), Filter::oihw(&[], [0, 2, 3, 3])] {
@@ -254,7 +254,7 @@ fn every_operator_refuses_windows_of_zero_or_beyond_reason() {
                 );
                 continue;
             }
-            assert_eq!(error, Error::ZeroWindow { what }, "{operator}");
+            assert!(matches!(error, Error::ZeroWindow { what: w, .. } if w == what), "{operator}: {error:?}");
             assert_eq!(error.to_string(), format!("{what}: must be at least 1, got 0"));
         }
     }
@@ -395,7 +395,7 @@ fn no_plan_for_shapes_of_zero_overflow_or_other_channels() {
             if shape.c == 0 && matches!(error, Error::Channels { .. }) {
                 assert_channels(operator, &error, c, 0);
             } else {
-                assert_eq!(error, Error::ZeroSize { shape }, "{operator}");
+                assert!(matches!(error, Error::ZeroSize { shape: s, .. } if s == shape), "{operator}: {error:?}");
             }
         }
         for shape in [
@@ -462,7 +462,7 @@ fn scratch_is_in_proportion_to_the_tensors() {
     let alone = DepthwiseConv2d::new(dw([3, 3, 1])).unwrap();
     // rows of one channel, which channel blocks make sixteen times as long
     let error = alone.plan(Shape::new(1, 4, 1 << 27, 1), &options()).unwrap_err();
-    let Error::Scratch { stage: "depthwise", bytes, limit } = error else { panic!("{error:?}") };
+    let Error::Scratch { stage: "depthwise", bytes, limit, .. } = error else { panic!("{error:?}") };
     assert!(bytes > 3 * (16 << 29) && limit == 1024 * MIB, "{error}");
     assert!(error.to_string().starts_with("depthwise: would take "), "{error}");
     // one pixel in, one pixel out, and a window that reaches over a plane of padding between its taps
@@ -525,7 +525,11 @@ fn the_dilation_of_a_kernel_of_one_tap_does_not_matter() {
         }
     }
     for desc in [dw([1, 1, 8]).dilation(0), dw([1, 3, 8]).dilations([0, 1])] {
-        assert_eq!(DepthwiseConv2d::new(desc).unwrap_err(), Error::ZeroWindow { what: "dilation" });
+        refuses!(
+            DepthwiseConv2d::new(desc),
+            Error::ZeroWindow { what: "dilation", .. },
+            "dilation: must be at least 1, got 0"
+        );
     }
 }
 
@@ -564,12 +568,12 @@ fn no_plan_for_an_input_smaller_than_the_kernel() {
     let conv = Conv2d::new(valid(hwio([3, 5, 4, 8]))).unwrap();
     refuses!(
         conv.plan(Shape::new(1, 2, 9, 4), &options()),
-        Error::InputTooSmall { axis: "rows", expected: 3, got: 2 },
+        Error::InputTooSmall { axis: "rows", expected: 3, got: 2, .. },
         "input: the kernel reaches over 3 rows, the padded input has 2"
     );
     refuses!(
         conv.plan(Shape::new(1, 9, 4, 4), &options()),
-        Error::InputTooSmall { axis: "columns", expected: 5, got: 4 },
+        Error::InputTooSmall { axis: "columns", expected: 5, got: 4, .. },
         "input: the kernel reaches over 5 columns, the padded input has 4"
     );
     assert_eq!(conv.output_shape(Shape::new(1, 3, 5, 4)).unwrap(), Shape::new(1, 1, 1, 8));
@@ -581,13 +585,13 @@ fn no_plan_for_an_input_smaller_than_the_kernel() {
     let dilated = DepthwiseConv2d::new(valid(dw([3, 3, 8])).dilation(3)).unwrap();
     refuses!(
         dilated.plan(Shape::new(1, 7, 6, 8), &options()),
-        Error::InputTooSmall { axis: "columns", expected: 7, got: 6 },
+        Error::InputTooSmall { axis: "columns", expected: 7, got: 6, .. },
         "input: the kernel reaches over 7 columns, the padded input has 6"
     );
     let padded = DepthwiseConv2d::new(dw([7, 7, 8]).padding(Padding::all(1))).unwrap();
     refuses!(
         padded.plan(Shape::new(1, 4, 5, 8), &options()),
-        Error::InputTooSmall { axis: "rows", expected: 7, got: 6 },
+        Error::InputTooSmall { axis: "rows", expected: 7, got: 6, .. },
         "input: the kernel reaches over 7 rows, the padded input has 6"
     );
     // inside a block the plane of the stage before counts: 5 pixels, of which the stem leaves 2
@@ -617,6 +621,16 @@ fn a_dense_layer_takes_planes_of_its_channels() {
     assert_channels("dense", &dense.plan(Shape::new(1, 1, 1, 9), &options()).unwrap_err(), 8, 9);
 }
 
+/// An error about a tensor of another shape than the one that was planned for.
+fn assert_shapes(operator: &str, error: &Error, tensor: &str, shapes: [Shape; 2]) {
+    match error {
+        Error::ShapeMismatch { what, expected, got, .. } => {
+            assert_eq!((*what, [*expected, *got]), (tensor, shapes), "{operator}");
+        }
+        other => panic!("{operator}: {other:?}"),
+    }
+}
+
 #[test]
 fn a_run_on_wrong_buffers_writes_nothing() {
     for (operator, c, planner) in planners() {
@@ -640,7 +654,7 @@ fn a_run_on_wrong_buffers_writes_nothing() {
             ] {
                 let to = ViewMut::new(&mut out, out_shape).unwrap();
                 let error = plan.run(View::new(&x, wrong).unwrap(), to, &mut scratch).unwrap_err();
-                assert_eq!(error, Error::ShapeMismatch { what: "input", expected: shape, got: wrong }, "{operator}");
+                assert_shapes(operator, &error, "input", [shape, wrong]);
                 assert_eq!(error.to_string(), format!("input: the plan is for {shape}, got {wrong}"));
             }
             for wrong in [
@@ -653,14 +667,13 @@ fn a_run_on_wrong_buffers_writes_nothing() {
             ] {
                 let to = ViewMut::new(&mut out, wrong).unwrap();
                 let error = plan.run(View::new(&x, shape).unwrap(), to, &mut scratch).unwrap_err();
-                let expected = Error::ShapeMismatch { what: "output", expected: out_shape, got: wrong };
-                assert_eq!(error, expected, "{operator}");
+                assert_shapes(operator, &error, "output", [out_shape, wrong]);
                 assert_eq!(error.to_string(), format!("output: the plan is for {out_shape}, got {wrong}"));
             }
             // scratch of a plan that is alike in every way is still another's
             let to = ViewMut::new(&mut out, out_shape).unwrap();
             let error = plan.run(View::new(&x, shape).unwrap(), to, &mut foreign).unwrap_err();
-            let Error::ForeignScratch { expected, got } = error else { panic!("{operator}: {error:?}") };
+            let Error::ForeignScratch { expected, got, .. } = error else { panic!("{operator}: {error:?}") };
             assert_ne!(expected, got);
             assert_eq!(
                 error.to_string(),
@@ -698,7 +711,7 @@ fn networks_that_do_not_hold_together() {
     let network = Network::new(vec![shrinking(), shrinking(), shrinking()]).unwrap();
     refuses!(
         network.plan(Shape::new(1, 6, 7, 8), &options()),
-        Error::InputTooSmall { axis: "rows", expected: 3, got: 2 },
+        Error::InputTooSmall { axis: "rows", expected: 3, got: 2, .. },
         "input: the kernel reaches over 3 rows, the padded input has 2"
     );
     assert!(network.plan(Shape::new(1, 7, 7, 8), &options()).is_ok());

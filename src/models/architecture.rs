@@ -12,6 +12,7 @@ use crate::{
 
 /// How planes are padded where the stride is 2. At stride 1 both add one pixel at each side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum StridePadding {
     /// [`Padding::Same`], as weights trained with TensorFlow expect: on an even plane one pixel at the bottom and one to the right.
     #[default]
@@ -155,6 +156,7 @@ pub enum Block {
     /// A layer that stands alone: [`Conv2d`], [`DepthwiseConv2d`], [`PointwiseConv2d`] or [`Dense`], as its kind says.
     Single(Convolution),
     /// [`SeparableConv2d`].
+    #[non_exhaustive]
     Separable {
         /// The first stage.
         depthwise: Convolution,
@@ -162,6 +164,7 @@ pub enum Block {
         pointwise: Convolution,
     },
     /// [`InvertedResidual`].
+    #[non_exhaustive]
     InvertedResidual {
         /// The first stage, where there is one. It need not be pointwise: the stem is the first stage of V2's first
         /// block.
@@ -174,6 +177,7 @@ pub enum Block {
         shortcut: bool,
     },
     /// [`GlobalAveragePool`].
+    #[non_exhaustive]
     GlobalAveragePool {
         /// Channels of its input.
         channels: usize,
