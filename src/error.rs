@@ -111,6 +111,15 @@ pub enum Error {
         /// The number that came.
         got: usize,
     },
+    /// A shortcut that is required, around stages that change the shape.
+    #[error("shortcut: needs one shape at both ends, got {input} in and {output} out")]
+    #[non_exhaustive]
+    Shortcut {
+        /// The shape at the beginning.
+        input: Shape,
+        /// The shape at the end.
+        output: Shape,
+    },
     /// Scratch that another plan made.
     #[error("scratch: made for another plan (expected plan {expected}, got {got})")]
     #[non_exhaustive]

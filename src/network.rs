@@ -35,8 +35,19 @@ macro_rules! layers {
         })*
 
         impl Layer {
-            pub(crate) fn node(&self) -> &Node {
+            fn node(&self) -> &Node {
                 match self { $(Layer::$operator(operator) => operator.node(),)* }
+            }
+
+            /// The shape that the layer makes of `input`.
+            pub(crate) fn output_shape(&self, input: Shape) -> Result<Shape> {
+                match self { $(Layer::$operator(operator) => operator.output_shape(input),)* }
+            }
+
+            /// A plan of the layer alone.
+            #[cfg(feature = "capi")]
+            pub(crate) fn plan(&self, input: Shape, options: &PlanOptions) -> Result<Plan> {
+                match self { $(Layer::$operator(operator) => operator.plan(input, options),)* }
             }
         }
     };
@@ -86,11 +97,12 @@ impl Network {
 
     /// The shape that it makes of `input`.
     pub fn output_shape(&self, input: Shape) -> Result<Shape> {
-        self.layers.iter().try_fold(input, |shape, layer| crate::ops::output_shape(layer.node(), shape))
+        self.layers.iter().try_fold(input, |shape, layer| layer.output_shape(shape))
     }
 
     /// Plans it for an input shape.
     pub fn plan(&self, input: Shape, options: &PlanOptions) -> Result<Plan> {
+        self.output_shape(input)?;
         let nodes = crate::memory::collect("plan", self.layers.iter().map(|layer| layer.node().clone()))?;
         Plan::new(&nodes, input, options)
     }

@@ -14,7 +14,7 @@ use sepconv::models::{Config, MobileNetV1, MobileNetV2, WeightOrder, Weights};
 use sepconv::{
     Activation, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion, GlobalAveragePool,
     InvertedResidual, InvertedResidualDesc, Network, Plan, PlanOptions, PointwiseConv2d, Result, SeparableConv2d,
-    Shape, View, ViewMut,
+    Shape, Shortcut, View, ViewMut,
 };
 
 /// What the allocator does on this thread.
@@ -215,12 +215,13 @@ fn operators_and_blocks() {
     for fusion in SCHEDULES {
         let options = &PlanOptions::new().fusion(fusion);
         check("separable", 12, &|| SeparableConv2d::new(depthwise, pointwise)?.plan(PLANE, options));
-        let block = InvertedResidualDesc::new(between, project).expand(expand);
+        let block = InvertedResidualDesc::new(between, project).expand(expand).shortcut(Shortcut::Required);
         check("inverted residual", 15, &|| InvertedResidual::new(block)?.plan(PLANE, options));
     }
     // several layers keep more than one tensor between them
-    assert_every_allocation_may_fail("network", 30, || {
-        let block = InvertedResidual::new(InvertedResidualDesc::new(between, project).expand(expand))?;
+    assert_every_allocation_may_fail::<Failed>("network", 30, || {
+        let block = InvertedResidualDesc::new(between, project).expand(expand).shortcut(Shortcut::Required);
+        let block = InvertedResidual::new(block)?;
         let mut layers = Vec::new();
         layers.try_reserve_exact(4).map_err(|_| Failed::OutOfMemory)?;
         layers.extend([block.clone().into(), block.into(), DepthwiseConv2d::new(depthwise)?.into()]);

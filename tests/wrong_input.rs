@@ -6,7 +6,7 @@ use common::{CANARY, LEVELS, SCHEDULES, is_canary, threads};
 use sepconv::{
     Activation, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion, GlobalAveragePool,
     InvertedResidual, InvertedResidualDesc, Layer, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Result,
-    Schedule, SeparableConv2d, Shape, View, ViewMut,
+    Schedule, SeparableConv2d, Shape, Shortcut, View, ViewMut,
 };
 use sepconv_kernels::reference;
 
@@ -357,6 +357,66 @@ fn stages_whose_channels_do_not_follow() {
     assert!(matches!(SeparableConv2d::new(many, io([8, 4])), Err(Error::Channels { .. })));
 }
 
+#[test]
+fn a_shortcut_is_added_where_it_was_asked_for_or_is_an_error() {
+    let shape = Shape::new(1, 6, 7, 8);
+    let run = |desc: InvertedResidualDesc<'_>, shape: Shape| {
+        let plan = InvertedResidual::new(desc)?.plan(shape, &options())?;
+        let mut output = vec![CANARY; plan.output_shape().len()?];
+        let input = vec![1.0; shape.len()?];
+        let to = ViewMut::new(&mut output, plan.output_shape())?;
+        plan.run(View::new(&input, shape)?, to, &mut plan.scratch()?)?;
+        Result::Ok(output[0])
+    };
+    let (taps, zeros) = ([1.0; 8], [0.0; 128]);
+    let point = |stride| ConvDesc::new(Filter::depthwise_hwc(&taps, [1, 1, 8])).stride(stride);
+    let to = |channels: usize| ConvDesc::new(Filter::io(&zeros[..8 * channels], [8, channels]));
+    // what comes through the stages is 0, so the shortcut is all that there is
+    let plain = InvertedResidualDesc::new(point(1), to(8));
+    assert_eq!(run(plain, shape), Ok(0.0), "none unless it is asked for");
+    assert_eq!(run(plain.shortcut(Shortcut::None), shape), Ok(0.0));
+    assert_eq!(run(plain.shortcut(Shortcut::Required), shape), Ok(1.0));
+    assert_eq!(run(plain.shortcut(Shortcut::IfShapesAllow), shape), Ok(1.0));
+
+    let narrower = InvertedResidualDesc::new(point(1), to(7));
+    refuses!(
+        run(narrower.shortcut(Shortcut::Required), shape),
+        Error::Channels { what: "shortcut", expected: 8, got: 7, .. },
+        "shortcut: expected 8 channels, got 7"
+    );
+    assert_eq!(run(narrower.shortcut(Shortcut::IfShapesAllow), shape), Ok(0.0));
+    // the channels that enter are those of the expansion
+    let expanded = InvertedResidualDesc::new(point(1), to(8)).expand(io([4, 8])).shortcut(Shortcut::Required);
+    refuses!(
+        run(expanded, Shape { c: 4, ..shape }),
+        Error::Channels { what: "shortcut", expected: 4, got: 8, .. },
+        "shortcut: expected 4 channels, got 8"
+    );
+
+    // strides are refused whatever the plane, and also where they are the expansion's
+    let strided = InvertedResidualDesc::new(point(2), to(8));
+    let pixel = Shape { h: 1, w: 1, ..shape };
+    let message = "shortcut: expected stages of stride 1, got 2×2";
+    refuses!(run(strided.shortcut(Shortcut::Required), pixel), Error::Value { .. }, message);
+    refuses!(
+        run(plain.expand(hwio([3, 3, 8, 8]).stride(2)).shortcut(Shortcut::Required), pixel),
+        Error::Value { .. },
+        message
+    );
+    assert_eq!(run(strided.shortcut(Shortcut::IfShapesAllow), shape), Ok(0.0));
+    assert_eq!(run(strided.shortcut(Shortcut::IfShapesAllow), pixel), Ok(1.0));
+
+    // a window without padding leaves a smaller plane, which the plan finds, and a network as well
+    let shrinking = InvertedResidualDesc::new(dw([3, 3, 8]).padding(Padding::Valid), to(8));
+    let required = InvertedResidual::new(shrinking.shortcut(Shortcut::Required)).unwrap();
+    let message = "shortcut: needs one shape at both ends, got 1×6×7×8 in and 1×4×5×8 out";
+    refuses!(required.output_shape(shape), Error::Shortcut { .. }, message);
+    for fusion in SCHEDULES {
+        refuses!(required.plan(shape, &options().fusion(fusion)), Error::Shortcut { .. }, message);
+    }
+    assert_eq!(run(shrinking.shortcut(Shortcut::IfShapesAllow), shape), Ok(0.0));
+}
+
 type Planner = Box<dyn Fn(Shape, &PlanOptions) -> Result<Plan>>;
 
 /// Plans of everything, with the channels that they take.
@@ -366,7 +426,7 @@ fn planners() -> Vec<(&'static str, usize, Planner)> {
     let pointwise = PointwiseConv2d::new(io([8, 8])).unwrap();
     let separable = SeparableConv2d::new(dw([3, 3, 8]), io([8, 8])).unwrap();
     let block = InvertedResidualDesc::new(dw([3, 3, 8]), io([8, 8]));
-    let bare = InvertedResidual::new(block).unwrap();
+    let bare = InvertedResidual::new(block.shortcut(Shortcut::Required)).unwrap();
     let expanded = InvertedResidual::new(block.expand(hwio([3, 3, 4, 8]))).unwrap();
     let average = GlobalAveragePool::new(8).unwrap();
     let network = Network::new(vec![conv.clone().into(), expanded_after().into(), average.clone().into()]).unwrap();
@@ -383,7 +443,8 @@ fn planners() -> Vec<(&'static str, usize, Planner)> {
 }
 
 fn expanded_after() -> InvertedResidual {
-    InvertedResidual::new(InvertedResidualDesc::new(dw([3, 3, 16]), io([16, 8])).expand(io([8, 16]))).unwrap()
+    let desc = InvertedResidualDesc::new(dw([3, 3, 16]), io([16, 8])).expand(io([8, 16]));
+    InvertedResidual::new(desc.shortcut(Shortcut::Required)).unwrap()
 }
 
 #[test]

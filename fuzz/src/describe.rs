@@ -7,7 +7,7 @@ use arbitrary::{Result, Unstructured};
 use sepconv::{
     Activation, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion, GlobalAveragePool,
     InvertedResidual, InvertedResidualDesc, Isa, Layer, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Schedule,
-    SeparableConv2d, Shape, Threads, View, ViewMut,
+    SeparableConv2d, Shape, Shortcut, Threads, View, ViewMut,
 };
 
 use crate::asked::asked;
@@ -154,7 +154,8 @@ fn layer(u: &mut Unstructured<'_>, channels: usize) -> Result<(&'static str, sep
             let expand = if u.arbitrary()? { Some(describe(u, channels, false, pointwise)?) } else { None };
             let depthwise = describe(u, expand.as_ref().map_or(channels, |e| e.outputs), true, false)?;
             let project = describe(u, depthwise.outputs, false, true)?;
-            let mut desc = InvertedResidualDesc::new(depthwise.desc, project.desc).shortcut(u.arbitrary()?);
+            let shortcut = *u.choose(&[Shortcut::None, Shortcut::Required, Shortcut::IfShapesAllow])?;
+            let mut desc = InvertedResidualDesc::new(depthwise.desc, project.desc).shortcut(shortcut);
             if let Some(expand) = &expand {
                 desc = desc.expand(expand.desc);
             }

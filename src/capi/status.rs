@@ -146,7 +146,8 @@ impl Failure {
                 | Error::Window { .. }
                 | Error::TooLarge { .. }
                 | Error::InputTooSmall { .. }
-                | Error::ShapeMismatch { .. } => Status::Size,
+                | Error::ShapeMismatch { .. }
+                | Error::Shortcut { .. } => Status::Size,
                 Error::PixelStride { .. } => Status::PixelStride,
                 Error::Length { .. } => Status::Length,
                 Error::Buffer { .. } => Status::BufferTooShort,

@@ -7,7 +7,7 @@ use super::weights::LayerWeights;
 use crate::memory::{push, text};
 use crate::{
     Activation, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, GlobalAveragePool, InvertedResidual,
-    InvertedResidualDesc, Layer, Network, Padding, PointwiseConv2d, Result, SeparableConv2d,
+    InvertedResidualDesc, Layer, Network, Padding, PointwiseConv2d, Result, SeparableConv2d, Shortcut,
 };
 
 /// How planes are padded where the stride is 2. At stride 1 both add one pixel at each side.
@@ -276,8 +276,9 @@ impl Architecture {
             Block::InvertedResidual { expand, depthwise, project, shortcut } => {
                 let expand = expand.as_ref().map(load).transpose()?;
                 let (depthwise, project) = (load(depthwise)?, load(project)?);
+                let shortcut = if *shortcut { Shortcut::Required } else { Shortcut::None };
                 let mut description =
-                    InvertedResidualDesc::new(self.describe(&depthwise), self.describe(&project)).shortcut(*shortcut);
+                    InvertedResidualDesc::new(self.describe(&depthwise), self.describe(&project)).shortcut(shortcut);
                 if let Some(expand) = &expand {
                     description = description.expand(self.describe(expand));
                 }
