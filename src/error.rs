@@ -11,8 +11,9 @@ pub type Result<T, E = Error> = core::result::Result<T, E>;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A shape with a side of length zero.
-    #[error("shape {shape}: every side must be at least 1")]
+    /// A shape without rows, columns or channels: a window has nothing to slide over, and a mean is of nothing. A batch of
+    /// no images is no error, and its result is empty.
+    #[error("shape {shape}: rows, columns and channels must be at least 1")]
     #[non_exhaustive]
     ZeroSize {
         /// The shape.
@@ -120,6 +121,17 @@ pub enum Error {
         /// The shape at the end.
         output: Shape,
     },
+    /// An error of one layer of a network. [`Error::without_layers`] tells it from others.
+    #[error("layer {index} ({kind}): {error}")]
+    #[non_exhaustive]
+    Layer {
+        /// The layer's place among the network's layers, from 0.
+        index: usize,
+        /// The operator that the layer is: `depthwise convolution`.
+        kind: &'static str,
+        /// The error of that operator.
+        error: Box<Error>,
+    },
     /// Scratch that another plan made.
     #[error("scratch: made for another plan (expected plan {expected}, got {got})")]
     #[non_exhaustive]
@@ -183,4 +195,24 @@ pub enum Error {
     /// A file of weights that is malformed, or a tensor in it that is missing or of a wrong shape or type.
     #[error("weights: {0}")]
     Weights(String),
+}
+
+impl Error {
+    /// The error as the operator gave it, where it is one of a network's layers; else the error itself.
+    ///
+    /// ```
+    /// use sepconv::{Error, GlobalAveragePool, Network};
+    /// let error = Network::new(vec![GlobalAveragePool::new(8)?.into(), GlobalAveragePool::new(9)?.into()]).unwrap_err();
+    /// assert_eq!(error.to_string(), "layer 1 (global average pool): input: expected 9 channels, got 8");
+    /// assert!(matches!(error, Error::Layer { index: 1, .. }));
+    /// assert!(matches!(error.without_layers(), Error::Channels { expected: 9, got: 8, .. }));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn without_layers(&self) -> &Error {
+        let mut error = self;
+        while let Error::Layer { error: of_layer, .. } = error {
+            error = of_layer;
+        }
+        error
+    }
 }

@@ -75,15 +75,18 @@ fn operators_of_these_tests_are_sound_where_nothing_is_changed() {
 
 #[test]
 fn shapes_of_zero_or_beyond_the_address_space() {
-    refuses!(Shape::new(1, 0, 4, 4).len(), Error::ZeroSize { .. }, "shape 1×0×4×4: every side must be at least 1");
-    for shape in [Shape::new(0, 1, 1, 1), Shape::new(1, 0, 1, 1), Shape::new(1, 1, 0, 1), Shape::new(1, 1, 1, 0)] {
-        let message = format!("shape {shape}: every side must be at least 1");
+    let message = "shape 1×0×4×4: rows, columns and channels must be at least 1";
+    refuses!(Shape::new(1, 0, 4, 4).len(), Error::ZeroSize { .. }, message);
+    for shape in [Shape::new(1, 0, 1, 1), Shape::new(1, 1, 0, 1), Shape::new(1, 1, 1, 0), Shape::new(0, 0, 1, 1)] {
+        let message = format!("shape {shape}: rows, columns and channels must be at least 1");
         refuses!(View::new(&[], shape), Error::ZeroSize { .. }, &message);
         refuses!(ViewMut::new(&mut [], shape), Error::ZeroSize { .. }, &message);
     }
     for shape in [
         Shape::new(HUGE, 1, 1, 1),
         Shape::new(1, HUGE, HUGE, 1),
+        // a batch of none of what no memory holds
+        Shape::new(0, HUGE, HUGE, 1),
         Shape::new(1, 1, HUGE, HUGE),
         Shape::new(HUGE, HUGE, HUGE, HUGE),
         // wraps to nothing
@@ -450,7 +453,8 @@ fn expanded_after() -> InvertedResidual {
 #[test]
 fn no_plan_for_shapes_of_zero_overflow_or_other_channels() {
     for (operator, c, plan) in planners() {
-        for shape in [Shape::new(0, 4, 4, c), Shape::new(1, 0, 4, c), Shape::new(1, 4, 0, c), Shape::new(1, 4, 4, 0)] {
+        let plan = |shape, options: &PlanOptions| plan(shape, options).map_err(|error| error.without_layers().clone());
+        for shape in [Shape::new(1, 0, 4, c), Shape::new(1, 4, 0, c), Shape::new(1, 4, 4, 0), Shape::new(0, 4, 0, c)] {
             let error = plan(shape, &options()).err().unwrap_or_else(|| panic!("{operator}: planned {shape}"));
             // no channel at all is also the wrong number of channels
             if shape.c == 0 && matches!(error, Error::Channels { .. }) {
@@ -498,7 +502,7 @@ fn outputs_and_scratch_beyond_memory_are_errors_and_no_aborts() {
                     let options = options().fusion(fusion).threads(threads(count)).max_threads(sepconv::MAX_THREADS);
                     let result = plan(shape, &options).and_then(|plan| plan.scratch());
                     let blocks = operator.starts_with("separable") || operator.starts_with("inverted");
-                    match result {
+                    match result.map_err(|error| error.without_layers().clone()) {
                         Err(
                             Error::TooLarge { .. }
                             | Error::Allocation { .. }
@@ -760,22 +764,93 @@ fn networks_that_do_not_hold_together() {
     assert!(matches!(empty, Error::Network(_)), "{empty:?}");
     assert!(empty.to_string().starts_with("network: "), "{empty}");
 
-    let first = || Layer::from(Conv2d::new(hwio([3, 3, 4, 8])).unwrap());
-    let apart = vec![first(), PointwiseConv2d::new(io([9, 8])).unwrap().into()];
-    // by the one that makes it or by the one that plans it, but not at a run
-    let error = Network::new(apart).and_then(|network| network.plan(Shape::new(1, 4, 4, 4), &options())).unwrap_err();
-    assert!(matches!(error, Error::Channels { .. } | Error::Network(_)), "{error:?}");
-    assert!(error.to_string().contains('8') && error.to_string().contains('9'), "{error}");
+    // every kind of layer behind one that gives it a channel too few
+    let many = ConvDesc::new(Filter::depthwise_hwcm(&ONES[..9 * 12], [3, 3, 6, 2]));
+    let inverted = InvertedResidualDesc::new(dw([3, 3, 12]), io([12, 5]));
+    let layers: Vec<(&str, usize, Layer)> = vec![
+        ("convolution", 6, Conv2d::new(hwio([3, 3, 6, 5])).unwrap().into()),
+        ("depthwise convolution", 6, DepthwiseConv2d::new(many).unwrap().into()),
+        ("pointwise convolution", 6, PointwiseConv2d::new(io([6, 5])).unwrap().into()),
+        ("separable convolution", 6, SeparableConv2d::new(many, io([12, 5])).unwrap().into()),
+        ("inverted residual", 12, InvertedResidual::new(inverted).unwrap().into()),
+        ("inverted residual", 6, InvertedResidual::new(inverted.expand(io([6, 12]))).unwrap().into()),
+        ("global average pool", 6, GlobalAveragePool::new(6).unwrap().into()),
+        ("dense layer", 6, Dense::new(io([6, 5])).unwrap().into()),
+    ];
+    let point = |channels: [usize; 2]| Layer::from(PointwiseConv2d::new(io(channels)).unwrap());
+    for (kind, inputs, layer) in layers {
+        assert!(Network::new(vec![point([4, 4]), point([4, inputs]), layer.clone()]).is_ok(), "{kind}");
+        let outputs = layer_outputs(&layer, inputs);
+        assert!(Network::new(vec![layer.clone(), point([outputs, 1])]).is_ok(), "{kind}");
+        let few = inputs - 1;
+        refuses!(
+            Network::new(vec![point([4, 4]), point([4, few]), layer.clone(), point([outputs, 1])]),
+            Error::Layer { index: 2, .. },
+            &format!("layer 2 ({kind}): input: expected {inputs} channels, got {few}")
+        );
+        refuses!(
+            Network::new(vec![layer, point([outputs + 1, 1])]),
+            Error::Layer { index: 1, kind: "pointwise convolution", .. },
+            &format!("layer 1 (pointwise convolution): input: expected {} channels, got {outputs}", outputs + 1)
+        );
+    }
+}
 
+/// The channels that a layer writes.
+fn layer_outputs(layer: &Layer, inputs: usize) -> usize {
+    Network::new(vec![layer.clone()]).unwrap().output_shape(Shape::new(1, 4, 4, inputs)).unwrap().c
+}
+
+#[test]
+fn errors_of_a_network_name_the_layer() {
+    let options = &options();
     // the third layer finds nothing left of the plane
     let shrinking = || Layer::from(DepthwiseConv2d::new(dw([3, 3, 8]).padding(Padding::Valid)).unwrap());
     let network = Network::new(vec![shrinking(), shrinking(), shrinking()]).unwrap();
+    let message = "layer 2 (depthwise convolution): input: the kernel reaches over 3 rows, the padded input has 2";
+    let error = network.plan(Shape::new(1, 6, 7, 8), options).unwrap_err();
+    assert!(matches!(error.without_layers(), Error::InputTooSmall { axis: "rows", expected: 3, got: 2, .. }));
+    refuses!(network.plan(Shape::new(1, 6, 7, 8), options), Error::Layer { index: 2, .. }, message);
+    refuses!(network.output_shape(Shape::new(1, 6, 7, 8)), Error::Layer { index: 2, .. }, message);
+    assert!(network.plan(Shape::new(1, 7, 7, 8), options).is_ok());
+    // what comes in from outside is the first layer's
     refuses!(
-        network.plan(Shape::new(1, 6, 7, 8), &options()),
-        Error::InputTooSmall { axis: "rows", expected: 3, got: 2, .. },
-        "input: the kernel reaches over 3 rows, the padded input has 2"
+        network.plan(Shape::new(1, 7, 7, 9), options),
+        Error::Layer { index: 0, .. },
+        "layer 0 (depthwise convolution): depthwise input: expected 8 channels, got 9"
     );
-    assert!(network.plan(Shape::new(1, 7, 7, 8), &options()).is_ok());
+    refuses!(
+        network.plan(Shape::new(1, 7, 0, 8), options),
+        Error::Layer { index: 0, .. },
+        "layer 0 (depthwise convolution): shape 1×7×0×8: rows, columns and channels must be at least 1"
+    );
+
+    // a shortcut that is required, and that the plane forbids
+    let identity = Layer::from(PointwiseConv2d::new(io([8, 8])).unwrap());
+    let block = InvertedResidualDesc::new(dw([3, 3, 8]).padding(Padding::Valid), io([8, 8]));
+    let block = InvertedResidual::new(block.shortcut(Shortcut::Required)).unwrap();
+    refuses!(
+        Network::new(vec![identity.clone(), block.into()]).unwrap().plan(Shape::new(1, 5, 5, 8), options),
+        Error::Layer { index: 1, kind: "inverted residual", .. },
+        "layer 1 (inverted residual): shortcut: needs one shape at both ends, got 1×5×5×8 in and 1×3×3×8 out"
+    );
+
+    // scratch that only the plan knows of
+    let far = dw([3, 3, 8]).dilation(1 << 24).padding(Padding::all(1 << 24));
+    let far = Layer::from(DepthwiseConv2d::new(far).unwrap());
+    let network = Network::new(vec![identity.clone(), far, identity]).unwrap();
+    for fusion in [Fusion::Auto, Fusion::Never] {
+        let error = network.plan(Shape::new(1, 1, 1, 8), &options.clone().fusion(fusion)).unwrap_err();
+        assert!(matches!(error, Error::Layer { index: 1, kind: "depthwise convolution", .. }), "{error:?}");
+        assert!(matches!(error.without_layers(), Error::Scratch { stage: "depthwise", .. }), "{error:?}");
+        let message = "layer 1 (depthwise convolution): depthwise: would take ";
+        assert!(error.to_string().starts_with(message), "{error}");
+    }
+    // what is no layer's comes as it is
+    let network = Network::new(vec![shrinking()]).unwrap();
+    let required = options.clone().fusion(Fusion::Require(Schedule::RowRing));
+    let error = network.plan(Shape::new(1, 7, 7, 8), &required).unwrap_err();
+    assert!(matches!(error, Error::Fusion(_)), "{error:?}");
 }
 
 #[test]
