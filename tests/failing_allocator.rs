@@ -134,7 +134,7 @@ fn assert_every_allocation_may_fail<E: Into<Failed>>(what: &str, at_least: usize
     body().unwrap_or_else(|error| panic!("{what}: {error:?}"));
     for for_good in [false, true] {
         for n in 0.. {
-            let (result, watch) = watched(n, for_good, &body);
+            let (result, watch) = watched(n, for_good, body);
             let at = format!("{what}, allocation {n}{}", if for_good { " and all after it" } else { "" });
             assert_eq!(watch.live, 0, "{at}: leaked, or freed what was not its own");
             if watch.failed == 0 {

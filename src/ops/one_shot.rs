@@ -52,6 +52,9 @@ pub fn pointwise_gemm(
     if output.shape() != expected {
         return Err(Error::ShapeMismatch { what: "output", expected, got: output.shape() });
     }
+    if shape.is_empty() {
+        return Ok(());
+    }
     let [lo, hi] = activation.bounds();
     let product = Product {
         k,
