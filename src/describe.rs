@@ -168,6 +168,7 @@ impl<'a> Filter<'a> {
 
 /// What is applied to a sum before it is stored. NaN passes through every one of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub enum Activation {
     /// The sum as it is.
     #[default]
@@ -212,6 +213,7 @@ impl Activation {
 /// Batch norm after a convolution: `(x − mean) / sqrt(variance + epsilon) × gamma + beta`, for each output channel.
 ///
 /// It is folded into filter and bias when the operator is made, in f64, rounded once.
+#[allow(clippy::exhaustive_structs, reason = "five values by definition; a literal names each of the four vectors")]
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNorm<'a> {
     /// The learnt scale; `None` is 1.

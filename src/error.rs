@@ -6,23 +6,29 @@ use crate::Shape;
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
 /// A wrong argument, found before any byte of output is written. Each variant says what was expected and what came.
+///
+/// Variants and fields may be added: a match has a wildcard arm, and a pattern ends in `..`.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A shape with a side of length zero.
-    #[error("shape {shape}: every side must be at least 1")]
+    /// A shape without rows, columns or channels: a window has nothing to slide over, and a mean is of nothing. A batch of
+    /// no images is no error, and its result is empty.
+    #[error("shape {shape}: rows, columns and channels must be at least 1")]
+    #[non_exhaustive]
     ZeroSize {
         /// The shape.
         shape: Shape,
     },
     /// A kernel, stride or dilation of zero.
     #[error("{what}: must be at least 1, got 0")]
+    #[non_exhaustive]
     ZeroWindow {
         /// Which of them.
         what: &'static str,
     },
     /// A size of a window beyond what is supported.
     #[error("{what}: must be at most {limit}")]
+    #[non_exhaustive]
     Window {
         /// Which size.
         what: &'static str,
@@ -31,6 +37,7 @@ pub enum Error {
     },
     /// A tensor or a buffer whose size does not fit the address space.
     #[error("{what} of {shape}: its size overflows")]
+    #[non_exhaustive]
     TooLarge {
         /// What it would have been.
         what: &'static str,
@@ -39,6 +46,7 @@ pub enum Error {
     },
     /// Pixels that would overlap.
     #[error("pixel stride: must be at least the {expected} channels, got {got}")]
+    #[non_exhaustive]
     PixelStride {
         /// Channels of a pixel.
         expected: usize,
@@ -47,6 +55,7 @@ pub enum Error {
     },
     /// A plane, with its padding, that the kernel does not fit into.
     #[error("input: the kernel reaches over {expected} {axis}, the padded input has {got}")]
+    #[non_exhaustive]
     InputTooSmall {
         /// `rows` or `columns`.
         axis: &'static str,
@@ -57,6 +66,7 @@ pub enum Error {
     },
     /// A filter, bias or vector of a wrong length.
     #[error("{what}: expected {expected} values, got {got}")]
+    #[non_exhaustive]
     Length {
         /// What it was, with its sizes: `depthwise filter 3×3×144`.
         what: String,
@@ -67,6 +77,7 @@ pub enum Error {
     },
     /// A buffer that is shorter than its shape and pixel stride ask for.
     #[error("{what} of {shape} with pixel stride {pixel_stride}: needs {expected} values, the slice has {got}")]
+    #[non_exhaustive]
     Buffer {
         /// `input` or `output`.
         what: &'static str,
@@ -81,6 +92,7 @@ pub enum Error {
     },
     /// A tensor whose shape is not the one that was planned for.
     #[error("{what}: the plan is for {expected}, got {got}")]
+    #[non_exhaustive]
     ShapeMismatch {
         /// `input` or `output`.
         what: &'static str,
@@ -91,6 +103,7 @@ pub enum Error {
     },
     /// A number of channels that does not fit what stands before.
     #[error("{what}: expected {expected} channels, got {got}")]
+    #[non_exhaustive]
     Channels {
         /// Where: `depthwise input`, `project`.
         what: &'static str,
@@ -99,8 +112,29 @@ pub enum Error {
         /// The number that came.
         got: usize,
     },
+    /// A shortcut that is required, around stages that change the shape.
+    #[error("shortcut: needs one shape at both ends, got {input} in and {output} out")]
+    #[non_exhaustive]
+    Shortcut {
+        /// The shape at the beginning.
+        input: Shape,
+        /// The shape at the end.
+        output: Shape,
+    },
+    /// An error of one layer of a network. [`Error::without_layers`] tells it from others.
+    #[error("layer {index} ({kind}): {error}")]
+    #[non_exhaustive]
+    Layer {
+        /// The layer's place among the network's layers, from 0.
+        index: usize,
+        /// The operator that the layer is: `depthwise convolution`.
+        kind: &'static str,
+        /// The error of that operator.
+        error: Box<Error>,
+    },
     /// Scratch that another plan made.
     #[error("scratch: made for another plan (expected plan {expected}, got {got})")]
+    #[non_exhaustive]
     ForeignScratch {
         /// The number of this plan.
         expected: u64,
@@ -109,6 +143,7 @@ pub enum Error {
     },
     /// A filter in an order that the operator does not take.
     #[error("{operator}: takes a filter of {expected}, got {got}")]
+    #[non_exhaustive]
     FilterOrder {
         /// The operator.
         operator: &'static str,
@@ -119,6 +154,7 @@ pub enum Error {
     },
     /// A value outside its range, such as an epsilon that is not a number.
     #[error("{what}: expected {expected}, got {got}")]
+    #[non_exhaustive]
     Value {
         /// What it was.
         what: String,
@@ -129,6 +165,7 @@ pub enum Error {
     },
     /// Memory that the allocator did not give.
     #[error("{what}: could not allocate {bytes} bytes")]
+    #[non_exhaustive]
     Allocation {
         /// What it was for.
         what: &'static str,
@@ -137,6 +174,7 @@ pub enum Error {
     },
     /// Scratch out of proportion to what a stage reads and writes: [`crate::Plan::scratch_bytes`] says what is taken.
     #[error("{stage}: would take {bytes} bytes of scratch on each thread, at most {limit} are taken")]
+    #[non_exhaustive]
     Scratch {
         /// The stage.
         stage: &'static str,
@@ -157,4 +195,24 @@ pub enum Error {
     /// A file of weights that is malformed, or a tensor in it that is missing or of a wrong shape or type.
     #[error("weights: {0}")]
     Weights(String),
+}
+
+impl Error {
+    /// The error as the operator gave it, where it is one of a network's layers; else the error itself.
+    ///
+    /// ```
+    /// use sepconv::{Error, GlobalAveragePool, Network};
+    /// let error = Network::new(vec![GlobalAveragePool::new(8)?.into(), GlobalAveragePool::new(9)?.into()]).unwrap_err();
+    /// assert_eq!(error.to_string(), "layer 1 (global average pool): input: expected 9 channels, got 8");
+    /// assert!(matches!(error, Error::Layer { index: 1, .. }));
+    /// assert!(matches!(error.without_layers(), Error::Channels { expected: 9, got: 8, .. }));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn without_layers(&self) -> &Error {
+        let mut error = self;
+        while let Error::Layer { error: of_layer, .. } = error {
+            error = of_layer;
+        }
+        error
+    }
 }

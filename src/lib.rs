@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+// public enums and structs grow; those that do not say why
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 #[cfg(feature = "capi")]
 pub mod capi;
@@ -28,7 +30,7 @@ pub use network::{Layer, Network};
 pub use ops::pointwise_gemm;
 pub use ops::{
     Conv2d, Dense, DepthwiseConv2d, GlobalAveragePool, InvertedResidual, InvertedResidualDesc, PointwiseConv2d,
-    SeparableConv2d,
+    SeparableConv2d, Shortcut,
 };
 pub use options::{Fusion, PlanOptions, Schedule};
 pub use plan::{Bound, Explain, Plan, Scratch, StageReport};

@@ -139,8 +139,7 @@ impl<T: fmt::Debug> fmt::Debug for Arc<T> {
     }
 }
 
-/// `Box::new`, for what a handle of C owns.
-#[cfg(feature = "capi")]
+/// `Box::new`, fallibly.
 pub(crate) fn boxed<T>(what: &'static str, value: T) -> Result<Box<T>> {
     const { assert!(size_of::<T>() > 0, "an allocator is not asked for nothing") };
     let layout = Layout::new::<T>();

@@ -4,7 +4,7 @@ use crate::ops::{
     Conv2d, Dense, DepthwiseConv2d, GlobalAveragePool, InvertedResidual, PointwiseConv2d, SeparableConv2d,
 };
 use crate::program::Node;
-use crate::{Error, Plan, PlanOptions, Result, Shape};
+use crate::{Error, Fusion, Plan, PlanOptions, Result, Shape, memory};
 
 /// One layer of a [`Network`].
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub enum Layer {
 }
 
 macro_rules! layers {
-    ($($operator:ident)*) => {
+    ($($operator:ident $kind:literal,)*) => {
         $(impl From<$operator> for Layer {
             fn from(operator: $operator) -> Layer {
                 Layer::$operator(operator)
@@ -35,14 +35,51 @@ macro_rules! layers {
         })*
 
         impl Layer {
-            pub(crate) fn node(&self) -> &Node {
+            fn node(&self) -> &Node {
                 match self { $(Layer::$operator(operator) => operator.node(),)* }
+            }
+
+            /// The shape that the layer makes of `input`.
+            pub(crate) fn output_shape(&self, input: Shape) -> Result<Shape> {
+                match self { $(Layer::$operator(operator) => operator.output_shape(input),)* }
+            }
+
+            /// The operator, as errors call it.
+            fn kind(&self) -> &'static str {
+                match self { $(Layer::$operator(_) => $kind,)* }
+            }
+
+            /// A plan of the layer alone.
+            pub(crate) fn plan(&self, input: Shape, options: &PlanOptions) -> Result<Plan> {
+                match self { $(Layer::$operator(operator) => operator.plan(input, options),)* }
             }
         }
     };
 }
 
-layers!(Conv2d DepthwiseConv2d PointwiseConv2d SeparableConv2d InvertedResidual GlobalAveragePool Dense);
+layers! {
+    Conv2d "convolution",
+    DepthwiseConv2d "depthwise convolution",
+    PointwiseConv2d "pointwise convolution",
+    SeparableConv2d "separable convolution",
+    InvertedResidual "inverted residual",
+    GlobalAveragePool "global average pool",
+    Dense "dense layer",
+}
+
+impl Layer {
+    /// An error of this layer, the one at `index` of a network.
+    fn error(&self, index: usize, error: Error) -> Error {
+        match error {
+            // where memory ran out, there may be none for more
+            Error::Allocation { .. } => error,
+            _ => match memory::boxed("error", error) {
+                Ok(error) => Error::Layer { index, kind: self.kind(), error },
+                Err(out_of_memory) => out_of_memory,
+            },
+        }
+    }
+}
 
 /// Layers, one after the other, planned together: one arena, layouts between them that the next layer likes, and one
 /// entry into the pool for the whole run.
@@ -71,10 +108,19 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network of at least one layer.
+    /// A network of at least one layer, each of which reads as many channels as the one before it writes.
+    ///
+    /// # Errors
+    /// [`Error::Network`] of no layers. [`Error::Layer`] of the first layer that reads another number of channels.
     pub fn new(layers: Vec<Layer>) -> Result<Network> {
         if layers.is_empty() {
             return Err(Error::Network("expected at least one layer, got none".into()));
+        }
+        for (before, pair) in layers.windows(2).enumerate() {
+            let [[_, got], [expected, _]] = [pair[0].node().channels(), pair[1].node().channels()];
+            if expected != got {
+                return Err(pair[1].error(before + 1, Error::Channels { what: "input", expected, got }));
+            }
         }
         Ok(Network { layers })
     }
@@ -85,13 +131,43 @@ impl Network {
     }
 
     /// The shape that it makes of `input`.
+    ///
+    /// # Errors
+    /// [`Error::Layer`] of the first layer that cannot take what comes to it.
     pub fn output_shape(&self, input: Shape) -> Result<Shape> {
-        self.layers.iter().try_fold(input, |shape, layer| crate::ops::output_shape(layer.node(), shape))
+        self.layers.iter().enumerate().try_fold(input, |shape, (index, layer)| {
+            layer.output_shape(shape).map_err(|error| layer.error(index, error))
+        })
     }
 
     /// Plans it for an input shape.
+    ///
+    /// # Errors
+    /// As [`Network::output_shape`], and [`Error::Layer`] of a layer whose scratch would be out of proportion. Errors that
+    /// are no layer's own come as they are: an instruction set that is not there, a fusion that no layer has, memory that
+    /// ran out.
     pub fn plan(&self, input: Shape, options: &PlanOptions) -> Result<Plan> {
-        let nodes = crate::memory::collect("plan", self.layers.iter().map(|layer| layer.node().clone()))?;
-        Plan::new(&nodes, input, options)
+        self.output_shape(input)?;
+        let nodes = memory::collect("plan", self.layers.iter().map(|layer| layer.node().clone()))?;
+        Plan::new(&nodes, input, options).map_err(|error| match error {
+            Error::Scratch { .. } => self.of_layer(error, input, options),
+            _ => error,
+        })
+    }
+
+    /// The error of the layer that takes too much scratch by itself, or the error as it is where none does.
+    fn of_layer(&self, error: Error, input: Shape, options: &PlanOptions) -> Error {
+        // a plan that may choose has gone without fusion by now
+        let fusion = if options.fusion == Fusion::Auto { Fusion::Never } else { options.fusion };
+        let alone = options.clone().fusion(fusion);
+        let mut shape = input;
+        for (index, layer) in self.layers.iter().enumerate() {
+            if let Err(error @ Error::Scratch { .. }) = layer.plan(shape, &alone) {
+                return layer.error(index, error);
+            }
+            let Ok(output) = layer.output_shape(shape) else { break };
+            shape = output;
+        }
+        error
     }
 }

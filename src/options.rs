@@ -87,8 +87,8 @@ impl PlanOptions {
         self
     }
 
-    /// Caps the instruction set, as the environment variable `SEPCONV_MAX_ISA` does, which is read once. A cap that is not
-    /// available (see [`Isa::is_available`]) takes the next one down.
+    /// Caps the instruction set, as the environment variable `SEPCONV_MAX_ISA` does. The variable is read once, and an
+    /// empty one is no cap. A cap that is not available (see [`Isa::is_available`]) takes the next one down.
     pub fn max_isa(mut self, isa: Isa) -> Self {
         self.isa = Some(isa);
         self
@@ -119,11 +119,13 @@ impl PlanOptions {
     }
 }
 
-/// The best instruction set of this CPU, capped by `SEPCONV_MAX_ISA`, which is read once.
+/// The best instruction set of this CPU, capped by `SEPCONV_MAX_ISA`, which is read once. An empty variable is as one
+/// that is not set.
 fn max_isa() -> Result<Isa> {
     static MAX_ISA: OnceLock<Result<Isa>> = OnceLock::new();
     let read = || match std::env::var("SEPCONV_MAX_ISA") {
         Err(std::env::VarError::NotPresent) => Ok(Isa::best()),
+        Ok(name) if name.is_empty() => Ok(Isa::best()),
         Ok(name) => name.parse().map(Isa::best_up_to).map_err(|e| Error::Isa(format!("SEPCONV_MAX_ISA={name}: {e}"))),
         Err(e) => Err(Error::Isa(format!("SEPCONV_MAX_ISA: {e}"))),
     };

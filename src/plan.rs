@@ -15,6 +15,8 @@ use crate::{Arithmetic, Error, Isa, PlanOptions, Result, Shape, Threads, View, V
 ///
 /// A plan is cheap to clone, shares its weights, and serves many threads at once, each with a [`Scratch`] of its own.
 /// Beside weights it holds tables of offsets: at most five a step, and at most 64 KiB each.
+///
+/// A plan for a batch of no images has no stages and needs no scratch; a run of it writes nothing.
 #[derive(Clone, Debug)]
 pub struct Plan {
     inner: Arc<Inner>,
@@ -69,14 +71,16 @@ impl Plan {
         let kernels = Kernels::up_to(isa, arithmetic)
             .ok_or_else(|| Error::Isa(format!("common bits on {isa} need the cargo feature `common-bits`")))?;
         let workers = options.workers();
-        let program = lower(nodes, input, options.fusion, workers, kernels)?;
+        let output = nodes.iter().try_fold(input, |shape, node| crate::ops::output_shape(node, shape))?;
+        // A batch of no images has nothing to run: the planner, which divides by what it shares out, is not asked.
+        let program =
+            if input.is_empty() { Program::default() } else { lower(nodes, input, options.fusion, workers, kernels)? };
         let pieces = memory::collect("plan", program.steps.iter().map(crate::program::Step::pieces))?;
         // a plan of which no step is shared needs no pool
         let workers = workers.min(pieces.iter().copied().max().unwrap_or(1));
         let mut carver = Carver::default();
         carver.floats(program.arena)?;
         carver.floats(product(&[program.worker, workers])?)?;
-        let output = program.tensors.last().map_or(input, |t| t.shape);
         let inner = Inner {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             program,

@@ -4,13 +4,17 @@ use crate::{Error, Result};
 
 /// Batch, rows, columns and channels of an NHWC tensor.
 ///
+/// A batch may be of no images: plans for it are made and run, and write nothing. Without rows, columns or channels there
+/// is no image, which is an error.
+///
 /// ```
 /// let shape = sepconv::Shape::new(1, 224, 224, 3);
 /// assert_eq!(shape.len().unwrap(), 150_528);
 /// ```
+#[allow(clippy::exhaustive_structs, reason = "an NHWC tensor has four sides")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
-    /// Images in the batch.
+    /// Images in the batch; 0 is an empty batch.
     pub n: usize,
     /// Rows of an image.
     pub h: usize,
@@ -26,10 +30,15 @@ impl Shape {
         Shape { n, h, w, c }
     }
 
-    /// Values in a dense tensor of this shape, or an error where a side is zero or the product does not fit.
-    #[allow(clippy::len_without_is_empty, reason = "a shape of zero values is an error")]
+    /// Values in a dense tensor of this shape. It is an error where rows, columns or channels are 0, or where the product does
+    /// not fit.
     pub fn len(&self) -> Result<usize> {
         self.span(self.c)
+    }
+
+    /// Whether the batch is of no images.
+    pub fn is_empty(&self) -> bool {
+        self.n == 0
     }
 
     /// Pixels in the batch: `n × h × w`, or `usize::MAX` where that does not fit.
@@ -37,23 +46,28 @@ impl Shape {
         self.n.saturating_mul(self.h).saturating_mul(self.w)
     }
 
-    /// Values from the first of the first pixel to the last of the last one, where pixels lie `pixel_stride` apart.
+    /// Values from the first of the first pixel to the last of the last one, where pixels lie `pixel_stride` apart; 0 of no
+    /// images.
     pub fn span(&self, pixel_stride: usize) -> Result<usize> {
-        if self.n == 0 || self.h == 0 || self.w == 0 || self.c == 0 {
+        if self.h == 0 || self.w == 0 || self.c == 0 {
             return Err(Error::ZeroSize { shape: *self });
         }
         if pixel_stride < self.c {
             return Err(Error::PixelStride { expected: self.c, got: pixel_stride });
         }
         let too_large = Error::TooLarge { what: "tensor", shape: *self };
-        self.n
+        // of no images one is measured, so that what holds of images holds of an empty batch too
+        let span = self
+            .n
+            .max(1)
             .checked_mul(self.h)
             .and_then(|v| v.checked_mul(self.w))
             .and_then(|v| (v - 1).checked_mul(pixel_stride))
             .and_then(|v| v.checked_add(self.c))
             // a slice cannot hold more bytes than isize::MAX
             .filter(|&v| v <= isize::MAX as usize / size_of::<f32>())
-            .ok_or(too_large)
+            .ok_or(too_large)?;
+        Ok(if self.is_empty() { 0 } else { span })
     }
 }
 
@@ -65,6 +79,7 @@ impl core::fmt::Display for Shape {
 
 /// How a plane is padded before a window slides over it. What is added reads as `0.0` and takes part in the sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Padding {
     /// Nothing is added: the output shrinks.
     Valid,

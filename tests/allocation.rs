@@ -12,7 +12,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use sepconv::{
     Activation, Conv2d, ConvDesc, Dense as DenseLayer, DepthwiseConv2d, Filter, Fusion, GlobalAveragePool,
     InvertedResidual, InvertedResidualDesc, Layer, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Result,
-    SeparableConv2d, Shape, Threads, ViewMut,
+    SeparableConv2d, Shape, Shortcut, Threads, ViewMut,
 };
 
 thread_local! {
@@ -134,7 +134,8 @@ fn plans(options: &PlanOptions) -> Vec<(String, Plan)> {
     let dilated = ConvDesc::new(Filter::hwio(&dilated, [3, 3, 40, 24])).dilation(2);
     let conv = Conv2d::new(stem).unwrap();
     let separable = SeparableConv2d::new(three, wide).unwrap();
-    let inverted = InvertedResidual::new(InvertedResidualDesc::new(middle, project).expand(expand)).unwrap();
+    let inverted = InvertedResidualDesc::new(middle, project).expand(expand).shortcut(Shortcut::Required);
+    let inverted = InvertedResidual::new(inverted).unwrap();
     let stemmed = InvertedResidual::new(InvertedResidualDesc::new(first, first_project).expand(stem)).unwrap();
     let average = GlobalAveragePool::new(200).unwrap();
     let dense = DenseLayer::new(classes).unwrap();

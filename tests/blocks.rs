@@ -160,6 +160,7 @@ fn features(case: &ChainCase) -> Vec<String> {
                 }
                 Padding::Explicit { top, bottom, .. } if top != bottom => "uneven padding".into(),
                 Padding::Explicit { .. } => "even padding".into(),
+                other => panic!("a padding that no test expects: {other:?}"),
             });
         }
     }

@@ -504,6 +504,17 @@ fn errors_of_the_library_have_their_status() {
         assert_eq!(status(network), Status::Network);
         let network = make(sepconv_network_free, |n| sepconv_network_new(none.as_ptr(), usize::MAX, n));
         assert_eq!(status(network), Status::Length);
+        // 4 channels to 5, and 4 again: the status is that of the layer's error, the text names the layer
+        let five = operator(sepconv_pointwise_conv2d_new, &pw).unwrap();
+        let operators = [five.handle.cast_const(); 2];
+        let network = make(sepconv_network_free, |n| sepconv_network_new(operators.as_ptr(), 2, n));
+        let (status_of, text) = network.unwrap_err();
+        let expected = "layer 1 (pointwise convolution): input: expected 4 channels, got 5";
+        assert_eq!((status_of, text.as_str()), (Status::Channels, expected));
+        let network = make(sepconv_network_free, |n| sepconv_network_new(operators.as_ptr(), 1, n)).unwrap();
+        let none = sepconv_shape { h: 0, ..INPUT };
+        let plan = make(sepconv_plan_free, |p| sepconv_network_plan(network.handle, none, null(), p));
+        assert_eq!(status(plan), Status::Size);
         let pool = make(sepconv_operator_free, |op| sepconv_global_average_pool_new(0, op));
         assert_eq!(status(pool), Status::Size);
         for threads in [0, 65, usize::MAX] {
@@ -696,6 +707,39 @@ fn memory_in_common_is_refused_before_anything_is_written() {
 }
 
 #[test]
+fn a_batch_of_no_images_may_lie_nowhere() {
+    let empty = sepconv_shape { n: 0, ..INPUT };
+    let plan = plan(&separable(), empty, null()).unwrap();
+    let scratch = scratch(&plan);
+    let mut output = [CANARY; 8];
+    let to = output.as_mut_ptr();
+    let run = |input: *const f32, input_len: usize, output: *mut f32, output_len: usize, stride: usize| {
+        // SAFETY: NULL, or memory of these lengths.
+        unsafe { sepconv_plan_run(plan.handle, input, input_len, 0, output, output_len, stride, scratch.handle) }
+    };
+    let input = [1.0; 4];
+    let from = input.as_ptr();
+    assert_eq!(run(null(), 0, null_mut(), 0, 0), sepconv_status::Ok);
+    assert_eq!(run(from, 0, to, 0, 0), sepconv_status::Ok);
+    assert_eq!(run(from, 4, to, 8, 9), sepconv_status::Ok);
+    assert_eq!(run(to, 8, to, 8, 0), sepconv_status::Ok, "nothing is in common");
+    // a length that is not 0 is a promise, and a stride has to hold a pixel
+    assert_eq!(run(null(), 1, to, 0, 0), sepconv_status::NullPointer);
+    assert_eq!(run(from, 4, null_mut(), 1, 0), sepconv_status::NullPointer);
+    assert_eq!(run(from, 4, to, 8, 4), sepconv_status::PixelStride);
+    assert_eq!(run(from.cast::<u8>().wrapping_add(2).cast(), 0, to, 8, 0), sepconv_status::MisalignedPointer);
+    let (mut shape, mut bytes) = (INPUT, 1);
+    // SAFETY: a plan, and places for the answers.
+    unsafe {
+        done(sepconv_plan_output_shape(plan.handle, &mut shape)).unwrap();
+        done(sepconv_plan_scratch_bytes(plan.handle, &mut bytes)).unwrap();
+        assert!(output.iter().all(|&v| is_canary(v)));
+    }
+    assert_eq!((shape, bytes), (sepconv_shape { n: 0, ..OUTPUT }, 0));
+    assert!(!explain(&plan).is_empty());
+}
+
+#[test]
 fn scratch_of_another_plan_is_refused() {
     let operator = separable();
     let [one, other] = [(); 2].map(|()| plan(&operator, INPUT, null()).unwrap());
@@ -783,6 +827,7 @@ fn describe(stage: &Stage, order: FilterOrder, filter: &[f32]) -> sepconv_conv_d
             desc.padding = sepconv_padding::Explicit as i32;
             (desc.pad_top, desc.pad_bottom, desc.pad_left, desc.pad_right) = (top, bottom, left, right);
         }
+        other => panic!("no padding of C: {other:?}"),
     }
     match stage.activation() {
         Activation::Linear => desc.activation = sepconv_activation::Linear as i32,
@@ -792,6 +837,7 @@ fn describe(stage: &Stage, order: FilterOrder, filter: &[f32]) -> sepconv_conv_d
             desc.activation = sepconv_activation::Clamp as i32;
             (desc.clamp_min, desc.clamp_max) = (min, max);
         }
+        other => panic!("no activation of C: {other:?}"),
     }
     if let Some(bias) = stage.bias() {
         (desc.bias, desc.bias_len) = (bias.as_ptr(), bias.len());

@@ -455,7 +455,7 @@ fn what_is_no_kernel_or_no_case_is_said() {
     assert!(matches!(failure.fault(), Fault::Case(sepconv::Error::InputTooSmall { .. })), "{failure}");
     for (case, error) in [
         (Case::new(Shape::new(1, 2, 2, 1)), "needs an operator"),
-        (Case::new(Shape::new(1, 0, 2, 1)).average_pool(), "every side must be at least 1"),
+        (Case::new(Shape::new(1, 0, 2, 1)).average_pool(), "rows, columns and channels must be at least 1"),
         (Case::new(Shape::new(1, 2, 2, 1)).depthwise(ConvCase::pointwise(2)), "expected a depthwise convolution"),
         (Case::new(Shape::new(1, 2, 2, 1)).dense(ConvCase::standard([3, 3], 2)), "expected a 1×1 convolution"),
         (Case::new(Shape::new(1, 2, 2, 1)).pointwise(ConvCase::pointwise(0)), "must be at least 1"),

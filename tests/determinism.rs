@@ -11,7 +11,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, Weights};
 use sepconv::{
     Activation, Arithmetic, ConvDesc, DepthwiseConv2d, Filter, Fusion, InvertedResidual, InvertedResidualDesc, Network,
-    Plan, PlanOptions, Scratch, SeparableConv2d, Shape, Threads, View, ViewMut,
+    Plan, PlanOptions, Scratch, SeparableConv2d, Shape, Shortcut, Threads, View, ViewMut,
 };
 use sha2::{Digest, Sha256};
 
@@ -50,7 +50,8 @@ fn networks() -> Vec<(&'static str, Network, Shape)> {
         ConvDesc::new(Filter::depthwise_hwc(&taps, [3, 3, t])).activation(Activation::Relu6),
         ConvDesc::new(Filter::io(&project, [t, n])),
     )
-    .expand(ConvDesc::new(Filter::io(&expand, [c, t])).activation(Activation::Relu6));
+    .expand(ConvDesc::new(Filter::io(&expand, [c, t])).activation(Activation::Relu6))
+    .shortcut(Shortcut::Required);
     let separable = SeparableConv2d::new(
         ConvDesc::new(Filter::depthwise_hwc(&separate, [3, 3, c])).stride(2).activation(Activation::Relu6),
         ConvDesc::new(Filter::io(&mix, [c, 41])),

@@ -18,7 +18,7 @@ use sepconv::models::{Config, MobileNetV1, MobileNetV2, StridePadding, Weights};
 use sepconv::{
     Activation, Arithmetic, BatchNorm, Conv2d, ConvDesc, Dense as DenseLayer, DepthwiseConv2d, Filter, Fusion,
     GlobalAveragePool, InvertedResidual, InvertedResidualDesc, Isa, Network, Padding, Plan, PlanOptions,
-    PointwiseConv2d, Result, SeparableConv2d, Shape, ViewMut,
+    PointwiseConv2d, Result, SeparableConv2d, Shape, Shortcut, ViewMut,
 };
 
 /// FNV-1a, 64 bits. Every NaN counts as one: sign and payload of a NaN are not defined.
@@ -173,7 +173,8 @@ fn operators() -> Vec<Case> {
                 .padding(Padding::Same),
             project.desc(Filter::io(&project.weights, [wide, outputs])),
         )
-        .expand(expand.desc(Filter::io(&expand.weights, [c, wide])));
+        .expand(expand.desc(Filter::io(&expand.weights, [c, wide])))
+        .shortcut(Shortcut::IfShapesAllow);
         let op = InvertedResidual::new(desc).unwrap();
         case("inverted_residual", shape, &SCHEDULES, Box::new(move |options| op.plan(shape, options)));
     }

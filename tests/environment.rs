@@ -39,8 +39,8 @@ fn a_cap_from_the_environment() {
         return;
     }
     let caps = Isa::ALL.map(|isa| (isa.name(), Isa::best_up_to(isa).name()));
-    for (cap, expected) in caps.into_iter().chain([("avx1024", "error"), ("SSE42", Isa::best_up_to(Isa::Sse42).name())])
-    {
+    let others = [("avx1024", "error"), ("SSE42", Isa::best_up_to(Isa::Sse42).name()), ("", Isa::best().name())];
+    for (cap, expected) in caps.into_iter().chain(others) {
         let (passed, said) = child("a_cap_from_the_environment", &[("SEPCONV_MAX_ISA", cap), (EXPECT, expected)]);
         assert!(passed, "SEPCONV_MAX_ISA={cap}: {said}");
     }

@@ -151,6 +151,7 @@ impl Forward<'_> {
             (.., StridePadding::Symmetric) => ((size - 1) / 2 + 1, 1),
             // an even plane needs one more pixel, after it; an odd one needs two
             (.., StridePadding::Same) => (size.div_ceil(2), size % 2),
+            (.., other) => panic!("a padding that no test expects: {other:?}"),
         }
     }
 

@@ -11,7 +11,7 @@ use sepconv::testing::{self, Case, Cases, Check, ConvCase, Layout, Op, Problem};
 use sepconv::{
     Activation, Arithmetic, BatchNorm, Conv2d, ConvDesc, Dense as DenseLayer, DepthwiseConv2d, Filter, Fusion,
     GlobalAveragePool, InvertedResidual, InvertedResidualDesc, Isa, Layer, Network, Padding, Plan, PlanOptions,
-    PointwiseConv2d, Scratch, SeparableConv2d, Shape, Threads, View, ViewMut,
+    PointwiseConv2d, Scratch, SeparableConv2d, Shape, Shortcut, Threads, View, ViewMut,
 };
 
 fn run(plan: &Plan, input: &[f32]) -> Vec<f32> {
@@ -373,11 +373,12 @@ fn a_shortcut_is_added_before_the_activation() {
             for fusion in SCHEDULES {
                 let options = level.options().fusion(fusion);
                 let shape = Shape::new(1, 2, 1, c);
-                let desc = InvertedResidualDesc::new(depthwise, project);
+                let desc = InvertedResidualDesc::new(depthwise, project).shortcut(Shortcut::Required);
                 let x = [vec![2.5; c], vec![-1.0; c]].concat();
                 let with = InvertedResidual::new(desc).unwrap().plan(shape, &options).unwrap();
                 assert_same(&(level, fusion), &run(&with, &x), &[vec![5.0; c], vec![0.0; c]].concat());
-                let without = InvertedResidual::new(desc.shortcut(false)).unwrap().plan(shape, &options).unwrap();
+                let without =
+                    InvertedResidual::new(desc.shortcut(Shortcut::None)).unwrap().plan(shape, &options).unwrap();
                 assert_same(&(level, fusion), &run(&without, &x), &[vec![2.5; c], vec![0.0; c]].concat());
             }
         }

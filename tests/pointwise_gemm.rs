@@ -121,6 +121,18 @@ fn refused(input: Shape, filter: Filter<'_>, bias: Option<&[f32]>, activation: A
 }
 
 #[test]
+fn a_batch_of_no_images_writes_nothing() {
+    let (weights, mut out) = ([1.0; 12], [CANARY; 9]);
+    let [input, output] = [3, 4].map(|c| Shape::new(0, 2, 2, c));
+    for count in [1, 2] {
+        let filter = Filter::io(&weights, [3, 4]);
+        let (from, to) = (View::new(&[], input).unwrap(), ViewMut::new(&mut out, output).unwrap());
+        pointwise_gemm(from, filter, Some(&[1.0; 4]), Activation::Relu, to, threads(count)).unwrap();
+    }
+    assert!(out.iter().all(|&v| is_canary(v)));
+}
+
+#[test]
 fn wrong_input_is_refused_before_anything_is_written() {
     let (input, output) = (Shape::new(1, 2, 2, 3), Shape::new(1, 2, 2, 4));
     let weights = [1.0; 12];
@@ -136,8 +148,7 @@ fn wrong_input_is_refused_before_anything_is_written() {
     assert!(matches!(channels, Error::Channels { expected: 3, got: 5, .. }), "{channels}");
 
     let shape = refused(input, good, None, Activation::Linear, Shape::new(1, 2, 1, 4));
-    let expected = Error::ShapeMismatch { what: "output", expected: output, got: Shape::new(1, 2, 1, 4) };
-    assert_eq!(shape, expected);
+    assert!(matches!(shape, Error::ShapeMismatch { what: "output", expected, .. } if expected == output), "{shape}");
 
     let depthwise = refused(input, Filter::depthwise_hwc(&weights[..3], [1, 1, 3]), None, Activation::Linear, output);
     assert!(matches!(depthwise, Error::FilterOrder { .. }), "{depthwise}");

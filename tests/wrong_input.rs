@@ -6,7 +6,7 @@ use common::{CANARY, LEVELS, SCHEDULES, is_canary, threads};
 use sepconv::{
     Activation, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion, GlobalAveragePool,
     InvertedResidual, InvertedResidualDesc, Layer, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Result,
-    Schedule, SeparableConv2d, Shape, View, ViewMut,
+    Schedule, SeparableConv2d, Shape, Shortcut, View, ViewMut,
 };
 use sepconv_kernels::reference;
 
@@ -75,15 +75,18 @@ fn operators_of_these_tests_are_sound_where_nothing_is_changed() {
 
 #[test]
 fn shapes_of_zero_or_beyond_the_address_space() {
-    refuses!(Shape::new(1, 0, 4, 4).len(), Error::ZeroSize { .. }, "shape 1×0×4×4: every side must be at least 1");
-    for shape in [Shape::new(0, 1, 1, 1), Shape::new(1, 0, 1, 1), Shape::new(1, 1, 0, 1), Shape::new(1, 1, 1, 0)] {
-        let message = format!("shape {shape}: every side must be at least 1");
+    let message = "shape 1×0×4×4: rows, columns and channels must be at least 1";
+    refuses!(Shape::new(1, 0, 4, 4).len(), Error::ZeroSize { .. }, message);
+    for shape in [Shape::new(1, 0, 1, 1), Shape::new(1, 1, 0, 1), Shape::new(1, 1, 1, 0), Shape::new(0, 0, 1, 1)] {
+        let message = format!("shape {shape}: rows, columns and channels must be at least 1");
         refuses!(View::new(&[], shape), Error::ZeroSize { .. }, &message);
         refuses!(ViewMut::new(&mut [], shape), Error::ZeroSize { .. }, &message);
     }
     for shape in [
         Shape::new(HUGE, 1, 1, 1),
         Shape::new(1, HUGE, HUGE, 1),
+        // a batch of none of what no memory holds
+        Shape::new(0, HUGE, HUGE, 1),
         Shape::new(1, 1, HUGE, HUGE),
         Shape::new(HUGE, HUGE, HUGE, HUGE),
         // wraps to nothing
@@ -169,7 +172,7 @@ fn filters_of_a_wrong_length() {
     }
     refuses!(
         Conv2d::new(ConvDesc::new(Filter::hwio(&[], [0, 3, 2, 2]))),
-        Error::ZeroWindow { what: "kernel" },
+        Error::ZeroWindow { what: "kernel", .. },
         "kernel: must be at least 1, got 0"
     );
     for filter in [Filter::hwio(&[], [3, 3, 0, 2]), Filter::oihw(&[], [0, 2, 3, 3])] {
@@ -254,7 +257,7 @@ fn every_operator_refuses_windows_of_zero_or_beyond_reason() {
                 );
                 continue;
             }
-            assert_eq!(error, Error::ZeroWindow { what }, "{operator}");
+            assert!(matches!(error, Error::ZeroWindow { what: w, .. } if w == what), "{operator}: {error:?}");
             assert_eq!(error.to_string(), format!("{what}: must be at least 1, got 0"));
         }
     }
@@ -357,6 +360,66 @@ fn stages_whose_channels_do_not_follow() {
     assert!(matches!(SeparableConv2d::new(many, io([8, 4])), Err(Error::Channels { .. })));
 }
 
+#[test]
+fn a_shortcut_is_added_where_it_was_asked_for_or_is_an_error() {
+    let shape = Shape::new(1, 6, 7, 8);
+    let run = |desc: InvertedResidualDesc<'_>, shape: Shape| {
+        let plan = InvertedResidual::new(desc)?.plan(shape, &options())?;
+        let mut output = vec![CANARY; plan.output_shape().len()?];
+        let input = vec![1.0; shape.len()?];
+        let to = ViewMut::new(&mut output, plan.output_shape())?;
+        plan.run(View::new(&input, shape)?, to, &mut plan.scratch()?)?;
+        Result::Ok(output[0])
+    };
+    let (taps, zeros) = ([1.0; 8], [0.0; 128]);
+    let point = |stride| ConvDesc::new(Filter::depthwise_hwc(&taps, [1, 1, 8])).stride(stride);
+    let to = |channels: usize| ConvDesc::new(Filter::io(&zeros[..8 * channels], [8, channels]));
+    // what comes through the stages is 0, so the shortcut is all that there is
+    let plain = InvertedResidualDesc::new(point(1), to(8));
+    assert_eq!(run(plain, shape), Ok(0.0), "none unless it is asked for");
+    assert_eq!(run(plain.shortcut(Shortcut::None), shape), Ok(0.0));
+    assert_eq!(run(plain.shortcut(Shortcut::Required), shape), Ok(1.0));
+    assert_eq!(run(plain.shortcut(Shortcut::IfShapesAllow), shape), Ok(1.0));
+
+    let narrower = InvertedResidualDesc::new(point(1), to(7));
+    refuses!(
+        run(narrower.shortcut(Shortcut::Required), shape),
+        Error::Channels { what: "shortcut", expected: 8, got: 7, .. },
+        "shortcut: expected 8 channels, got 7"
+    );
+    assert_eq!(run(narrower.shortcut(Shortcut::IfShapesAllow), shape), Ok(0.0));
+    // the channels that enter are those of the expansion
+    let expanded = InvertedResidualDesc::new(point(1), to(8)).expand(io([4, 8])).shortcut(Shortcut::Required);
+    refuses!(
+        run(expanded, Shape { c: 4, ..shape }),
+        Error::Channels { what: "shortcut", expected: 4, got: 8, .. },
+        "shortcut: expected 4 channels, got 8"
+    );
+
+    // strides are refused whatever the plane, and also where they are the expansion's
+    let strided = InvertedResidualDesc::new(point(2), to(8));
+    let pixel = Shape { h: 1, w: 1, ..shape };
+    let message = "shortcut: expected stages of stride 1, got 2×2";
+    refuses!(run(strided.shortcut(Shortcut::Required), pixel), Error::Value { .. }, message);
+    refuses!(
+        run(plain.expand(hwio([3, 3, 8, 8]).stride(2)).shortcut(Shortcut::Required), pixel),
+        Error::Value { .. },
+        message
+    );
+    assert_eq!(run(strided.shortcut(Shortcut::IfShapesAllow), shape), Ok(0.0));
+    assert_eq!(run(strided.shortcut(Shortcut::IfShapesAllow), pixel), Ok(1.0));
+
+    // a window without padding leaves a smaller plane, which the plan finds, and a network as well
+    let shrinking = InvertedResidualDesc::new(dw([3, 3, 8]).padding(Padding::Valid), to(8));
+    let required = InvertedResidual::new(shrinking.shortcut(Shortcut::Required)).unwrap();
+    let message = "shortcut: needs one shape at both ends, got 1×6×7×8 in and 1×4×5×8 out";
+    refuses!(required.output_shape(shape), Error::Shortcut { .. }, message);
+    for fusion in SCHEDULES {
+        refuses!(required.plan(shape, &options().fusion(fusion)), Error::Shortcut { .. }, message);
+    }
+    assert_eq!(run(shrinking.shortcut(Shortcut::IfShapesAllow), shape), Ok(0.0));
+}
+
 type Planner = Box<dyn Fn(Shape, &PlanOptions) -> Result<Plan>>;
 
 /// Plans of everything, with the channels that they take.
@@ -366,7 +429,7 @@ fn planners() -> Vec<(&'static str, usize, Planner)> {
     let pointwise = PointwiseConv2d::new(io([8, 8])).unwrap();
     let separable = SeparableConv2d::new(dw([3, 3, 8]), io([8, 8])).unwrap();
     let block = InvertedResidualDesc::new(dw([3, 3, 8]), io([8, 8]));
-    let bare = InvertedResidual::new(block).unwrap();
+    let bare = InvertedResidual::new(block.shortcut(Shortcut::Required)).unwrap();
     let expanded = InvertedResidual::new(block.expand(hwio([3, 3, 4, 8]))).unwrap();
     let average = GlobalAveragePool::new(8).unwrap();
     let network = Network::new(vec![conv.clone().into(), expanded_after().into(), average.clone().into()]).unwrap();
@@ -383,19 +446,21 @@ fn planners() -> Vec<(&'static str, usize, Planner)> {
 }
 
 fn expanded_after() -> InvertedResidual {
-    InvertedResidual::new(InvertedResidualDesc::new(dw([3, 3, 16]), io([16, 8])).expand(io([8, 16]))).unwrap()
+    let desc = InvertedResidualDesc::new(dw([3, 3, 16]), io([16, 8])).expand(io([8, 16]));
+    InvertedResidual::new(desc.shortcut(Shortcut::Required)).unwrap()
 }
 
 #[test]
 fn no_plan_for_shapes_of_zero_overflow_or_other_channels() {
     for (operator, c, plan) in planners() {
-        for shape in [Shape::new(0, 4, 4, c), Shape::new(1, 0, 4, c), Shape::new(1, 4, 0, c), Shape::new(1, 4, 4, 0)] {
+        let plan = |shape, options: &PlanOptions| plan(shape, options).map_err(|error| error.without_layers().clone());
+        for shape in [Shape::new(1, 0, 4, c), Shape::new(1, 4, 0, c), Shape::new(1, 4, 4, 0), Shape::new(0, 4, 0, c)] {
             let error = plan(shape, &options()).err().unwrap_or_else(|| panic!("{operator}: planned {shape}"));
             // no channel at all is also the wrong number of channels
             if shape.c == 0 && matches!(error, Error::Channels { .. }) {
                 assert_channels(operator, &error, c, 0);
             } else {
-                assert_eq!(error, Error::ZeroSize { shape }, "{operator}");
+                assert!(matches!(error, Error::ZeroSize { shape: s, .. } if s == shape), "{operator}: {error:?}");
             }
         }
         for shape in [
@@ -437,7 +502,7 @@ fn outputs_and_scratch_beyond_memory_are_errors_and_no_aborts() {
                     let options = options().fusion(fusion).threads(threads(count)).max_threads(sepconv::MAX_THREADS);
                     let result = plan(shape, &options).and_then(|plan| plan.scratch());
                     let blocks = operator.starts_with("separable") || operator.starts_with("inverted");
-                    match result {
+                    match result.map_err(|error| error.without_layers().clone()) {
                         Err(
                             Error::TooLarge { .. }
                             | Error::Allocation { .. }
@@ -462,7 +527,7 @@ fn scratch_is_in_proportion_to_the_tensors() {
     let alone = DepthwiseConv2d::new(dw([3, 3, 1])).unwrap();
     // rows of one channel, which channel blocks make sixteen times as long
     let error = alone.plan(Shape::new(1, 4, 1 << 27, 1), &options()).unwrap_err();
-    let Error::Scratch { stage: "depthwise", bytes, limit } = error else { panic!("{error:?}") };
+    let Error::Scratch { stage: "depthwise", bytes, limit, .. } = error else { panic!("{error:?}") };
     assert!(bytes > 3 * (16 << 29) && limit == 1024 * MIB, "{error}");
     assert!(error.to_string().starts_with("depthwise: would take "), "{error}");
     // one pixel in, one pixel out, and a window that reaches over a plane of padding between its taps
@@ -525,7 +590,11 @@ fn the_dilation_of_a_kernel_of_one_tap_does_not_matter() {
         }
     }
     for desc in [dw([1, 1, 8]).dilation(0), dw([1, 3, 8]).dilations([0, 1])] {
-        assert_eq!(DepthwiseConv2d::new(desc).unwrap_err(), Error::ZeroWindow { what: "dilation" });
+        refuses!(
+            DepthwiseConv2d::new(desc),
+            Error::ZeroWindow { what: "dilation", .. },
+            "dilation: must be at least 1, got 0"
+        );
     }
 }
 
@@ -564,12 +633,12 @@ fn no_plan_for_an_input_smaller_than_the_kernel() {
     let conv = Conv2d::new(valid(hwio([3, 5, 4, 8]))).unwrap();
     refuses!(
         conv.plan(Shape::new(1, 2, 9, 4), &options()),
-        Error::InputTooSmall { axis: "rows", expected: 3, got: 2 },
+        Error::InputTooSmall { axis: "rows", expected: 3, got: 2, .. },
         "input: the kernel reaches over 3 rows, the padded input has 2"
     );
     refuses!(
         conv.plan(Shape::new(1, 9, 4, 4), &options()),
-        Error::InputTooSmall { axis: "columns", expected: 5, got: 4 },
+        Error::InputTooSmall { axis: "columns", expected: 5, got: 4, .. },
         "input: the kernel reaches over 5 columns, the padded input has 4"
     );
     assert_eq!(conv.output_shape(Shape::new(1, 3, 5, 4)).unwrap(), Shape::new(1, 1, 1, 8));
@@ -581,13 +650,13 @@ fn no_plan_for_an_input_smaller_than_the_kernel() {
     let dilated = DepthwiseConv2d::new(valid(dw([3, 3, 8])).dilation(3)).unwrap();
     refuses!(
         dilated.plan(Shape::new(1, 7, 6, 8), &options()),
-        Error::InputTooSmall { axis: "columns", expected: 7, got: 6 },
+        Error::InputTooSmall { axis: "columns", expected: 7, got: 6, .. },
         "input: the kernel reaches over 7 columns, the padded input has 6"
     );
     let padded = DepthwiseConv2d::new(dw([7, 7, 8]).padding(Padding::all(1))).unwrap();
     refuses!(
         padded.plan(Shape::new(1, 4, 5, 8), &options()),
-        Error::InputTooSmall { axis: "rows", expected: 7, got: 6 },
+        Error::InputTooSmall { axis: "rows", expected: 7, got: 6, .. },
         "input: the kernel reaches over 7 rows, the padded input has 6"
     );
     // inside a block the plane of the stage before counts: 5 pixels, of which the stem leaves 2
@@ -617,6 +686,16 @@ fn a_dense_layer_takes_planes_of_its_channels() {
     assert_channels("dense", &dense.plan(Shape::new(1, 1, 1, 9), &options()).unwrap_err(), 8, 9);
 }
 
+/// An error about a tensor of another shape than the one that was planned for.
+fn assert_shapes(operator: &str, error: &Error, tensor: &str, shapes: [Shape; 2]) {
+    match error {
+        Error::ShapeMismatch { what, expected, got, .. } => {
+            assert_eq!((*what, [*expected, *got]), (tensor, shapes), "{operator}");
+        }
+        other => panic!("{operator}: {other:?}"),
+    }
+}
+
 #[test]
 fn a_run_on_wrong_buffers_writes_nothing() {
     for (operator, c, planner) in planners() {
@@ -640,7 +719,7 @@ fn a_run_on_wrong_buffers_writes_nothing() {
             ] {
                 let to = ViewMut::new(&mut out, out_shape).unwrap();
                 let error = plan.run(View::new(&x, wrong).unwrap(), to, &mut scratch).unwrap_err();
-                assert_eq!(error, Error::ShapeMismatch { what: "input", expected: shape, got: wrong }, "{operator}");
+                assert_shapes(operator, &error, "input", [shape, wrong]);
                 assert_eq!(error.to_string(), format!("input: the plan is for {shape}, got {wrong}"));
             }
             for wrong in [
@@ -653,14 +732,13 @@ fn a_run_on_wrong_buffers_writes_nothing() {
             ] {
                 let to = ViewMut::new(&mut out, wrong).unwrap();
                 let error = plan.run(View::new(&x, shape).unwrap(), to, &mut scratch).unwrap_err();
-                let expected = Error::ShapeMismatch { what: "output", expected: out_shape, got: wrong };
-                assert_eq!(error, expected, "{operator}");
+                assert_shapes(operator, &error, "output", [out_shape, wrong]);
                 assert_eq!(error.to_string(), format!("output: the plan is for {out_shape}, got {wrong}"));
             }
             // scratch of a plan that is alike in every way is still another's
             let to = ViewMut::new(&mut out, out_shape).unwrap();
             let error = plan.run(View::new(&x, shape).unwrap(), to, &mut foreign).unwrap_err();
-            let Error::ForeignScratch { expected, got } = error else { panic!("{operator}: {error:?}") };
+            let Error::ForeignScratch { expected, got, .. } = error else { panic!("{operator}: {error:?}") };
             assert_ne!(expected, got);
             assert_eq!(
                 error.to_string(),
@@ -686,22 +764,93 @@ fn networks_that_do_not_hold_together() {
     assert!(matches!(empty, Error::Network(_)), "{empty:?}");
     assert!(empty.to_string().starts_with("network: "), "{empty}");
 
-    let first = || Layer::from(Conv2d::new(hwio([3, 3, 4, 8])).unwrap());
-    let apart = vec![first(), PointwiseConv2d::new(io([9, 8])).unwrap().into()];
-    // by the one that makes it or by the one that plans it, but not at a run
-    let error = Network::new(apart).and_then(|network| network.plan(Shape::new(1, 4, 4, 4), &options())).unwrap_err();
-    assert!(matches!(error, Error::Channels { .. } | Error::Network(_)), "{error:?}");
-    assert!(error.to_string().contains('8') && error.to_string().contains('9'), "{error}");
+    // every kind of layer behind one that gives it a channel too few
+    let many = ConvDesc::new(Filter::depthwise_hwcm(&ONES[..9 * 12], [3, 3, 6, 2]));
+    let inverted = InvertedResidualDesc::new(dw([3, 3, 12]), io([12, 5]));
+    let layers: Vec<(&str, usize, Layer)> = vec![
+        ("convolution", 6, Conv2d::new(hwio([3, 3, 6, 5])).unwrap().into()),
+        ("depthwise convolution", 6, DepthwiseConv2d::new(many).unwrap().into()),
+        ("pointwise convolution", 6, PointwiseConv2d::new(io([6, 5])).unwrap().into()),
+        ("separable convolution", 6, SeparableConv2d::new(many, io([12, 5])).unwrap().into()),
+        ("inverted residual", 12, InvertedResidual::new(inverted).unwrap().into()),
+        ("inverted residual", 6, InvertedResidual::new(inverted.expand(io([6, 12]))).unwrap().into()),
+        ("global average pool", 6, GlobalAveragePool::new(6).unwrap().into()),
+        ("dense layer", 6, Dense::new(io([6, 5])).unwrap().into()),
+    ];
+    let point = |channels: [usize; 2]| Layer::from(PointwiseConv2d::new(io(channels)).unwrap());
+    for (kind, inputs, layer) in layers {
+        assert!(Network::new(vec![point([4, 4]), point([4, inputs]), layer.clone()]).is_ok(), "{kind}");
+        let outputs = layer_outputs(&layer, inputs);
+        assert!(Network::new(vec![layer.clone(), point([outputs, 1])]).is_ok(), "{kind}");
+        let few = inputs - 1;
+        refuses!(
+            Network::new(vec![point([4, 4]), point([4, few]), layer.clone(), point([outputs, 1])]),
+            Error::Layer { index: 2, .. },
+            &format!("layer 2 ({kind}): input: expected {inputs} channels, got {few}")
+        );
+        refuses!(
+            Network::new(vec![layer, point([outputs + 1, 1])]),
+            Error::Layer { index: 1, kind: "pointwise convolution", .. },
+            &format!("layer 1 (pointwise convolution): input: expected {} channels, got {outputs}", outputs + 1)
+        );
+    }
+}
 
+/// The channels that a layer writes.
+fn layer_outputs(layer: &Layer, inputs: usize) -> usize {
+    Network::new(vec![layer.clone()]).unwrap().output_shape(Shape::new(1, 4, 4, inputs)).unwrap().c
+}
+
+#[test]
+fn errors_of_a_network_name_the_layer() {
+    let options = &options();
     // the third layer finds nothing left of the plane
     let shrinking = || Layer::from(DepthwiseConv2d::new(dw([3, 3, 8]).padding(Padding::Valid)).unwrap());
     let network = Network::new(vec![shrinking(), shrinking(), shrinking()]).unwrap();
+    let message = "layer 2 (depthwise convolution): input: the kernel reaches over 3 rows, the padded input has 2";
+    let error = network.plan(Shape::new(1, 6, 7, 8), options).unwrap_err();
+    assert!(matches!(error.without_layers(), Error::InputTooSmall { axis: "rows", expected: 3, got: 2, .. }));
+    refuses!(network.plan(Shape::new(1, 6, 7, 8), options), Error::Layer { index: 2, .. }, message);
+    refuses!(network.output_shape(Shape::new(1, 6, 7, 8)), Error::Layer { index: 2, .. }, message);
+    assert!(network.plan(Shape::new(1, 7, 7, 8), options).is_ok());
+    // what comes in from outside is the first layer's
     refuses!(
-        network.plan(Shape::new(1, 6, 7, 8), &options()),
-        Error::InputTooSmall { axis: "rows", expected: 3, got: 2 },
-        "input: the kernel reaches over 3 rows, the padded input has 2"
+        network.plan(Shape::new(1, 7, 7, 9), options),
+        Error::Layer { index: 0, .. },
+        "layer 0 (depthwise convolution): depthwise input: expected 8 channels, got 9"
     );
-    assert!(network.plan(Shape::new(1, 7, 7, 8), &options()).is_ok());
+    refuses!(
+        network.plan(Shape::new(1, 7, 0, 8), options),
+        Error::Layer { index: 0, .. },
+        "layer 0 (depthwise convolution): shape 1×7×0×8: rows, columns and channels must be at least 1"
+    );
+
+    // a shortcut that is required, and that the plane forbids
+    let identity = Layer::from(PointwiseConv2d::new(io([8, 8])).unwrap());
+    let block = InvertedResidualDesc::new(dw([3, 3, 8]).padding(Padding::Valid), io([8, 8]));
+    let block = InvertedResidual::new(block.shortcut(Shortcut::Required)).unwrap();
+    refuses!(
+        Network::new(vec![identity.clone(), block.into()]).unwrap().plan(Shape::new(1, 5, 5, 8), options),
+        Error::Layer { index: 1, kind: "inverted residual", .. },
+        "layer 1 (inverted residual): shortcut: needs one shape at both ends, got 1×5×5×8 in and 1×3×3×8 out"
+    );
+
+    // scratch that only the plan knows of
+    let far = dw([3, 3, 8]).dilation(1 << 24).padding(Padding::all(1 << 24));
+    let far = Layer::from(DepthwiseConv2d::new(far).unwrap());
+    let network = Network::new(vec![identity.clone(), far, identity]).unwrap();
+    for fusion in [Fusion::Auto, Fusion::Never] {
+        let error = network.plan(Shape::new(1, 1, 1, 8), &options.clone().fusion(fusion)).unwrap_err();
+        assert!(matches!(error, Error::Layer { index: 1, kind: "depthwise convolution", .. }), "{error:?}");
+        assert!(matches!(error.without_layers(), Error::Scratch { stage: "depthwise", .. }), "{error:?}");
+        let message = "layer 1 (depthwise convolution): depthwise: would take ";
+        assert!(error.to_string().starts_with(message), "{error}");
+    }
+    // what is no layer's comes as it is
+    let network = Network::new(vec![shrinking()]).unwrap();
+    let required = options.clone().fusion(Fusion::Require(Schedule::RowRing));
+    let error = network.plan(Shape::new(1, 7, 7, 8), &required).unwrap_err();
+    assert!(matches!(error, Error::Fusion(_)), "{error:?}");
 }
 
 #[test]

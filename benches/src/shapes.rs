@@ -11,7 +11,7 @@ use std::str::FromStr;
 use sepconv::models::{Architecture, Block, Config, ConvKind, Convolution, MobileNetV1, MobileNetV2};
 use sepconv::{
     Activation, Conv2d, ConvDesc, DepthwiseConv2d, Filter, InvertedResidual, InvertedResidualDesc, Layer, Network,
-    PointwiseConv2d, Result, SeparableConv2d, Shape,
+    PointwiseConv2d, Result, SeparableConv2d, Shape, Shortcut,
 };
 
 /// One of the two networks.
@@ -323,17 +323,18 @@ impl Operator {
     pub fn layer(&self) -> Result<Layer> {
         let values: Vec<_> = self.stages.iter().map(Stage::values).collect();
         let desc = |stage: usize| self.stages[stage].describe(&values[stage]);
+        let shortcut = if self.shortcut { Shortcut::Required } else { Shortcut::None };
         Ok(match (self.family(), self.stages.len()) {
             (Family::Standard, _) => Conv2d::new(desc(0))?.into(),
             (Family::Depthwise | Family::GeneralDepthwise, _) => DepthwiseConv2d::new(desc(0))?.into(),
             (Family::Pointwise, _) => PointwiseConv2d::new(desc(0))?.into(),
             (Family::Separable, _) => SeparableConv2d::new(desc(0), desc(1))?.into(),
             (Family::InvertedResidual, 2) => {
-                let block = InvertedResidualDesc::new(desc(0), desc(1)).shortcut(self.shortcut);
+                let block = InvertedResidualDesc::new(desc(0), desc(1)).shortcut(shortcut);
                 InvertedResidual::new(block)?.into()
             }
             (Family::InvertedResidual, _) => {
-                let block = InvertedResidualDesc::new(desc(1), desc(2)).expand(desc(0)).shortcut(self.shortcut);
+                let block = InvertedResidualDesc::new(desc(1), desc(2)).expand(desc(0)).shortcut(shortcut);
                 InvertedResidual::new(block)?.into()
             }
         })

@@ -33,6 +33,7 @@ pub trait Number:
 }
 
 mod sealed {
+    #[allow(unnameable_types, reason = "its name is private so that no other crate implements it")]
     pub trait Sealed {}
     impl Sealed for f32 {}
     impl Sealed for f64 {}

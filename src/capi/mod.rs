@@ -29,6 +29,7 @@
 //! network and a pool may be used by many threads at once, but freed only when no call uses them.
 
 #![allow(non_camel_case_types, reason = "names of C")]
+#![allow(clippy::exhaustive_structs, reason = "structs of C: their size tells how many fields the caller knows")]
 #![allow(
     clippy::missing_safety_doc,
     reason = "one contract, said once: above, and in docs/c.md for readers of the header"

@@ -6,8 +6,8 @@ use super::plan::sepconv_plan;
 use super::pointer::{Out, free, shared};
 use super::status::{boundary, sepconv_status};
 use crate::{
-    Conv2d, ConvDesc, Dense, DepthwiseConv2d, GlobalAveragePool, InvertedResidual, InvertedResidualDesc, Layer, Plan,
-    PointwiseConv2d, SeparableConv2d, ops,
+    Conv2d, ConvDesc, Dense, DepthwiseConv2d, GlobalAveragePool, InvertedResidual, InvertedResidualDesc, Layer,
+    PointwiseConv2d, SeparableConv2d, Shortcut,
 };
 
 /// An operator: checked, its batch norm folded, its weights packed. Any number of threads may use one at once.
@@ -91,7 +91,8 @@ pub unsafe extern "C" fn sepconv_inverted_residual_new(
         // SAFETY: the contract of all functions.
         let (out, depthwise, project) =
             unsafe { (Out::new("op", op)?, describe("depthwise", depthwise)?, describe("project", project)?) };
-        let mut desc = InvertedResidualDesc::new(depthwise, project).shortcut(shortcut != 0);
+        let shortcut = if shortcut == 0 { Shortcut::None } else { Shortcut::IfShapesAllow };
+        let mut desc = InvertedResidualDesc::new(depthwise, project).shortcut(shortcut);
         if !expand.is_null() {
             // SAFETY: the contract of all functions.
             desc = desc.expand(unsafe { describe("expand", expand) }?);
@@ -134,7 +135,7 @@ pub unsafe extern "C" fn sepconv_operator_output_shape(
     boundary(|| {
         // SAFETY: the contract of all functions.
         let (out, operator) = unsafe { (Out::new("output", output)?, shared("op", op)?) };
-        out.write(ops::output_shape(operator.layer.node(), input.into())?.into());
+        out.write(operator.layer.output_shape(input.into())?.into());
         Ok(())
     })
 }
@@ -151,8 +152,7 @@ pub unsafe extern "C" fn sepconv_operator_plan(
     boundary(|| {
         // SAFETY: the contract of all functions.
         let (out, operator, options) = unsafe { (Out::new("plan", plan)?, shared("op", op)?, read_options(options)?) };
-        let plan = Plan::new(core::slice::from_ref(operator.layer.node()), input.into(), &options)?;
-        out.hand_over("plan", sepconv_plan { plan })
+        out.hand_over("plan", sepconv_plan { plan: operator.layer.plan(input.into(), &options)? })
     })
 }
 

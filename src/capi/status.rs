@@ -35,7 +35,8 @@ pub enum sepconv_status {
     ThreadsNotStarted = 7,
     /// A mistake of the library's: it panicked. An output may be half written; everything else is as it was.
     Panic = 8,
-    /// A side, kernel, stride or dilation of zero, one that is too large, or a plane that the kernel does not fit into.
+    /// Rows, columns, channels, a kernel, stride or dilation of zero, one that is too large, a plane that the kernel does not
+    /// fit into, or a shape that is not the one expected.
     Size = 9,
     /// A filter, bias or other vector of a wrong length, or a length that no memory has.
     Length = 10,
@@ -142,13 +143,16 @@ impl Failure {
             #[cfg(feature = "rayon")]
             Failure::Threads(_) => Status::ThreadsNotStarted,
             Failure::Panic(_) => Status::Panic,
-            Failure::Library(error) => match error {
+            Failure::Library(error) => match error.without_layers() {
                 Error::ZeroSize { .. }
                 | Error::ZeroWindow { .. }
                 | Error::Window { .. }
                 | Error::TooLarge { .. }
                 | Error::InputTooSmall { .. }
-                | Error::ShapeMismatch { .. } => Status::Size,
+                | Error::ShapeMismatch { .. }
+                | Error::Shortcut { .. } => Status::Size,
+                // `without_layers` leaves none
+                Error::Layer { .. } => Status::Network,
                 Error::PixelStride { .. } => Status::PixelStride,
                 Error::Length { .. } => Status::Length,
                 Error::Buffer { .. } => Status::BufferTooShort,

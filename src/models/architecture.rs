@@ -7,11 +7,12 @@ use super::weights::LayerWeights;
 use crate::memory::{push, text};
 use crate::{
     Activation, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, GlobalAveragePool, InvertedResidual,
-    InvertedResidualDesc, Layer, Network, Padding, PointwiseConv2d, Result, SeparableConv2d,
+    InvertedResidualDesc, Layer, Network, Padding, PointwiseConv2d, Result, SeparableConv2d, Shortcut,
 };
 
 /// How planes are padded where the stride is 2. At stride 1 both add one pixel at each side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum StridePadding {
     /// [`Padding::Same`], as weights trained with TensorFlow expect: on an even plane one pixel at the bottom and one to the right.
     #[default]
@@ -155,6 +156,7 @@ pub enum Block {
     /// A layer that stands alone: [`Conv2d`], [`DepthwiseConv2d`], [`PointwiseConv2d`] or [`Dense`], as its kind says.
     Single(Convolution),
     /// [`SeparableConv2d`].
+    #[non_exhaustive]
     Separable {
         /// The first stage.
         depthwise: Convolution,
@@ -162,6 +164,7 @@ pub enum Block {
         pointwise: Convolution,
     },
     /// [`InvertedResidual`].
+    #[non_exhaustive]
     InvertedResidual {
         /// The first stage, where there is one. It need not be pointwise: the stem is the first stage of V2's first
         /// block.
@@ -174,6 +177,7 @@ pub enum Block {
         shortcut: bool,
     },
     /// [`GlobalAveragePool`].
+    #[non_exhaustive]
     GlobalAveragePool {
         /// Channels of its input.
         channels: usize,
@@ -272,8 +276,9 @@ impl Architecture {
             Block::InvertedResidual { expand, depthwise, project, shortcut } => {
                 let expand = expand.as_ref().map(load).transpose()?;
                 let (depthwise, project) = (load(depthwise)?, load(project)?);
+                let shortcut = if *shortcut { Shortcut::Required } else { Shortcut::None };
                 let mut description =
-                    InvertedResidualDesc::new(self.describe(&depthwise), self.describe(&project)).shortcut(*shortcut);
+                    InvertedResidualDesc::new(self.describe(&depthwise), self.describe(&project)).shortcut(shortcut);
                 if let Some(expand) = &expand {
                     description = description.expand(self.describe(expand));
                 }

@@ -19,6 +19,7 @@ use crate::{Network, Result};
 /// # }
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum MobileNetV1 {}
 
 /// Output channels and stride of each block, at width 1.

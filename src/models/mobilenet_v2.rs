@@ -24,6 +24,7 @@ use crate::{Activation, Network, Result};
 /// # }
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum MobileNetV2 {}
 
 /// The factor of expansion, output channels at width 1, number of blocks, and stride of the first of them.

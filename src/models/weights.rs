@@ -19,6 +19,7 @@ use crate::{BatchNorm, ConvDesc, Error, Filter, Result};
 /// | depthwise | `[h, w, c, 1]` or `[h, w, c]` | `[c, 1, h, w]` |
 /// | pointwise, dense | `[1, 1, i, o]` or `[i, o]` | `[o, i, 1, 1]` or `[o, i]` |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum WeightOrder {
     /// TensorFlow's and Keras's.
     Hwio,

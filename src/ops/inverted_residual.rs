@@ -3,7 +3,21 @@
 use crate::memory::Arc;
 use crate::ops::{operator, pack};
 use crate::program::Node;
-use crate::{ConvDesc, Error, Result};
+use crate::{ConvDesc, Error, Result, Shape};
+
+/// Whether an [`InvertedResidual`] adds its input to its output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Shortcut {
+    /// The input is not added.
+    #[default]
+    None,
+    /// The input is added. A block whose strides are not 1, or that writes other channels than it reads, is an error
+    /// when it is made. An input whose plane the block would change is an error when it is planned.
+    Required,
+    /// The input is added where its shape is that of the output, whatever the strides.
+    IfShapesAllow,
+}
 
 /// What an [`InvertedResidual`] is made of.
 #[derive(Clone, Copy, Debug)]
@@ -11,13 +25,13 @@ pub struct InvertedResidualDesc<'a> {
     expand: Option<ConvDesc<'a>>,
     depthwise: ConvDesc<'a>,
     project: ConvDesc<'a>,
-    shortcut: bool,
+    shortcut: Shortcut,
 }
 
 impl<'a> InvertedResidualDesc<'a> {
-    /// A block without expansion, with the shortcut where the shapes allow it.
+    /// A block without expansion and without shortcut.
     pub const fn new(depthwise: ConvDesc<'a>, project: ConvDesc<'a>) -> Self {
-        InvertedResidualDesc { expand: None, depthwise, project, shortcut: true }
+        InvertedResidualDesc { expand: None, depthwise, project, shortcut: Shortcut::None }
     }
 
     /// What stands before the depthwise convolution: a 1×1 convolution, or any other, such as the stem of a network.
@@ -26,10 +40,30 @@ impl<'a> InvertedResidualDesc<'a> {
         self
     }
 
-    /// Whether the input is added to the output where their shapes are equal: stride 1, as many channels out as in.
-    pub const fn shortcut(mut self, shortcut: bool) -> Self {
+    /// Whether the input is added to the output.
+    pub const fn shortcut(mut self, shortcut: Shortcut) -> Self {
         self.shortcut = shortcut;
         self
+    }
+
+    /// An error where a shortcut is required around stages that no input passes unchanged in shape.
+    fn check_shortcut(&self) -> Result<()> {
+        if self.shortcut != Shortcut::Required {
+            return Ok(());
+        }
+        let expected = self.expand.as_ref().unwrap_or(&self.depthwise).filter.inputs();
+        let got = self.project.filter.outputs();
+        if expected != got {
+            return Err(Error::Channels { what: "shortcut", expected, got });
+        }
+        for stage in self.expand.iter().chain([&self.depthwise]) {
+            let [rows, columns] = stage.stride;
+            if [rows, columns] != [1, 1] {
+                let (what, got) = ("shortcut".into(), format!("{rows}×{columns}"));
+                return Err(Error::Value { what, expected: "stages of stride 1", got });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -41,14 +75,15 @@ impl<'a> InvertedResidualDesc<'a> {
 ///
 /// ```
 /// # fn main() -> sepconv::Result<()> {
-/// use sepconv::{Activation, ConvDesc, Filter, InvertedResidual, InvertedResidualDesc, PlanOptions, Shape};
+/// use sepconv::{Activation, ConvDesc, Filter, InvertedResidual, InvertedResidualDesc, PlanOptions, Shape, Shortcut};
 /// let (expand, depthwise, project) = ([0.1; 8 * 48], [0.1; 9 * 48], [0.1; 48 * 8]);
 /// let block = InvertedResidual::new(
 ///     InvertedResidualDesc::new(
 ///         ConvDesc::new(Filter::depthwise_hwc(&depthwise, [3, 3, 48])).activation(Activation::Relu6),
 ///         ConvDesc::new(Filter::io(&project, [48, 8])),
 ///     )
-///     .expand(ConvDesc::new(Filter::io(&expand, [8, 48])).activation(Activation::Relu6)),
+///     .expand(ConvDesc::new(Filter::io(&expand, [8, 48])).activation(Activation::Relu6))
+///     .shortcut(Shortcut::Required),
 /// )?;
 /// let plan = block.plan(Shape::new(1, 14, 14, 8), &PlanOptions::new())?;
 /// assert!(plan.explain().stages[0].fused);
@@ -58,6 +93,7 @@ impl<'a> InvertedResidualDesc<'a> {
 #[derive(Clone, Debug)]
 pub struct InvertedResidual {
     node: Node,
+    shortcut: Shortcut,
 }
 
 impl InvertedResidual {
@@ -81,15 +117,25 @@ impl InvertedResidual {
         if project.inputs != depthwise.outputs() {
             return Err(Error::Channels { what: "project", expected: depthwise.outputs(), got: project.inputs });
         }
+        desc.check_shortcut()?;
         Ok(InvertedResidual {
             node: Node::Chain {
                 head: expand,
                 depthwise: Some(Arc::try_new("operator", depthwise)?),
                 tail: Some(project),
-                shortcut: desc.shortcut,
+                shortcut: desc.shortcut != Shortcut::None,
             },
+            shortcut: desc.shortcut,
         })
+    }
+
+    /// An error where a shortcut is required and the shapes at its ends differ.
+    fn check_shapes(&self, input: Shape, output: Shape) -> Result<()> {
+        if self.shortcut == Shortcut::Required && input != output {
+            return Err(Error::Shortcut { input, output });
+        }
+        Ok(())
     }
 }
 
-operator!(InvertedResidual);
+operator!(InvertedResidual, check_shapes);

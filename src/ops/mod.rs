@@ -16,7 +16,7 @@ pub use average_pool::GlobalAveragePool;
 pub use conv2d::Conv2d;
 pub use dense::Dense;
 pub use depthwise::DepthwiseConv2d;
-pub use inverted_residual::{InvertedResidual, InvertedResidualDesc};
+pub use inverted_residual::{InvertedResidual, InvertedResidualDesc, Shortcut};
 #[cfg(feature = "gemm")]
 pub use one_shot::pointwise_gemm;
 pub use pointwise::PointwiseConv2d;
@@ -30,9 +30,10 @@ pub(crate) fn output_shape(node: &Node, input: Shape) -> Result<Shape> {
     crate::program::shapes_of(node, input).map(|[.., last]| last)
 }
 
-/// What every operator has: its node, the shape it makes, its plan.
+/// What every operator has: its node, the shape it makes, its plan. A method that looks at the shapes of input and output
+/// may refuse them.
 macro_rules! operator {
-    ($operator:ident) => {
+    ($operator:ident $(, $check:ident)?) => {
         impl $operator {
             pub(crate) fn node(&self) -> &crate::program::Node {
                 &self.node
@@ -40,11 +41,14 @@ macro_rules! operator {
 
             /// The shape that it makes of `input`, or why it cannot take it.
             pub fn output_shape(&self, input: crate::Shape) -> crate::Result<crate::Shape> {
-                crate::ops::output_shape(&self.node, input)
+                let output = crate::ops::output_shape(&self.node, input)?;
+                $(self.$check(input, output)?;)?
+                Ok(output)
             }
 
             /// Plans it for an input shape.
             pub fn plan(&self, input: crate::Shape, options: &crate::PlanOptions) -> crate::Result<crate::Plan> {
+                self.output_shape(input)?;
                 crate::Plan::new(core::slice::from_ref(&self.node), input, options)
             }
         }

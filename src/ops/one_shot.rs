@@ -52,6 +52,9 @@ pub fn pointwise_gemm(
     if output.shape() != expected {
         return Err(Error::ShapeMismatch { what: "output", expected, got: output.shape() });
     }
+    if shape.is_empty() {
+        return Ok(());
+    }
     let [lo, hi] = activation.bounds();
     let product = Product {
         k,
@@ -66,6 +69,9 @@ pub fn pointwise_gemm(
         hi,
     };
     let m = shape.pixels();
+    if m == 0 {
+        return Ok(());
+    }
     let workers = threads.count().min(cores()).min(m.max(n));
     let worth = m.saturating_mul(n).saturating_mul(k) >= WORTH_SHARING;
     let parts = if worth { workers } else { 1 };

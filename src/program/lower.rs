@@ -39,8 +39,8 @@ const NEAR_TENSOR: usize = 128 << 10;
 
 const DECLINED: &str = "fusion was declined";
 
-/// The steps of a plan, and the memory that they need.
-#[derive(Debug)]
+/// The steps of a plan, and the memory that they need. The default has no steps.
+#[derive(Debug, Default)]
 pub(crate) struct Program {
     pub(crate) steps: Vec<Step>,
     pub(crate) tensors: Vec<Tensor>,

@@ -81,6 +81,22 @@ pub(crate) enum Node {
     Pool { channels: usize },
 }
 
+impl Node {
+    /// The channels that it reads, and those that it writes.
+    pub(crate) fn channels(&self) -> [usize; 2] {
+        match self {
+            Node::Pool { channels } => [*channels; 2],
+            Node::Chain { head, depthwise, tail, .. } => {
+                let [head, tail] = [head, tail].map(|conv| conv.as_ref().map(|conv| [conv.inputs, conv.outputs]));
+                let depthwise = depthwise.as_ref().map(|depthwise| [depthwise.inputs, depthwise.outputs()]);
+                let stages = [head, depthwise, tail];
+                let first = stages.iter().flatten().next().map_or(0, |[inputs, _]| *inputs);
+                [first, stages.iter().flatten().next_back().map_or(0, |[_, outputs]| *outputs)]
+            }
+        }
+    }
+}
+
 /// Where a tensor lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {

@@ -259,7 +259,7 @@ pub enum Op {
         depthwise: ConvCase,
         /// The 1×1 behind it; a shortcut is added to its sum, before its activation.
         project: ConvCase,
-        /// Whether the input is added where its shape is that of the output.
+        /// Whether the input is added where its shape is that of the output: [`crate::Shortcut::IfShapesAllow`].
         shortcut: bool,
     },
     /// The mean of each channel over the plane.

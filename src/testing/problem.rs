@@ -308,6 +308,11 @@ pub(super) fn values_of(Shape { n, h, w, c }: Shape) -> usize {
     n * h * w * c
 }
 
+/// Values from the first to the last of an NHWC tensor whose pixels lie so far apart.
+fn span(shape: Shape, pixel_stride: usize) -> usize {
+    shape.pixels().checked_sub(1).map_or(0, |steps| steps * pixel_stride + shape.c)
+}
+
 /// A [`Case`] with its numbers, in the [`Layout`] that was asked for: what a kernel is given.
 #[derive(Clone, Debug)]
 pub struct Problem {
@@ -359,7 +364,7 @@ impl Problem {
         self.input = match self.layout {
             Layout::Nhwc => {
                 let stride = self.input_pixel_stride();
-                let mut memory = vec![GAP; shape.pixels().saturating_sub(1) * stride + shape.c];
+                let mut memory = vec![GAP; span(shape, stride)];
                 for (pixel, values) in memory.chunks_mut(stride).zip(self.values.chunks_exact(shape.c)) {
                     pixel[..shape.c].copy_from_slice(values);
                 }
@@ -415,10 +420,7 @@ impl Problem {
     /// Values that the output has in memory.
     pub(super) fn output_span(&self) -> usize {
         match self.layout {
-            Layout::Nhwc => {
-                let shape = self.output_shape();
-                shape.pixels().saturating_sub(1) * self.output_pixel_stride() + shape.c
-            }
+            Layout::Nhwc => span(self.output_shape(), self.output_pixel_stride()),
             Layout::Nchw => values_of(self.output_shape()),
         }
     }

@@ -56,6 +56,7 @@ pub fn separable<T: Number>(
 }
 
 /// What stands before the depthwise convolution of an inverted residual block.
+#[allow(clippy::exhaustive_structs, reason = "a literal, as all arguments of the reference are")]
 #[derive(Clone, Copy, Debug)]
 pub struct Expansion<'a, T> {
     /// The convolution, most often 1×1.

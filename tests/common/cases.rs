@@ -7,7 +7,7 @@ use sepconv::testing::reference::{self as naive, Conv, Tensor, TensorMut, Window
 use sepconv::testing::{Case, Cases, FilterOrder, Layout, Op, Problem, Stage, StageKind};
 use sepconv::{
     Arithmetic, Conv2d, ConvDesc, Dense as DenseLayer, DepthwiseConv2d, Filter, GlobalAveragePool, InvertedResidual,
-    InvertedResidualDesc, Layer, PointwiseConv2d, SeparableConv2d, Shape,
+    InvertedResidualDesc, Layer, PointwiseConv2d, SeparableConv2d, Shape, Shortcut,
 };
 
 use super::{Dense, Frame, Runs};
@@ -98,7 +98,8 @@ pub fn layers(problem: &Problem) -> Vec<Layer> {
             Op::Separable { .. } => SeparableConv2d::new(next(), next()).unwrap().into(),
             Op::InvertedResidual { expand, shortcut, .. } => {
                 let expand = expand.as_ref().map(|_| next());
-                let mut block = InvertedResidualDesc::new(next(), next()).shortcut(*shortcut);
+                let shortcut = if *shortcut { Shortcut::IfShapesAllow } else { Shortcut::None };
+                let mut block = InvertedResidualDesc::new(next(), next()).shortcut(shortcut);
                 if let Some(expand) = expand {
                     block = block.expand(expand);
                 }

@@ -7,8 +7,8 @@ use sepconv_kernels::Isa;
 /// The instruction sets that this CPU has, best first, and none above `SEPCONV_MAX_ISA`.
 pub fn isas() -> Vec<Isa> {
     let cap = match std::env::var("SEPCONV_MAX_ISA") {
-        Ok(name) => name.parse().unwrap_or_else(|e| panic!("SEPCONV_MAX_ISA={name}: {e}")),
-        Err(_) => Isa::ALL[0],
+        Ok(name) if !name.is_empty() => name.parse().unwrap_or_else(|e| panic!("SEPCONV_MAX_ISA={name}: {e}")),
+        _ => Isa::ALL[0],
     };
     Isa::ALL.into_iter().filter(|&isa| isa >= cap && isa.is_available()).collect()
 }
