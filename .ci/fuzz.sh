@@ -3,6 +3,7 @@
 #
 #     .ci/fuzz.sh 9600        a night
 #
+# SEPCONV_LEVELS names the levels that are compiled, as cargo features: all unless set.
 # What is found is in fuzz/artifacts/<target>/; fuzz/corpus/ grows from run to run, and is not committed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,7 +21,8 @@ cargo fmt --manifest-path fuzz/Cargo.toml --check
 # large functions: with the sanitizer's checks in place in them, not called, and as one unit, as cargo fuzz has it, they took a quarter
 # of an hour; so they take two minutes.
 export RUSTFLAGS="-Cllvm-args=-asan-instrumentation-with-call-threshold=0"
-options=(-O --codegen-units 16)
+options=(-O --codegen-units 16 --no-default-features --features "${SEPCONV_LEVELS-avx512,avx2,sse42,common-bits}")
+if [ -n "${SEPCONV_LEVELS-}" ]; then export SEPCONV_REQUIRE_ISA=${SEPCONV_LEVELS//common-bits/scalar},scalar; fi
 cargo +nightly fuzz build "${options[@]}"
 cargo +nightly fuzz run "${options[@]}" seeds
 for target in describe run_differential network_weights; do

@@ -66,8 +66,9 @@ arm() {
 [ $# -gt 0 ] || set -- sse42 scalar nehalem core2duo cortex-a53 max
 for leg; do
     case $leg in
-        sse42) run sse42 "" sse42 sse42,scalar 64 "" ;;
-        scalar) run scalar "" scalar scalar 64 "" ;;
+        # the ordinary tests ran every level that this CPU has; a few cases show that the cap holds, and what plans do below it
+        sse42) run sse42 "" sse42 sse42,scalar 16 "" ;;
+        scalar) run scalar "" scalar scalar 16 "" ;;
         nehalem) run nehalem "" "" sse42,scalar 8 "qemu-x86_64 -cpu Nehalem" "$dispatched" ;;
         core2duo) run core2duo "" "" scalar 8 "qemu-x86_64 -cpu core2duo" "$dispatched" ;;
         cortex-a53) arm cortex-a53 cortex-a53 ;;

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Checks the library with each of its features alone, with none, and with the sets that the README names. No warning may come of what a
+# feature leaves out.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# check FEATURES: both crates where kernels have the feature, else the library
+check() {
+    printf -- '-- %s\n' "${1:-no features}"
+    cargo clippy --quiet --lib -p sepconv --no-default-features --features "$1" -- -D warnings
+}
+
+features=$(cargo metadata --no-deps --format-version 1 |
+    python3 -c 'import json, sys
+for package in json.load(sys.stdin)["packages"]:
+    if package["name"] == "sepconv":
+        print(*(name for name in package["features"] if name != "default"))')
+check ""
+for feature in $features; do
+    check "$feature"
+done
+# the C library with and without pools, and the smallest library of each architecture
+check capi,models,rayon,avx2
+check capi,models,avx2,avx512,sse42
