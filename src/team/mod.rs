@@ -122,3 +122,98 @@ fn custom(team: &Team, threads: &dyn ParallelFor, work: &Work<'_>) {
     opened.forget_queued();
     opened.end();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    /// Threads that begin their tasks late, or not at all.
+    struct Late(usize);
+
+    impl ParallelFor for Late {
+        fn threads(&self) -> usize {
+            4
+        }
+
+        fn parallel_for(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+            std::thread::scope(|scope| {
+                for i in 0..count {
+                    scope.spawn(move || {
+                        if i % 2 == self.0 % 2 {
+                            std::thread::yield_now();
+                        }
+                        task(i);
+                    });
+                }
+            });
+        }
+    }
+
+    fn all_threads() -> Vec<Threads> {
+        let mut all = vec![Threads::Serial, Threads::Custom(std::sync::Arc::new(Late(0)))];
+        #[cfg(feature = "rayon")]
+        for threads in [1, 2, 4, 9] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            all.push(Threads::Pool(std::sync::Arc::new(pool)));
+        }
+        all
+    }
+
+    /// Whatever the order in which workers come, sleep and leave: each piece runs once, when all earlier steps are done.
+    #[test]
+    fn each_piece_runs_once_in_its_step() {
+        let pieces = [3, 1, 2, 5, 1, 1, 64];
+        for threads in all_threads() {
+            let mut crew = Crew::new(4).unwrap();
+            for spins in [0, 1, 100, 20_000] {
+                for round in 0..100 {
+                    let runs = pieces.map(|count| (0..count).map(|_| AtomicUsize::new(0)).collect::<Vec<_>>());
+                    crew.run(&threads, spins, &pieces, &|step, piece, worker| {
+                        assert!(worker < 4);
+                        let done = |count: &Vec<AtomicUsize>| count.iter().all(|n| n.load(Ordering::Relaxed) == 1);
+                        assert!(runs[..step].iter().all(done), "step {step} began before the one before was done");
+                        if (step + piece + worker + round) % 7 == 0 {
+                            std::thread::yield_now();
+                        }
+                        runs[step][piece].fetch_add(1, Ordering::Relaxed);
+                    })
+                    .unwrap();
+                    assert!(runs.iter().flatten().all(|n| n.load(Ordering::Relaxed) == 1));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_of_any_worker_reaches_the_caller_and_the_crew_runs_again() {
+        for threads in all_threads() {
+            let mut crew = Crew::new(4).unwrap();
+            for failing in 0..4 {
+                for step in 0..3 {
+                    let failed = AtomicBool::new(false);
+                    let run = |at: usize, _: usize, worker: usize| {
+                        if at == step && worker == failing {
+                            failed.store(true, Ordering::Relaxed);
+                            std::panic::resume_unwind(Box::new("a piece failed"));
+                        }
+                    };
+                    let crew = Mutex::new(&mut crew);
+                    let caught = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| {
+                        crew.lock().unwrap().run(&threads, 50, &[8, 8, 8], &run).unwrap();
+                    }));
+                    // the leader runs the pieces of a worker that does not come
+                    assert_eq!(caught.is_err(), failed.load(Ordering::Relaxed), "{threads:?}, worker {failing}");
+                }
+            }
+            let count = AtomicUsize::new(0);
+            let run = |_: usize, _: usize, _: usize| {
+                count.fetch_add(1, Ordering::Relaxed);
+            };
+            crew.run(&threads, 50, &[8, 8], &run).unwrap();
+            assert_eq!(count.into_inner(), 16);
+        }
+    }
+}
