@@ -114,8 +114,11 @@ impl PlanOptions {
 
     /// The instruction set that a plan with these options runs on.
     pub fn isa(&self) -> Result<Isa> {
-        let isa = max_isa()?;
-        Ok(self.isa.map_or(isa, |cap| isa.max(Isa::best_up_to(cap))))
+        let max = max_isa()?;
+        Ok(match self.isa {
+            Some(cap) if cap.is_at_most(max) => Isa::best_up_to(cap),
+            _ => max,
+        })
     }
 }
 

@@ -256,6 +256,7 @@ fn every_level_has_the_bits_of_the_file() {
         let column = match level.arithmetic {
             Arithmetic::Fused => 0,
             Arithmetic::Separate => 1,
+            other => panic!("no column of {other:?}"),
         };
         for (case, (name, digests)) in cases.iter().zip(&lines) {
             let got = of(case, level);

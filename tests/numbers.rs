@@ -305,6 +305,7 @@ fn one_rounding_or_two_is_what_the_plan_says() {
         let expected = match level.arithmetic {
             Arithmetic::Fused => f32::EPSILON * f32::EPSILON,
             Arithmetic::Separate => 0.0,
+            other => panic!("no bits of {other:?}"),
         };
         for (operator, got) in each_operator(level, x, x, bias, Activation::Linear) {
             assert_same(&(level, operator), &got, &vec![expected; got.len()]);
@@ -399,6 +400,7 @@ fn batch_norm_is_folded_in_f64_and_rounded_once() {
         let step = |x: f32, w: f32, acc: f32| match level.arithmetic {
             Arithmetic::Fused => x.mul_add(w, acc),
             Arithmetic::Separate => acc + x * w,
+            other => panic!("no bits of {other:?}"),
         };
         let options = level.options();
         let full =

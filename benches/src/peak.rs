@@ -59,6 +59,7 @@ impl<const SUMS: usize> WithSimd for Loop<SUMS> {
                     }
                 }
             }
+            other => unreachable!("no loop of {other:?}"),
         }
         black_box(sums);
         (2 * STEPS * SUMS * S::F32_LANES) as u64

@@ -13,9 +13,9 @@ macro_rules! isas {
         /// An instruction set that kernels can be compiled for. All of them have a name, whichever are compiled
         /// ([`Isa::is_compiled`]).
         ///
-        /// The order is that of preference on one architecture: a later variant, which is the greater one, is never
-        /// faster than an earlier one.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        /// Variants are in the order of preference, best first: on one architecture, a later one is never faster than an
+        /// earlier one. [`Isa::is_at_most`] compares by it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Isa {
             $($(#[$doc])* $variant,)*
@@ -73,6 +73,20 @@ impl Isa {
         self.is_compiled() && self.cpu_has()
     }
 
+    /// Whether a cap admits it: it is the cap, or comes after the cap in [`Isa::ALL`].
+    ///
+    /// ```
+    /// use sepconv_kernels::Isa;
+    ///
+    /// assert!(Isa::Sse42.is_at_most(Isa::Avx2) && Isa::Avx2.is_at_most(Isa::Avx2));
+    /// assert!(!Isa::Avx512.is_at_most(Isa::Avx2));
+    /// // the cap of another architecture: it admits what comes after it
+    /// assert!(Isa::Neon.is_at_most(Isa::Avx2) && !Isa::Avx2.is_at_most(Isa::Neon));
+    /// ```
+    pub const fn is_at_most(self, cap: Isa) -> bool {
+        self as u8 >= cap as u8
+    }
+
     /// The best that is available.
     pub fn best() -> Isa {
         Isa::best_up_to(Isa::ALL[0])
@@ -80,7 +94,7 @@ impl Isa {
 
     /// The best that is available and not above `cap`; the cap never lifts.
     pub fn best_up_to(cap: Isa) -> Isa {
-        Isa::ALL.into_iter().find(|&isa| isa >= cap && isa.is_available()).unwrap_or(Isa::Scalar)
+        Isa::ALL.into_iter().find(|isa| isa.is_at_most(cap) && isa.is_available()).unwrap_or(Isa::Scalar)
     }
 }
 
@@ -92,6 +106,7 @@ impl fmt::Display for Isa {
 
 /// A name that is none of an instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UnknownIsa;
 
 impl fmt::Display for UnknownIsa {
@@ -121,6 +136,7 @@ impl FromStr for Isa {
 
 /// How a step `acc + x × w` of a sum is rounded. It decides the bits of every result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Arithmetic {
     /// Once: a fused multiply-add. On CPUs without one it is emulated, some fifty times slower.
     Fused,

@@ -25,6 +25,7 @@ macro_rules! kernels {
     ($($field:ident $kind:ident: $kernel:ty, $args:ty, $name:literal;)*) => {
         /// A kernel of the list.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
         pub enum KernelKind {
             $(#[doc = concat!("`", $name, "`")] $kind,)*
         }
@@ -77,7 +78,7 @@ impl Kernels {
     /// Every instruction set has kernels for the arithmetic that is its own. Scalar has kernels for both with the cargo feature
     /// `common-bits`: where a fused multiply-add is emulated, vectors of it gain nothing.
     pub fn up_to(cap: Isa, arithmetic: Arithmetic) -> Option<&'static Kernels> {
-        TABLES.iter().copied().find(|k| k.isa >= cap && k.arithmetic == arithmetic && k.isa.is_available())
+        TABLES.iter().copied().find(|k| k.isa.is_at_most(cap) && k.arithmetic == arithmetic && k.isa.is_available())
     }
 
     /// Every table that is compiled in and that this CPU can run.

@@ -81,6 +81,7 @@ fn one_sum(x: &[f32], w: &[f32], bias: f32, arithmetic: Arithmetic) -> f32 {
     x.iter().zip(w).fold(bias, |acc, (&x, &w)| match arithmetic {
         Fused => x.mul_add(w, acc),
         Separate => acc + x * w,
+        other => panic!("no definition of {other:?}"),
     })
 }
 

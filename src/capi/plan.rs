@@ -67,6 +67,7 @@ pub unsafe extern "C" fn sepconv_plan_arithmetic(
     let of = |plan: &Plan| match plan.arithmetic() {
         Arithmetic::Fused => sepconv_arithmetic::Fused,
         Arithmetic::Separate => sepconv_arithmetic::Separate,
+        other => unreachable!("the header has no code for {other:?}"),
     };
     // SAFETY: the contract of all functions.
     unsafe { ask(plan, "arithmetic", arithmetic, of) }

@@ -191,6 +191,7 @@ pub fn check(
         let expected: &Dense = match level.arithmetic {
             Arithmetic::Fused => fused.get_or_insert_with(|| expected(Arithmetic::Fused)),
             Arithmetic::Separate => separate.get_or_insert_with(|| expected(Arithmetic::Separate)),
+            other => panic!("no reference of {other:?}"),
         };
         for &fusion in fusions {
             for count in [1, runs.threads] {

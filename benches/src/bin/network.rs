@@ -127,7 +127,7 @@ impl Options {
         for &named in &self.isa {
             let stands_for = match named {
                 Isas::One(isa) => vec![isa],
-                Isas::All => Isa::ALL.into_iter().filter(|&isa| isa >= best && isa.is_available()).collect(),
+                Isas::All => Isa::ALL.into_iter().filter(|isa| isa.is_at_most(best) && isa.is_available()).collect(),
             };
             for isa in stands_for {
                 if !isas.contains(&isa) {

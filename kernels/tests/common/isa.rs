@@ -10,7 +10,7 @@ pub fn isas() -> Vec<Isa> {
         Ok(name) if !name.is_empty() => name.parse().unwrap_or_else(|e| panic!("SEPCONV_MAX_ISA={name}: {e}")),
         _ => Isa::ALL[0],
     };
-    Isa::ALL.into_iter().filter(|&isa| isa >= cap && isa.is_available()).collect()
+    Isa::ALL.into_iter().filter(|isa| isa.is_at_most(cap) && isa.is_available()).collect()
 }
 
 /// Fails where `SEPCONV_REQUIRE_ISA` names an instruction set that is none of `ran`. Several names are parted by
