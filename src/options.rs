@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use crate::program::cost::Thresholds;
 use crate::threads::cores;
 use crate::{Error, Isa, MAX_THREADS, Result, Threads};
 
@@ -41,6 +42,8 @@ pub struct PlanOptions {
     pub(crate) fusion: Fusion,
     pub(crate) common_bits: bool,
     pub(crate) spins: u32,
+    #[cfg(feature = "testing")]
+    thresholds: Option<Thresholds>,
 }
 
 impl Default for PlanOptions {
@@ -52,6 +55,8 @@ impl Default for PlanOptions {
             fusion: Fusion::default(),
             common_bits: false,
             spins: SPINS,
+            #[cfg(feature = "testing")]
+            thresholds: None,
         }
     }
 }
@@ -110,6 +115,23 @@ impl PlanOptions {
     /// Workers of a plan with these options.
     pub(crate) fn workers(&self) -> usize {
         self.threads.count().min(self.max_threads.unwrap_or_else(cores)).clamp(1, MAX_THREADS)
+    }
+
+    /// Replaces what the planner decides by, so that tests reach every way of it on small cases. Results keep their bits;
+    /// they only come slower.
+    #[cfg(feature = "testing")]
+    pub fn thresholds(mut self, thresholds: Thresholds) -> Self {
+        self.thresholds = Some(thresholds);
+        self
+    }
+
+    /// What the planner decides by, on an instruction set.
+    pub(crate) fn thresholds_for(&self, isa: Isa) -> Thresholds {
+        #[cfg(feature = "testing")]
+        if let Some(thresholds) = self.thresholds {
+            return thresholds;
+        }
+        Thresholds::of(isa)
     }
 
     /// The instruction set that a plan with these options runs on.

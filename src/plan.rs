@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sepconv_kernels::{BLOCK, KernelKind, Kernels};
 
 use crate::memory::{self, Aligned, Arc, Carver, product};
-use crate::program::{Node, Program, Run, lower};
+use crate::program::{Lowering, Node, Program, Run, lower};
 use crate::team::{self, Crew};
 use crate::threads::process;
 use crate::{Arithmetic, Error, Isa, PlanOptions, Result, Shape, Threads, View, ViewMut};
@@ -73,8 +73,8 @@ impl Plan {
         let workers = options.workers();
         let output = nodes.iter().try_fold(input, |shape, node| crate::ops::output_shape(node, shape))?;
         // A batch of no images has nothing to run: the planner, which divides by what it shares out, is not asked.
-        let program =
-            if input.is_empty() { Program::default() } else { lower(nodes, input, options.fusion, workers, kernels)? };
+        let lowering = Lowering { fusion: options.fusion, workers, kernels, thresholds: options.thresholds_for(isa) };
+        let program = if input.is_empty() { Program::default() } else { lower(nodes, input, &lowering)? };
         let pieces = memory::collect("plan", program.steps.iter().map(crate::program::Step::pieces))?;
         // a plan of which no step is shared needs no pool
         let workers = workers.min(pieces.iter().copied().max().unwrap_or(1));

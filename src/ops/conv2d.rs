@@ -35,7 +35,7 @@ impl Conv2d {
     #[allow(clippy::needless_pass_by_value, reason = "a description is made to be used up")]
     pub fn new(desc: ConvDesc<'_>) -> Result<Conv2d> {
         let conv = pack::conv(&desc, "convolution")?;
-        Ok(Conv2d { node: Node::Chain { head: Some(conv), depthwise: None, tail: None, shortcut: false } })
+        Ok(Conv2d { node: Node::conv("convolution", conv)? })
     }
 }
 

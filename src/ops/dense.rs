@@ -16,7 +16,7 @@ impl Dense {
     #[allow(clippy::needless_pass_by_value, reason = "a description is made to be used up")]
     pub fn new(desc: ConvDesc<'_>) -> Result<Dense> {
         let conv = pack::pointwise(&desc, "dense")?;
-        Ok(Dense { node: Node::Chain { head: Some(conv), depthwise: None, tail: None, shortcut: false } })
+        Ok(Dense { node: Node::conv("dense", conv)? })
     }
 }
 

@@ -39,14 +39,8 @@ impl DepthwiseConv2d {
     #[allow(clippy::needless_pass_by_value, reason = "a description is made to be used up")]
     pub fn new(desc: ConvDesc<'_>) -> Result<DepthwiseConv2d> {
         let depthwise = pack::depthwise(&desc, "depthwise")?;
-        Ok(DepthwiseConv2d {
-            node: Node::Chain {
-                head: None,
-                depthwise: Some(Arc::try_new("operator", depthwise)?),
-                tail: None,
-                shortcut: false,
-            },
-        })
+        let depthwise = Arc::try_new("operator", depthwise)?;
+        Ok(DepthwiseConv2d { node: Node::chain(["depthwise"; 3], None, Some(depthwise), None)? })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::memory::Arc;
 use crate::ops::{operator, pack};
-use crate::program::Node;
+use crate::program::{Chain, Node, channels};
 use crate::{ConvDesc, Error, Result, Shape};
 
 /// Whether an [`InvertedResidual`] adds its input to its output.
@@ -107,26 +107,16 @@ impl InvertedResidual {
             // With a multiplier, expand computes each channel as often as the depthwise stage reads it: rows of the
             // expanded tensor are then what the kernels read, and never need a second form.
             let conv = pack::repeated(desc, "expand", depthwise.multiplier)?;
-            if desc.filter.outputs() != depthwise.inputs {
-                let (expected, got) = (desc.filter.outputs(), depthwise.inputs);
-                return Err(Error::Channels { what: "depthwise", expected, got });
-            }
+            channels("depthwise", desc.filter.outputs(), depthwise.inputs)?;
             expand = Some(conv);
             (depthwise.inputs, depthwise.multiplier) = (depthwise.outputs(), 1);
         }
-        if project.inputs != depthwise.outputs() {
-            return Err(Error::Channels { what: "project", expected: depthwise.outputs(), got: project.inputs });
-        }
+        let depthwise = Arc::try_new("operator", depthwise)?;
+        let chain = Chain::new(expand, Some(depthwise), Some(project))
+            .map_err(|misfit| misfit.named(["expand", "depthwise", "project"]))?;
         desc.check_shortcut()?;
-        Ok(InvertedResidual {
-            node: Node::Chain {
-                head: expand,
-                depthwise: Some(Arc::try_new("operator", depthwise)?),
-                tail: Some(project),
-                shortcut: desc.shortcut != Shortcut::None,
-            },
-            shortcut: desc.shortcut,
-        })
+        let node = Node::Chain { chain, shortcut: desc.shortcut != Shortcut::None };
+        Ok(InvertedResidual { node, shortcut: desc.shortcut })
     }
 
     /// An error where a shortcut is required and the shapes at its ends differ.

@@ -17,7 +17,7 @@ impl PointwiseConv2d {
     #[allow(clippy::needless_pass_by_value, reason = "a description is made to be used up")]
     pub fn new(desc: ConvDesc<'_>) -> Result<PointwiseConv2d> {
         let conv = pack::pointwise(&desc, "pointwise")?;
-        Ok(PointwiseConv2d { node: Node::Chain { head: Some(conv), depthwise: None, tail: None, shortcut: false } })
+        Ok(PointwiseConv2d { node: Node::conv("pointwise", conv)? })
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::memory::Arc;
 use crate::ops::{operator, pack};
 use crate::program::Node;
-use crate::{ConvDesc, Error, Result};
+use crate::{ConvDesc, Result};
 
 /// A depthwise convolution and a pointwise convolution, each with its own batch norm and activation: `1/N + 1/Dk²` of
 /// the work of a standard convolution (arXiv 1704.04861, section 3.1).
@@ -19,19 +19,10 @@ impl SeparableConv2d {
     #[allow(clippy::needless_pass_by_value, reason = "a description is made to be used up")]
     pub fn new(depthwise: ConvDesc<'_>, pointwise: ConvDesc<'_>) -> Result<SeparableConv2d> {
         let depthwise = pack::depthwise(&depthwise, "depthwise")?;
+        let depthwise = Arc::try_new("operator", depthwise)?;
         let pointwise = pack::pointwise(&pointwise, "pointwise")?;
-        if pointwise.inputs != depthwise.outputs() {
-            let (expected, got) = (depthwise.outputs(), pointwise.inputs);
-            return Err(Error::Channels { what: "pointwise", expected, got });
-        }
-        Ok(SeparableConv2d {
-            node: Node::Chain {
-                head: None,
-                depthwise: Some(Arc::try_new("operator", depthwise)?),
-                tail: Some(pointwise),
-                shortcut: false,
-            },
-        })
+        let node = Node::chain(["", "depthwise", "pointwise"], None, Some(depthwise), Some(pointwise))?;
+        Ok(SeparableConv2d { node })
     }
 }
 

@@ -35,10 +35,15 @@
 
 use core::ops::Range;
 
-use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, Isa, KernelKind, Kernels, PointwiseArgs};
+use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, KernelKind, PointwiseArgs};
 
 use super::conv::{ConvRows, Rows, Target};
-use super::{Bound, Conv, Depthwise, Ends, Layout, PixelTable, Place, Run, Tensor, rows_within, share, zero_columns};
+use super::cost::Thresholds;
+use super::legal::{Chain, Misfit, STAGES};
+use super::{
+    Bound, Conv, Depthwise, Ends, Layout, Lowering, PixelTable, Place, Run, Tensor, lanes, rows_within, share,
+    zero_columns,
+};
 use crate::memory::{Arc, Carver, product, text};
 use crate::shape::{Extent, Window};
 use crate::{Result, Schedule, Shape};
@@ -76,6 +81,25 @@ struct TailPixels {
     residual: Option<PixelTable>,
 }
 
+impl TailPixels {
+    /// Of groups of at most `rows` rows of `width` pixels.
+    fn new(
+        tensors: &[Tensor],
+        ends: &Ends,
+        [rows, width]: [usize; 2],
+        thresholds: &Thresholds,
+        carver: &mut Carver,
+    ) -> Result<TailPixels> {
+        let most = thresholds.planned_offsets;
+        let dense = Layout::blocked(Shape::new(1, rows, width, BLOCK), [0, 0])?;
+        let dense = PixelTable::within(dense, rows, width, [1, 1], most, carver)?;
+        let out = PixelTable::of(&tensors[ends.output], rows, width, [1, 1], most, carver)?;
+        let of_residual = |r: usize| PixelTable::of(&tensors[r], rows, width, [1, 1], most, carver);
+        let residual = ends.residual.map(of_residual).transpose()?;
+        Ok(TailPixels { dense, out, residual })
+    }
+}
+
 /// A depthwise convolution from tensor to tensor.
 #[derive(Debug)]
 pub(crate) struct ChainStep {
@@ -105,85 +129,22 @@ pub(crate) struct ChainStep {
     channel_parts: usize,
 }
 
-/// What a chain is made of, before it is planned.
-pub(super) struct ChainParts {
-    pub(super) head: Option<Arc<Conv>>,
-    pub(super) depthwise: Arc<Depthwise>,
-    pub(super) tail: Option<Arc<Conv>>,
-}
-
-/// Values of ring and depthwise rows that stay in L2, with room for weights.
-#[derive(Clone, Copy)]
-struct Budget {
-    /// Of a group of rows.
-    group: usize,
-    /// The same where the tail's weights are so many that they come from L3 for every group: they come less often.
-    large_group: usize,
-    /// Of a slab.
-    slab: usize,
-}
-
-impl Budget {
-    /// 160 to 224 KiB of the 512 that the L2 of a processor without AVX-512 may have. With AVX-512 it is 1 MiB or more but
-    /// for a few clients': 384 KiB took 2 to 3 % off V2 there, and 512 KiB gained no more.
-    fn of(isa: Isa) -> Budget {
-        match isa {
-            Isa::Avx512 => Budget { group: 96 << 10, large_group: 96 << 10, slab: 96 << 10 },
-            _ => Budget { group: 48 << 10, large_group: 56 << 10, slab: 40 << 10 },
-        }
-    }
-}
-
-/// Planes of at most this many output pixels go by slabs of channels: every weight is then read once, and the whole plane of a
-/// slab fits the cache.
-pub(super) const SLAB_PIXELS: usize = 14 * 14;
-
-/// The schedule of a chain with a head, where the plan may choose.
-///
-/// Larger planes go by slabs as well where a slab of three blocks fits the cache, and all channels not even by half of the rows at
-/// a time: 32-192-32 takes 2 to 9 % less at 16×16 to 20×20 then (AVX2), 16-96-16 would take up to 12 % more, 24-144-24 7 % at
-/// 24×24 and 18 to 28 % beyond.
-pub(super) fn preferred_schedule(isa: Isa, depthwise: &Depthwise, middle: Shape, out: Shape) -> Result<Schedule> {
+/// The schedule of a chain with a head, where the plan may choose: [`Thresholds::slab_pixels`] says why.
+pub(super) fn preferred_schedule(
+    thresholds: &Thresholds,
+    depthwise: &Depthwise,
+    middle: Shape,
+    out: Shape,
+) -> Result<Schedule> {
     let pixels = out.h * out.w;
     let extent = depthwise.window.over([middle.h, middle.w])?;
     let rows = product(&[middle.h, extent.before[1] + middle.w + extent.after[1]])?;
     let block = product(&[rows.saturating_add(pixels), BLOCK])?;
-    let budget = Budget::of(isa);
-    let fits = block <= budget.slab / 3;
-    let all_fit_by_halves = block.saturating_mul(out.c.div_ceil(BLOCK)) <= 2 * budget.group;
-    Ok(if pixels <= SLAB_PIXELS || (fits && !all_fit_by_halves) { Schedule::ChannelSlabs } else { Schedule::RowRing })
-}
-
-/// Weights of a tail that stay in L2 from group to group.
-pub(super) const TAIL_WEIGHTS: usize = 96 << 10;
-/// Values of a ring of all channels: 32 MiB, beyond any L2 and most L3, where nothing is won by keeping rows.
-const LONG_ROWS_VALUES: usize = 8 << 20;
-/// Values of the ring of a depthwise convolution alone: 20 KiB, which leaves room for weights and output in an L1 of 32
-/// KiB.
-const NEAR_VALUES: usize = 5 << 10;
-/// Values from pixel to pixel, 1 KiB, at whose multiples a channel of all pixels falls into few sets of an L1.
-const SAME_SET_VALUES: usize = 256;
-/// Values of input that one call of the kernel goes over to fill the ring.
-const HEAD_VALUES: usize = 32 << 10;
-
-/// Whether a depthwise kernel reads a caller's rows where they lie. No copy into channel blocks is faster: it is written and read
-/// besides.
-fn reads_pixels(kind: KernelKind, channels: usize, columns: [usize; 2]) -> bool {
-    kind != KernelKind::DwConv && columns.iter().all(|&columns| columns <= 1) && channels.is_multiple_of(BLOCK)
-}
-
-/// Output rows of one call that goes over a caller's pixels in strips: all, but where pixels fall into few sets of L1. The
-/// prefetcher follows a strip down its rows, and what it brings there evicts what it brought before, the sooner if input and
-/// output share those sets, as two large allocations do (28×28×256: 60 µs with all rows, 42 with four at a time).
-fn strip_rows(stride: usize, channels: usize, rows: usize) -> usize {
-    let few = match stride {
-        1 if channels.is_multiple_of(2 * SAME_SET_VALUES) => 2,
-        1 if channels.is_multiple_of(SAME_SET_VALUES) => 4,
-        2 if channels.is_multiple_of(SAME_SET_VALUES) => 3,
-        2 if channels.is_multiple_of(SAME_SET_VALUES / 2) && rows > 7 => 3,
-        _ => rows,
-    };
-    few.min(rows)
+    let fits = block <= thresholds.slab_values / 3;
+    let all = block.saturating_mul(out.c.div_ceil(BLOCK));
+    let all_fit_by_halves = all <= thresholds.ring_values.saturating_mul(2);
+    let slabs = pixels <= thresholds.slab_pixels || (fits && !all_fit_by_halves);
+    Ok(if slabs { Schedule::ChannelSlabs } else { Schedule::RowRing })
 }
 
 /// Input rows that one call of a depthwise kernel is given, for `rows` output rows or, of the general kernel, for one.
@@ -194,145 +155,189 @@ fn rows_in(kind: KernelKind, window: &Window, rows: usize) -> usize {
     }
 }
 
-impl ChainStep {
-    pub(super) fn new(
-        parts: ChainParts,
-        tensors: &[Tensor],
-        ends: Ends,
-        schedule: Schedule,
-        by_channels: bool,
-        workers: usize,
-        kernels: &Kernels,
-        carver: &mut Carver,
-    ) -> Result<ChainStep> {
-        let ChainParts { head, depthwise, tail } = parts;
-        let (by_strips, near) = (kernels.dwconv3x3_by_strips(), Budget::of(kernels.isa()));
-        let Tensor { shape, layout, place } = tensors[ends.input];
-        let padded = matches!(place, Place::Arena(_)) && layout.whole;
-        let window = depthwise.window;
-        let before_head = match &head {
-            None => [shape.h, shape.w],
-            Some(conv) => conv.window.over([shape.h, shape.w])?.out,
-        };
-        let extent = window.over(before_head)?;
-        let middle = Shape::new(shape.n, before_head[0], before_head[1], depthwise.outputs());
+/// The plane that a depthwise convolution goes over, before it is cut into groups and slabs.
+struct Plane {
+    middle: Shape,
+    extent: Extent,
+    window: Window,
+    kind: KernelKind,
+    /// Columns of padding on each side, and the length of a row with them.
+    columns: [usize; 2],
+    padded_width: usize,
+    /// Channel blocks.
+    blocks: usize,
+    /// Output rows of the longest piece.
+    piece_rows: usize,
+}
+
+/// Output rows of a group, and channel blocks of a slab.
+struct Portions {
+    group: usize,
+    slab: usize,
+}
+
+impl Plane {
+    fn new(middle: Shape, window: Window, parts: usize) -> Result<Plane> {
+        let extent = window.over([middle.h, middle.w])?;
         let columns = [extent.before[1], extent.after[1]];
+        let padded_width = columns[0] + middle.w + columns[1];
+        let blocks = middle.c.div_ceil(BLOCK);
+        product(&[padded_width, blocks, BLOCK])?;
         let kind = match (window.kernel, window.stride, window.dilation) {
             ([3, 3], [1, 1], [1, 1]) => KernelKind::DwConv3x3S1,
             ([3, 3], [2, 2], [1, 1]) => KernelKind::DwConv3x3S2,
             ([3, 3], [3, 3], [1, 1]) => KernelKind::DwConv3x3S3,
             _ => KernelKind::DwConv,
         };
-        // where no rows are computed
-        let rows = if depthwise.multiplier > 1 {
+        let piece_rows = extent.out[0].div_ceil(parts);
+        Ok(Plane { middle, extent, window, kind, columns, padded_width, blocks, piece_rows })
+    }
+
+    /// What gives the rows where none are computed. No copy into channel blocks is faster than to read a caller's rows
+    /// where they lie: it is written and read besides.
+    fn rows_of(&self, x: &Tensor, multiplier: usize) -> Head {
+        let padded = matches!(x.place, Place::Arena(_)) && x.layout.whole;
+        let by_pixels = self.kind != KernelKind::DwConv
+            && self.columns.iter().all(|&columns| columns <= 1)
+            && self.middle.c.is_multiple_of(BLOCK);
+        if multiplier > 1 {
             Head::Copy
-        } else if padded && layout.columns == columns {
+        } else if padded && x.layout.columns == self.columns {
             Head::InPlace
-        } else if !padded && reads_pixels(kind, shape.c, columns) {
-            Head::Pixels(columns.map(|columns| columns > 0))
+        } else if !padded && by_pixels {
+            Head::Pixels(self.columns.map(|columns| columns > 0))
         } else {
             Head::Copy
+        }
+    }
+
+    /// Input rows inside the plane that `rows` output rows, at least one, read at the most.
+    fn rows_read(&self, rows: usize) -> usize {
+        ((rows - 1) * self.window.stride[0] + self.window.reach(0)).min(self.middle.h)
+    }
+
+    /// Portions of a depthwise convolution with nothing before or behind it.
+    fn alone(&self, strips: bool, by_pixels: bool, thresholds: &Thresholds) -> Result<Portions> {
+        let group = match (strips, by_pixels) {
+            (true, true) => thresholds.strip_rows(self.window.stride[0], self.middle.c, self.piece_rows),
+            (true, false) => self.piece_rows,
+            // the kernels take two rows at a time
+            (false, _) => self.piece_rows.min(2),
         };
+        let near = thresholds.near_ring / product(&[self.padded_width, self.rows_read(group), BLOCK])?;
+        let slab = if by_pixels || strips { self.blocks } else { near.clamp(1, self.blocks) };
+        Ok(Portions { group, slab })
+    }
+
+    /// Portions by rows of all channels, before a tail or none.
+    fn row_ring(&self, has_ring: bool, tail: Option<&Conv>, thresholds: &Thresholds) -> Result<Portions> {
+        let stride = self.window.stride[0];
+        let row = if has_ring { product(&[self.padded_width, self.blocks, BLOCK])? } else { 0 };
+        let out_row = if tail.is_some() { product(&[self.extent.out[1], self.blocks, BLOCK])? } else { 0 };
+        let overlap = self.window.reach(0).saturating_sub(stride).saturating_mul(row);
+        let heavy = tail.is_some_and(|tail| tail.weights.len() > thresholds.tail_weights);
+        let budget = if heavy { thresholds.ring_values_heavy } else { thresholds.ring_values }.saturating_sub(overlap);
+        let group = rows_within(budget, stride.saturating_mul(row).saturating_add(out_row), self.piece_rows);
+        // the 3×3 kernels take two rows at a time
+        let group = if group > 1 { group } else { self.piece_rows.min(2) };
+        let group = self.piece_rows.div_ceil(self.piece_rows.div_ceil(group));
+        // rows too long for all channels at once: some channels at a time, which computes or copies rows again
+        let block = product(&[self.padded_width, self.rows_read(group), BLOCK])?;
+        Ok(Portions { group, slab: self.even_slab(thresholds.long_rows / block) })
+    }
+
+    /// Portions by slabs of channels.
+    fn channel_slabs(&self, thresholds: &Thresholds) -> Result<Portions> {
+        let plane = product(&[self.padded_width, self.rows_read(self.piece_rows)])?
+            .saturating_add(product(&[self.extent.out[1], self.piece_rows])?);
+        let block = product(&[plane, BLOCK])?;
+        Ok(Portions { group: self.piece_rows, slab: self.even_slab(thresholds.slab_values / block) })
+    }
+
+    /// Blocks of as many slabs as slabs of at most `blocks` blocks are, and that are as even as can be.
+    fn even_slab(&self, blocks: usize) -> usize {
+        self.blocks.div_ceil(self.blocks.div_ceil(blocks.clamp(1, self.blocks)))
+    }
+}
+
+impl ChainStep {
+    /// A step of stages with a depthwise convolution, or an error where they do not fit the tensors.
+    pub(super) fn new(
+        chain: &Chain,
+        tensors: &[Tensor],
+        ends: Ends,
+        schedule: Schedule,
+        by_channels: bool,
+        workers: usize,
+        lowering: &Lowering,
+        carver: &mut Carver,
+    ) -> Result<ChainStep> {
+        let thresholds = &lowering.thresholds;
+        let [after_head, ..] = chain.over(tensors, &ends)?;
+        let (head, tail) = (chain.head().cloned(), chain.tail().cloned());
+        let depthwise = chain.depthwise().cloned().ok_or_else(|| Misfit::Order.named(STAGES))?;
+        let (x, window) = (&tensors[ends.input], depthwise.window);
+        let middle = Shape { c: depthwise.outputs(), ..after_head };
+
+        // workers share out the rows of an image only where images alone do not come out even
+        let shared = !middle.n.is_multiple_of(workers);
+        // sums of a tail go over all channels
+        let by_channels = by_channels && tail.is_none();
+        let [height, width] = window.over([middle.h, middle.w])?.out;
+        let parts = if shared && !by_channels { workers.min(height) } else { 1 };
+        let plane = Plane::new(middle, window, parts)?;
+        let channel_parts = if shared && by_channels { workers.min(plane.blocks) } else { 1 };
+
+        // where no rows are computed
+        let rows = plane.rows_of(x, depthwise.multiplier);
         let by_pixels = head.is_none() && matches!(rows, Head::Pixels(_));
         let has_ring = head.is_some() || matches!(rows, Head::Copy);
         // strips go down rows that lie there, and read each once
-        let strips = by_strips && !has_ring && matches!(kind, KernelKind::DwConv3x3S1 | KernelKind::DwConv3x3S2);
-        let pixel_strips = strips && by_pixels;
-        // nothing is computed before or behind it
+        let by_strips = thresholds.strips.unwrap_or(lowering.kernels.dwconv3x3_by_strips());
+        let strips = by_strips && !has_ring && matches!(plane.kind, KernelKind::DwConv3x3S1 | KernelKind::DwConv3x3S2);
         let alone = tail.is_none() && head.is_none();
-        let blocks = middle.c.div_ceil(BLOCK);
-        let [height, width] = extent.out;
-        let padded_width = columns[0] + middle.w + columns[1];
-        product(&[padded_width, blocks, BLOCK])?;
-
-        // workers share out the rows of an image only where images alone do not come out even
-        let shared = !shape.n.is_multiple_of(workers);
-        // sums of a tail go over all channels
-        let by_channels = by_channels && tail.is_none();
-        let parts = if shared && !by_channels { workers.min(height) } else { 1 };
-        let channel_parts = if shared && by_channels { workers.min(blocks) } else { 1 };
-        let piece_rows = height.div_ceil(parts);
-        let rows_read = |rows: usize| ((rows - 1) * window.stride[0] + window.reach(0)).min(middle.h);
-        let (group, slab) = match schedule {
-            _ if alone => {
-                let group = if pixel_strips {
-                    strip_rows(window.stride[0], shape.c, piece_rows)
-                } else if strips {
-                    piece_rows
-                } else {
-                    2.min(piece_rows)
-                };
-                let near = NEAR_VALUES / product(&[padded_width, rows_read(group), BLOCK])?;
-                (group, if by_pixels || strips { blocks } else { near.clamp(1, blocks) })
-            }
-            Schedule::RowRing => {
-                let row = if has_ring { product(&[padded_width, blocks * BLOCK])? } else { 0 };
-                let out_row = if tail.is_some() { width * blocks * BLOCK } else { 0 };
-                let overlap = window.reach(0).saturating_sub(window.stride[0]).saturating_mul(row);
-                let heavy = tail.as_ref().is_some_and(|tail| tail.weights.len() > TAIL_WEIGHTS);
-                let budget = if heavy { near.large_group } else { near.group }.saturating_sub(overlap);
-                let group =
-                    rows_within(budget, window.stride[0].saturating_mul(row).saturating_add(out_row), piece_rows);
-                // the 3×3 kernels take two rows at a time
-                let group = if group > 1 { group } else { 2.min(piece_rows) };
-                let group = piece_rows.div_ceil(piece_rows.div_ceil(group));
-                // rows too long for all channels at once: some channels at a time, which computes or copies rows again
-                let block = product(&[padded_width, rows_read(group), BLOCK])?;
-                let slab = (LONG_ROWS_VALUES / block).clamp(1, blocks);
-                (group, blocks.div_ceil(blocks.div_ceil(slab)))
-            }
-            Schedule::ChannelSlabs => {
-                let plane = product(&[padded_width, rows_read(piece_rows)])?.saturating_add(width * piece_rows);
-                let plane = product(&[plane, BLOCK])?;
-                let slab = (near.slab / plane.max(1)).clamp(1, blocks);
-                (piece_rows, blocks.div_ceil(blocks.div_ceil(slab)))
-            }
+        let Portions { group, slab } = match schedule {
+            _ if alone => plane.alone(strips, by_pixels, thresholds)?,
+            Schedule::RowRing => plane.row_ring(has_ring, tail.as_deref(), thresholds)?,
+            Schedule::ChannelSlabs => plane.channel_slabs(thresholds)?,
         };
-        let ring = Layout::blocked(Shape { c: slab * BLOCK, ..middle }, columns);
-        let ring_rows = if has_ring { rows_read(group) } else { 0 };
+        let ring = Layout::blocked(Shape { c: slab * BLOCK, ..middle }, plane.columns)?;
+        let ring_rows = if has_ring { plane.rows_read(group) } else { 0 };
         let head = match head {
+            None => rows,
             Some(conv) => {
                 let to = Rows::Ring(ring, ring_rows);
-                let rows = ConvRows::new(conv, &tensors[ends.input], to, None, HEAD_VALUES, carver)?;
+                let rows = ConvRows::new(conv, x, to, None, thresholds.head_values, thresholds, carver)?;
                 Head::Conv(Arc::try_new("plan", rows)?)
             }
-            None => rows,
         };
-        let slabs = blocks.div_ceil(slab);
-        let rows_at_once = match kind {
+        let rows_at_once = match plane.kind {
             KernelKind::DwConv => 1,
-            _ if pixel_strips => strip_rows(window.stride[0], shape.c, group),
+            _ if strips && by_pixels => thresholds.strip_rows(window.stride[0], middle.c, group),
             _ => group,
         };
-        let pixels = product(&[group, width])?;
         let zero_row = match head {
             Head::Pixels(_) => middle.c,
-            Head::InPlace => layout.row,
+            Head::InPlace => x.layout.row,
             Head::Copy | Head::Conv(_) => ring.row,
         };
-        let tailed = usize::from(tail.is_some());
+        let pixels = product(&[group, width])?;
         let scratch = Scratch {
             zeros: carver.floats(zero_row)?,
             ring: carver.floats(product(&[ring_rows, ring.row])?)?,
-            depthwise: carver.floats(product(&[tailed, pixels, slab, BLOCK])?)?,
+            depthwise: carver.floats(product(&[usize::from(tail.is_some()), pixels, slab, BLOCK])?)?,
             partial: carver.floats(match &tail {
-                Some(tail) if slabs > 1 => product(&[pixels, tail.outputs.div_ceil(BLOCK), BLOCK])?,
+                Some(tail) if slab < plane.blocks => product(&[pixels, tail.outputs.div_ceil(BLOCK), BLOCK])?,
                 _ => 0,
             })?,
-            row_pointers: carver.words(rows_in(kind, &window, rows_at_once))?,
+            row_pointers: carver.words(rows_in(plane.kind, &window, rows_at_once))?,
             out_pointers: carver.words(rows_at_once)?,
         };
         let tail = match tail {
-            Some(tail) => {
-                let rows = Layout::blocked(Shape::new(1, group, width, BLOCK), [0, 0]);
-                let dense = PixelTable::within(rows, group, width, [1, 1], carver)?;
-                let out = PixelTable::of(&tensors[ends.output], group, width, [1, 1], carver)?;
-                let of_residual = |r: usize| PixelTable::of(&tensors[r], group, width, [1, 1], carver);
-                let residual = ends.residual.map(of_residual).transpose()?;
-                Some((tail, TailPixels { dense, out, residual }))
-            }
+            Some(tail) => Some((tail, TailPixels::new(tensors, &ends, [group, width], thresholds, carver)?)),
             None => None,
         };
+        let Plane { extent, kind, .. } = plane;
         Ok(ChainStep {
             head,
             depthwise,
@@ -490,7 +495,8 @@ impl ChainStep {
                 Head::InPlace | Head::Pixels(_) => {}
                 Head::Copy => {
                     // output channels of the slab: with a multiplier they need not begin at a whole input channel
-                    let channels = slab.start * BLOCK..(slab.end * BLOCK).min(self.middle.c);
+                    let first = slab.start * BLOCK;
+                    let channels = first..first + lanes(&slab, self.middle.c);
                     for y in rows {
                         (run.kernels.block_row)(&BlockRowArgs {
                             x: x.ptr.add(x.row(n, y)),
@@ -552,7 +558,7 @@ impl ChainStep {
                 KernelKind::DwConv3x3S3 => run.kernels.dwconv3x3s3,
                 _ => run.kernels.dwconv,
             };
-            let channels = (slab.end * BLOCK).min(self.middle.c) - slab.start * BLOCK;
+            let channels = lanes(&slab, self.middle.c);
             let target = self.depthwise_target(out, n, group, &slab, scratch);
             let outs = scratch.add(self.scratch.out_pointers).cast::<*mut f32>();
             let mut y = group.start;
@@ -658,7 +664,7 @@ impl ChainStep {
             let w = tail.weights.as_ptr();
             (run.kernels.pointwise)(&PointwiseArgs {
                 m,
-                k: (slab.end * BLOCK).min(tail.inputs) - slab.start * BLOCK,
+                k: lanes(&slab, tail.inputs),
                 n: tail.outputs,
                 x: scratch.add(self.scratch.depthwise),
                 x_pixels: dense,

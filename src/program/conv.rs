@@ -12,7 +12,9 @@ use core::ops::Range;
 use sepconv_kernels::pack::{RowLayout, dense_row};
 use sepconv_kernels::{BLOCK, PointwiseArgs};
 
-use super::{Bound, Conv, Ends, Layout, PixelTable, Run, Tensor, busiest, rows_within, share, zero_columns};
+use super::cost::Thresholds;
+use super::legal::{Chain, Misfit, STAGES};
+use super::{Bound, Conv, Ends, Layout, PixelTable, Run, Tensor, busiest, lanes, rows_within, share, zero_columns};
 use crate::memory::{Arc, Carver, product};
 use crate::shape::Extent;
 use crate::{Result, Shape};
@@ -92,9 +94,10 @@ impl ConvRows {
         out: Rows<'_>,
         residual: Option<&Tensor>,
         budget: usize,
+        thresholds: &Thresholds,
         scratch: &mut Carver,
     ) -> Result<ConvRows> {
-        let input = x.shape;
+        let (input, most) = (x.shape, thresholds.planned_offsets);
         let extent = conv.window.over([input.h, input.w])?;
         let [kh, kw] = conv.window.kernel;
         let taps = if kh * kw == 1 && extent.before == [0, 0] && extent.after == [0, 0] {
@@ -122,15 +125,17 @@ impl ConvRows {
         };
         let dense = |w, c| Layout::nhwc(Shape { n: 1, h: group, w, c }, c);
         let x_pixels = match taps {
-            Taps::InPlace => PixelTable::of(x, group, width, conv.window.stride, scratch)?,
-            Taps::Window => PixelTable::within(dense(columns, conv.inputs), group, width, conv.window.stride, scratch)?,
-            Taps::Gathered => PixelTable::within(dense(width, k), group, width, [1, 1], scratch)?,
+            Taps::InPlace => PixelTable::of(x, group, width, conv.window.stride, most, scratch)?,
+            Taps::Window => {
+                PixelTable::within(dense(columns, conv.inputs), group, width, conv.window.stride, most, scratch)?
+            }
+            Taps::Gathered => PixelTable::within(dense(width, k), group, width, [1, 1], most, scratch)?,
         };
         let out_pixels = match out {
-            Rows::Of(out) => PixelTable::of(out, group, width, [1, 1], scratch)?,
-            Rows::Ring(layout, rows) => PixelTable::of_ring(layout, rows, width, scratch)?,
+            Rows::Of(out) => PixelTable::of(out, group, width, [1, 1], most, scratch)?,
+            Rows::Ring(layout, rows) => PixelTable::of_ring(layout, rows, width, most, scratch)?,
         };
-        let of_residual = |residual| PixelTable::of(residual, group, width, [1, 1], scratch);
+        let of_residual = |residual| PixelTable::of(residual, group, width, [1, 1], most, scratch);
         let residual_pixels = residual.map(of_residual).transpose()?;
         let window = scratch.floats(window)?;
         Ok(ConvRows { taps, group, x_pixels, out_pixels, residual_pixels, window, conv, input, extent })
@@ -178,7 +183,7 @@ impl ConvRows {
         let conv = &*self.conv;
         let (k, width) = (conv.k(), self.extent.out[1]);
         let panel_len = (k + 1) * BLOCK;
-        let outputs = (panels.end * BLOCK).min(conv.outputs) - panels.start * BLOCK;
+        let outputs = lanes(&panels, conv.outputs);
         let rings = to.ring != usize::MAX;
         let most = if rings { self.group.min(to.ring) } else { self.group };
         let mut first = rows.start;
@@ -322,20 +327,23 @@ pub(crate) struct ConvStep {
     panel_parts: usize,
 }
 
-/// Values of input that one call of the kernel goes over: they stay in L2 while panel after panel passes.
-const GROUP_VALUES: usize = 64 << 10;
-
 impl ConvStep {
-    pub(crate) fn new(
-        conv: Arc<Conv>,
+    /// A step of a convolution alone, or an error where it does not fit the tensors.
+    pub(super) fn new(
+        chain: &Chain,
         tensors: &[Tensor],
         ends: Ends,
         workers: usize,
+        thresholds: &Thresholds,
         scratch: &mut Carver,
     ) -> Result<ConvStep> {
+        chain.over(tensors, &ends)?;
+        let (Some(conv), None) = (chain.head().cloned(), chain.depthwise()) else {
+            return Err(Misfit::Order.named(STAGES));
+        };
         let (x, out) = (&tensors[ends.input], Rows::Of(&tensors[ends.output]));
         let residual = ends.residual.map(|r| &tensors[r]);
-        let rows = ConvRows::new(conv, x, out, residual, GROUP_VALUES, scratch)?;
+        let rows = ConvRows::new(conv, x, out, residual, thresholds.group_values, thresholds, scratch)?;
         let (lines, panels) = (x.shape.n * rows.extent.out[0], rows.conv.outputs.div_ceil(BLOCK));
         let (row_parts, panel_parts) = if workers == 1 {
             (1, 1)

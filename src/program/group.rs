@@ -8,37 +8,37 @@
 //!   regrouped    conv   dw │ pw   dw │ pw   dw   pw │ dw …                               400 k, 200 k, 400 k
 //! ```
 //!
-//! A group is any of `[conv] dw [pw]` or a convolution alone: what [`super::ChainStep`] and [`super::ConvStep`] run.
-//! Among all ways to set borders the one is taken whose borders cost least, as described where nothing is won.
+//! A group is any stages that [`may_be_one_step`] allows. Among all ways to set borders the one is taken whose borders
+//! cost least, as described where nothing is won.
 
-use super::{Conv, Depthwise, Node, lower::shapes_of};
-use crate::memory::{Arc, push};
+use super::cost::Thresholds;
+use super::legal::{Chain, Part, STAGES, may_be_one_step};
+use super::{Node, lower::shapes_of};
+use crate::memory::push;
 use crate::{Result, Shape};
-
-/// A tensor of at most this many values costs nothing at a border: its reader finds it in L2, or L3 is quick enough.
-const NEAR_VALUES: usize = 256 << 10;
-
-#[derive(Clone)]
-enum Stage {
-    Conv(Arc<Conv>),
-    Depthwise(Arc<Depthwise>),
-}
 
 /// A border before each stage of a run and one after the last, and the best way to reach it.
 #[derive(Clone, Copy)]
 struct Border {
     /// Values that a tensor here costs.
-    values: u64,
+    values: usize,
     /// Whether layers meet here as described.
     described: bool,
-    /// Of the best way: values at its borders, and how many borders are not as described.
-    cost: (u64, usize),
+    /// Of the best way: values at its borders, and how many borders are not as described. No sum of sizes comes near the
+    /// largest, which stands for a border that no way has reached.
+    cost: (u128, usize),
     /// Stages of the group that ends here.
     group: usize,
 }
 
+impl Border {
+    fn new(values: usize, described: bool) -> Border {
+        Border { values, described, cost: (u128::MAX, 0), group: 0 }
+    }
+}
+
 /// Nodes with borders where they cost least.
-pub(super) fn regroup(nodes: &[Node], input: Shape) -> Result<Vec<Node>> {
+pub(super) fn regroup(nodes: &[Node], input: Shape, thresholds: &Thresholds) -> Result<Vec<Node>> {
     let mut out = Vec::new();
     let (mut stages, mut borders) = (Vec::new(), Vec::new());
     let mut shape = input;
@@ -47,20 +47,15 @@ pub(super) fn regroup(nodes: &[Node], input: Shape) -> Result<Vec<Node>> {
         let before = shape;
         shape = shapes[2];
         match node {
-            Node::Chain { head, depthwise, tail, shortcut } if !(*shortcut && before == shape) => {
-                let stages_of = [
-                    head.clone().map(Stage::Conv),
-                    depthwise.clone().map(Stage::Depthwise),
-                    tail.clone().map(Stage::Conv),
-                ];
+            Node::Chain { chain, shortcut } if !(*shortcut && before == shape) => {
                 let mut described = true;
                 let mut from = before;
-                for (stage, to) in stages_of.into_iter().zip(shapes) {
-                    if let Some(stage) = stage {
-                        let values = (from.pixels() * from.c) as u64;
-                        let values = if values > NEAR_VALUES as u64 { values } else { 0 };
-                        push("plan", &mut borders, Border { values, described, cost: (u64::MAX, 0), group: 0 })?;
-                        push("plan", &mut stages, stage)?;
+                for (part, to) in chain.parts().into_iter().zip(shapes) {
+                    if let Some(part) = part {
+                        let values = from.len()?;
+                        let values = if values > thresholds.near_border { values } else { 0 };
+                        push("plan", &mut borders, Border::new(values, described))?;
+                        push("plan", &mut stages, part)?;
                         (described, from) = (false, to);
                     }
                 }
@@ -77,22 +72,17 @@ pub(super) fn regroup(nodes: &[Node], input: Shape) -> Result<Vec<Node>> {
 }
 
 /// Appends a run of stages in its best groups, and empties it.
-fn group(stages: &mut Vec<Stage>, borders: &mut Vec<Border>, out: &mut Vec<Node>) -> Result<()> {
-    push("plan", borders, Border { values: 0, described: true, cost: (u64::MAX, 0), group: 0 })?;
+fn group(stages: &mut Vec<Part>, borders: &mut Vec<Border>, out: &mut Vec<Node>) -> Result<()> {
+    push("plan", borders, Border::new(0, true))?;
     borders[0].cost = (0, 0);
     for end in 1..borders.len() {
-        for len in 1..=end.min(3) {
+        for len in 1..=end.min(Chain::MOST) {
             let start = end - len;
-            let allowed = match &stages[start..end] {
-                [_] | [Stage::Conv(_), Stage::Depthwise(_)] => true,
-                [Stage::Depthwise(_), Stage::Conv(tail)] => tail.is_pointwise(),
-                [Stage::Conv(_), Stage::Depthwise(_), Stage::Conv(tail)] => tail.is_pointwise(),
-                _ => false,
-            };
             let (values, moved) = borders[start].cost;
             let Border { values: here, described, cost, .. } = borders[end];
-            let new = (values.saturating_add(here), moved + usize::from(!described));
-            if allowed && values != u64::MAX && new < cost {
+            let new = (values + here as u128, moved + usize::from(!described));
+            // a stage alone is always a step, so that every border is reached
+            if new < cost && (len == 1 || may_be_one_step(&stages[start..end])) {
                 (borders[end].cost, borders[end].group) = (new, len);
             }
         }
@@ -102,15 +92,8 @@ fn group(stages: &mut Vec<Stage>, borders: &mut Vec<Border>, out: &mut Vec<Node>
     let mut end = stages.len();
     while end > 0 {
         let start = end - borders[end].group;
-        let (mut head, mut depthwise, mut tail) = (None, None, None);
-        for stage in &stages[start..end] {
-            match stage.clone() {
-                Stage::Depthwise(stage) => depthwise = Some(stage),
-                Stage::Conv(stage) if depthwise.is_none() => head = Some(stage),
-                Stage::Conv(stage) => tail = Some(stage),
-            }
-        }
-        push("plan", out, Node::Chain { head, depthwise, tail, shortcut: false })?;
+        let chain = Chain::of(&stages[start..end]).map_err(|misfit| misfit.named(STAGES))?;
+        push("plan", out, Node::Chain { chain, shortcut: false })?;
         end = start;
     }
     out[first..].reverse();

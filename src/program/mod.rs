@@ -15,21 +15,27 @@
 
 mod chain;
 mod conv;
+pub(crate) mod cost;
 mod group;
+mod legal;
 mod lower;
 mod pool;
+mod table;
 
 use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::{BLOCK, Kernels};
 
-use crate::memory::{Aligned, Arc, Carver, product, reserve};
+use crate::memory::{Aligned, Arc, product};
 use crate::shape::Window;
-use crate::{Result, Shape};
+use crate::{Fusion, Result, Shape};
 
 pub(crate) use chain::ChainStep;
 pub(crate) use conv::ConvStep;
+use cost::Thresholds;
+pub(crate) use legal::{Chain, channels};
 pub(crate) use lower::{Program, lower, shapes_of};
 pub(crate) use pool::PoolStep;
+use table::PixelTable;
 
 /// A standard convolution, packed: taps in the order of rows, columns and input channels, 16 outputs a panel.
 #[derive(Debug)]
@@ -74,9 +80,8 @@ impl Depthwise {
 /// What lowering takes: one layer, whose stages may run as one.
 #[derive(Clone, Debug)]
 pub(crate) enum Node {
-    /// An optional convolution, a depthwise convolution or none, an optional pointwise convolution, in that order; and
-    /// whether the input is added to the output where the shapes are the same.
-    Chain { head: Option<Arc<Conv>>, depthwise: Option<Arc<Depthwise>>, tail: Option<Arc<Conv>>, shortcut: bool },
+    /// Stages that may run as one step, and whether the input is added to the output where the shapes are the same.
+    Chain { chain: Chain, shortcut: bool },
     /// The mean over the plane.
     Pool { channels: usize },
 }
@@ -86,15 +91,35 @@ impl Node {
     pub(crate) fn channels(&self) -> [usize; 2] {
         match self {
             Node::Pool { channels } => [*channels; 2],
-            Node::Chain { head, depthwise, tail, .. } => {
-                let [head, tail] = [head, tail].map(|conv| conv.as_ref().map(|conv| [conv.inputs, conv.outputs]));
-                let depthwise = depthwise.as_ref().map(|depthwise| [depthwise.inputs, depthwise.outputs()]);
-                let stages = [head, depthwise, tail];
-                let first = stages.iter().flatten().next().map_or(0, |[inputs, _]| *inputs);
-                [first, stages.iter().flatten().next_back().map_or(0, |[_, outputs]| *outputs)]
-            }
+            Node::Chain { chain, .. } => chain.channels(),
         }
     }
+
+    /// A layer of one convolution, which errors call `name`.
+    pub(crate) fn conv(name: &'static str, conv: Arc<Conv>) -> Result<Node> {
+        Node::chain([name; 3], Some(conv), None, None)
+    }
+
+    /// A layer of these stages without a shortcut, or why they are none. Errors call the stages by `names`.
+    pub(crate) fn chain(
+        names: [&'static str; 3],
+        head: Option<Arc<Conv>>,
+        depthwise: Option<Arc<Depthwise>>,
+        tail: Option<Arc<Conv>>,
+    ) -> Result<Node> {
+        let chain = Chain::new(head, depthwise, tail).map_err(|misfit| misfit.named(names))?;
+        Ok(Node::Chain { chain, shortcut: false })
+    }
+}
+
+/// What a program is lowered for.
+#[derive(Debug)]
+pub(crate) struct Lowering {
+    pub(crate) fusion: Fusion,
+    /// Threads that share out each step: at least 1.
+    pub(crate) workers: usize,
+    pub(crate) kernels: &'static Kernels,
+    pub(crate) thresholds: Thresholds,
 }
 
 /// Where a tensor lives.
@@ -132,16 +157,14 @@ impl Layout {
         }
     }
 
-    /// Rows of channel blocks with columns of zeros on both sides.
-    pub(crate) fn blocked(shape: Shape, columns: [usize; 2]) -> Layout {
-        let block = (columns[0] + shape.w + columns[1]) * BLOCK;
-        Layout {
-            origin: columns[0] * BLOCK,
-            row: shape.c.div_ceil(BLOCK) * block,
-            within: RowLayout { block, pixel: BLOCK },
-            whole: true,
-            columns,
-        }
+    /// Rows of channel blocks with columns of zeros on both sides; an error where all of them together are too long.
+    pub(crate) fn blocked(shape: Shape, columns: [usize; 2]) -> Result<Layout> {
+        let [left, right] = columns;
+        let width = left.saturating_add(shape.w).saturating_add(right);
+        let block = product(&[width, BLOCK])?;
+        let row = product(&[block, shape.c.div_ceil(BLOCK)])?;
+        product(&[shape.n, shape.h, row])?;
+        Ok(Layout { origin: left * BLOCK, row, within: RowLayout { block, pixel: BLOCK }, whole: true, columns })
     }
 }
 
@@ -245,132 +268,18 @@ pub(crate) fn share(len: usize, parts: usize, part: usize) -> core::ops::Range<u
     start..start + each + usize::from(part < longer)
 }
 
+/// Channels of some channel blocks of a tensor of `channels`, of which the last block may have fewer than 16.
+///
+/// Blocks are a [`share`] of as many as hold these channels, and steps are only made where stages agree on that number, so
+/// that there is at least one.
+fn lanes(blocks: &core::ops::Range<usize>, channels: usize) -> usize {
+    debug_assert!(blocks.start < blocks.end && blocks.start * BLOCK < channels, "{blocks:?} of {channels} channels");
+    (blocks.end * BLOCK).min(channels) - blocks.start * BLOCK
+}
+
 /// What share of `count` equal parts the busiest of `workers` has.
 fn busiest(count: usize, workers: usize) -> f64 {
     count.div_ceil(workers) as f64 / count as f64
-}
-
-/// Where the pixels of some rows begin, row by row, for the pointwise kernel.
-///
-/// It is written when a step is planned: narrow networks spent up to a thirtieth of a run on these tables. At each run is
-/// written what the pixel stride of a caller's tensor decides, and what is too long for a plan to keep.
-#[derive(Debug)]
-struct PixelTable {
-    /// From row to row and from pixel to pixel of the layout that was planned for.
-    steps: [usize; 2],
-    rows: usize,
-    width: usize,
-    /// From one of the rows to the next, and from one of the pixels, in those of the layout.
-    stride: [usize; 2],
-    /// Rows after which the first comes again, or `usize::MAX`.
-    ring: usize,
-    offsets: Offsets,
-}
-
-#[derive(Debug)]
-enum Offsets {
-    Planned(Vec<usize>),
-    /// A place in a worker's scratch.
-    AtRun(usize),
-}
-
-/// Offsets of the longest table that is written when a step is planned: 64 KiB, and no step has more than five. No group of pixels of
-/// a MobileNet has as many.
-const PLANNED_OFFSETS: usize = 8 << 10;
-
-impl PixelTable {
-    /// Of `rows` rows of `width` pixels of a tensor, by its stride.
-    fn of(tensor: &Tensor, rows: usize, width: usize, stride: [usize; 2], scratch: &mut Carver) -> Result<PixelTable> {
-        let planned = matches!(tensor.place, Place::Arena(_));
-        PixelTable::new(tensor.layout, rows, width, stride, usize::MAX, planned, scratch)
-    }
-
-    /// The same of memory whose layout no caller decides.
-    fn within(
-        layout: Layout,
-        rows: usize,
-        width: usize,
-        stride: [usize; 2],
-        scratch: &mut Carver,
-    ) -> Result<PixelTable> {
-        PixelTable::new(layout, rows, width, stride, usize::MAX, true, scratch)
-    }
-
-    /// Of a ring of `rows` rows, twice: whatever the row of it that comes first, those behind it follow.
-    fn of_ring(layout: Layout, rows: usize, width: usize, scratch: &mut Carver) -> Result<PixelTable> {
-        PixelTable::new(layout, product(&[2, rows])?, width, [1, 1], rows, true, scratch)
-    }
-
-    fn new(
-        layout: Layout,
-        rows: usize,
-        width: usize,
-        stride: [usize; 2],
-        ring: usize,
-        planned: bool,
-        scratch: &mut Carver,
-    ) -> Result<PixelTable> {
-        let len = product(&[rows, width])?;
-        let steps = PixelTable::steps(&layout);
-        let mut table = PixelTable { steps, rows, width, stride, ring, offsets: Offsets::Planned(Vec::new()) };
-        if planned && len <= PLANNED_OFFSETS {
-            let mut offsets = Vec::new();
-            reserve("plan", &mut offsets, len)?;
-            table.each(steps, |offset| offsets.push(offset));
-            table.offsets = Offsets::Planned(offsets);
-        } else {
-            table.offsets = Offsets::AtRun(scratch.words(len)?);
-        }
-        Ok(table)
-    }
-
-    fn steps(layout: &Layout) -> [usize; 2] {
-        [layout.row, layout.within.pixel]
-    }
-
-    /// All offsets, in their order.
-    fn each(&self, steps: [usize; 2], mut push: impl FnMut(usize)) {
-        // a stride that leaves a tensor is that of a single row or column, and is only ever taken 0 times
-        let [row, pixel] = [0, 1].map(|axis| self.stride[axis].wrapping_mul(steps[axis]));
-        for y in 0..self.rows {
-            let start = y % self.ring * row;
-            for x in 0..self.width {
-                push(start + x * pixel);
-            }
-        }
-    }
-
-    /// Writes what was not when the step was planned; a caller's tensor lies as it is `bound`.
-    ///
-    /// # Safety
-    /// `scratch` is a worker's, carved as [`PixelTable::new`] was told.
-    unsafe fn prepare(&self, bound: Option<&Layout>, scratch: *mut f32) {
-        if let Offsets::AtRun(at) = self.offsets {
-            // SAFETY: the caller's; `to` runs over `rows × width` places.
-            unsafe {
-                let mut to = scratch.add(at).cast::<usize>();
-                self.each(bound.map_or(self.steps, PixelTable::steps), |offset| {
-                    to.write(offset);
-                    to = to.add(1);
-                });
-            }
-        }
-    }
-
-    /// The first offset of row `y`.
-    ///
-    /// # Safety
-    /// As [`PixelTable::prepare`], which was called; `y` is below the number of rows.
-    unsafe fn row(&self, y: usize, scratch: *const f32) -> *const usize {
-        // SAFETY: the caller's.
-        unsafe {
-            match &self.offsets {
-                Offsets::Planned(offsets) => offsets.as_ptr(),
-                Offsets::AtRun(at) => scratch.add(*at).cast(),
-            }
-            .add(y * self.width)
-        }
-    }
 }
 
 /// Fills the columns of zeros beside `rows` rows of channel blocks that begin at `first`.

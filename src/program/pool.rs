@@ -2,8 +2,8 @@
 
 use sepconv_kernels::{BLOCK, PoolArgs};
 
-use super::{Run, share, zero_columns};
-use crate::Shape;
+use super::{Ends, Run, Tensor, lanes, share, zero_columns};
+use crate::{Result, Shape};
 
 /// Global average pooling from tensor to tensor.
 #[derive(Debug)]
@@ -15,10 +15,12 @@ pub(crate) struct PoolStep {
 }
 
 impl PoolStep {
-    pub(crate) fn new(input: (usize, Shape), output: usize, workers: usize) -> PoolStep {
-        let shape = input.1;
+    /// A step of a pool alone, or an error where its tensors do not fit each other.
+    pub(super) fn new(tensors: &[Tensor], ends: Ends, workers: usize) -> Result<PoolStep> {
+        let shape = ends.input(tensors)?.shape;
+        ends.check(tensors, Shape { h: 1, w: 1, ..shape }, false)?;
         let blocks = shape.n * shape.c.div_ceil(BLOCK);
-        PoolStep { input: input.0, output, shape, parts: workers.min(blocks) }
+        Ok(PoolStep { input: ends.input, output: ends.output, shape, parts: workers.min(blocks) })
     }
 
     pub(super) fn pieces(&self) -> usize {
@@ -42,7 +44,7 @@ impl PoolStep {
                 let row = out.ptr.add(out.row(image, 0) - out.layout.origin + block * out.layout.within.block);
                 zero_columns(row, usize::from(out.layout.columns != [0, 0]), &out.layout, 1, end - block);
                 (run.kernels.average_pool)(&PoolArgs {
-                    channels: c.min(end * BLOCK) - block * BLOCK,
+                    channels: lanes(&(block..end), c),
                     plane: [h, w],
                     x: x.ptr.add(x.row(image, 0) + block * x.layout.within.block),
                     x_row: x.layout.row,
