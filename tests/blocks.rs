@@ -6,8 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{
-    ChainCase, Frame, Runs, SCHEDULES, assert_required_levels, chain, check, for_each_case, input, layers, reference,
-    threads,
+    ChainCase, Runs, SCHEDULES, assert_required_levels, chain, check, for_each_case, input, layers, reference, threads,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -47,7 +46,7 @@ fn network(layers: Vec<Layer>, case: &ChainCase) -> impl Fn(&PlanOptions) -> Res
 }
 
 fn this_network_equals_the_reference(case: Case, threads: usize) {
-    let runs = Runs { input: Frame::default(), output: Frame::default(), threads, again: true };
+    let runs = Runs { again: true, ..Runs::on(threads) };
     let case = ChainCase { case, runs };
     let problem = case.problem();
     let plan = network(layers(&problem), &case);
@@ -206,7 +205,7 @@ fn generators_reach_every_edge() {
         edges("kernel", &[1, 2, 3, 4, 5, 6, 7]),
         edges("stride", &[1, 2, 3]),
         edges("dilation", &[1, 2, 3]),
-        edges("threads", &[2, 3, 4]),
+        edges("threads", &[2, 3, 4, 5, 6, 7, 8, 9]),
         Values::ALL.iter().map(|v| format!("values {v:?}")).collect(),
         Values::ALL.iter().map(|v| format!("weights {v:?}")).collect(),
         named(&["rows large", "columns large", "channels large", "SAME", "VALID", "even padding", "uneven padding"]),

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{
-    CANARY, Dense, Frame, LEVELS, Level, Rng, Runs, SCHEDULES, Values, assert_required_levels, check, has_common_bits,
+    CANARY, Dense, LEVELS, Level, Rng, Runs, SCHEDULES, Values, assert_required_levels, check, has_common_bits,
     layers, reference_of, same_bits, threads,
 };
 use sepconv::testing::{self, Case, Cases, Check, ConvCase, Layout, Op, Problem};
@@ -229,7 +229,7 @@ fn a_special_value_in_any_place_and_tail_takes_the_way_of_the_contract() {
                 let network = Network::new(layers(&problem)).unwrap();
                 let blocks = matches!(case.ops[0], Op::Separable { .. } | Op::InvertedResidual { .. });
                 let fusions = if blocks { &SCHEDULES[..] } else { &SCHEDULES[..1] };
-                let runs = Runs { input: Frame::default(), output: Frame::default(), threads: 2, again: false };
+                let runs = Runs::on(2);
                 let expected = |arithmetic| reference_of(&problem, &input, arithmetic);
                 let plan = |options: &PlanOptions| network.plan(shape, options);
                 if let Err(e) = check(plan, fusions, &input, expected, case.macs(), runs) {

@@ -10,7 +10,7 @@ use sepconv::{
     InvertedResidualDesc, Layer, PointwiseConv2d, SeparableConv2d, Shape, Shortcut,
 };
 
-use super::{Dense, Frame, Runs};
+use super::{Dense, Frame, MOST_THREADS, Runs, limits};
 
 /// A case, and how it is run.
 #[derive(Clone, Debug)]
@@ -144,12 +144,10 @@ fn frame() -> impl Strategy<Value = Frame> {
 }
 
 fn runs() -> impl Strategy<Value = Runs> {
-    (frame(), frame(), 2usize..=4, proptest::bool::weighted(0.25)).prop_map(|(input, output, threads, again)| Runs {
-        input,
-        output,
-        threads,
-        again,
-    })
+    // one more than the most is rayon's own pool
+    let threads = prop_oneof![2usize..=3, 2..=MOST_THREADS + 1];
+    (frame(), frame(), threads, proptest::bool::weighted(0.25), limits())
+        .prop_map(|(input, output, threads, again, limits)| Runs { input, output, threads, again, limits })
 }
 
 /// Cases, some large enough that a plan shares them out over threads, and how they are run.

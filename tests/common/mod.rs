@@ -12,15 +12,17 @@
 pub mod memory;
 
 pub mod cases;
+pub mod limits;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use sepconv::{Arithmetic, Fusion, Isa, Plan, PlanOptions, Result, Schedule, Shape, Threads, View, ViewMut};
+use sepconv::{Arithmetic, Error, Fusion, Isa, Plan, PlanOptions, Result, Schedule, Shape, Threads, View, ViewMut};
 use sepconv_kernels::Kernels;
 
 pub use cases::*;
+pub use limits::{Limits, limits};
 pub use memory::guard::note;
 pub use memory::isa::assert_required_isa_ran;
 pub use memory::{CANARY, Guarded, Placement, Rng, Values, is_canary, same_bits};
@@ -71,15 +73,18 @@ pub fn assert_required_levels() {
     assert_required_isa_ran(&LEVELS.iter().map(|level| level.isa).collect::<Vec<_>>());
 }
 
-/// Pools of two and three threads, built once.
-static POOLS: LazyLock<[Arc<rayon::ThreadPool>; 2]> =
-    LazyLock::new(|| [2, 3].map(|n| Arc::new(rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap())));
+/// The most threads that a test runs a case on.
+pub const MOST_THREADS: usize = 8;
 
-/// Serial for 1, a pool for 2 and 3, rayon's own for anything else.
+/// Pools of 2 to [`MOST_THREADS`] threads, each built when it is first asked for.
+static POOLS: [OnceLock<Arc<rayon::ThreadPool>>; MOST_THREADS - 1] = [const { OnceLock::new() }; MOST_THREADS - 1];
+
+/// Serial for 1, a pool of so many threads up to [`MOST_THREADS`], rayon's own for anything else.
 pub fn threads(count: usize) -> Threads {
+    let build = || Arc::new(rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap());
     match count {
         1 => Threads::Serial,
-        2 | 3 => Threads::Pool(POOLS[count - 2].clone()),
+        2..=MOST_THREADS => Threads::Pool(POOLS[count - 2].get_or_init(build).clone()),
         _ => Threads::Global,
     }
 }
@@ -168,6 +173,15 @@ pub struct Runs {
     pub threads: usize,
     /// Runs once more on scratch as the first run left it.
     pub again: bool,
+    /// What the planner decides by.
+    pub limits: Limits,
+}
+
+impl Runs {
+    /// Dense tensors, one run each, on one thread and on so many, by the library's own thresholds.
+    pub fn on(threads: usize) -> Runs {
+        Runs { input: Frame::default(), output: Frame::default(), threads, again: false, limits: Limits::Default }
+    }
 }
 
 /// Runs a case every way there is: every level, each of `fusions`, on one thread and on several. Every result must be
@@ -196,8 +210,18 @@ pub fn check(
         for &fusion in fusions {
             for count in [1, runs.threads] {
                 let fail = |e: String| TestCaseError::fail(format!("{level:?}, {fusion:?}, {count} threads: {e}"));
-                let options = level.options().fusion(fusion).threads(threads(count));
-                let plan = plan(&options).map_err(|e| fail(format!("no plan: {e}")))?;
+                let mut options = level.options().fusion(fusion).threads(threads(count));
+                if count > 2 {
+                    // more threads than the cores of a small machine should not wait for each other on them
+                    options = options.spins(100);
+                }
+                if let Some(thresholds) = runs.limits.thresholds(level.isa) {
+                    options = options.thresholds(thresholds);
+                }
+                let plan = match plan(&options) {
+                    Err(Error::Scratch { .. }) if runs.limits.may_refuse() => continue,
+                    plan => plan.map_err(|e| fail(format!("no plan: {e}")))?,
+                };
                 let (shape, isa) = (plan.output_shape(), plan.isa());
                 if (plan.input_shape(), shape) != (input.shape, expected.shape) {
                     return Err(fail(format!("the plan's output is {shape}, expected {}", expected.shape)));

@@ -1,0 +1,295 @@
+//! The planner takes every way on small cases, by thresholds that tests set; and whichever way it takes, results are those
+//! of the naive reference, bit for bit, or planning is an error.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{
+    ChainCase, Limits, MOST_THREADS, Runs, SCHEDULES, assert_required_levels, chain, check, for_each_case, input,
+    layers, reference, threads,
+};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use sepconv::testing::{Case, Cases, ConvCase, Op, Thresholds};
+use sepconv::{Error, Fusion, Isa, Layer, Network, Padding, PlanOptions, Shape, StageReport};
+
+fn equals_the_reference(case: &Case, fusions: &[Fusion], runs: Runs) -> Result<(), TestCaseError> {
+    let chain = ChainCase { case: case.clone(), runs };
+    let problem = chain.problem();
+    let network = Network::new(layers(&problem)).unwrap();
+    let plan = |options: &PlanOptions| network.plan(case.input, options);
+    let expected = |arithmetic| reference(&problem, arithmetic);
+    check(plan, fusions, &input(&problem), expected, case.macs(), runs)
+}
+
+fn assert_equals_the_reference(case: &Case, runs: Runs) {
+    if let Err(error) = equals_the_reference(case, &[Fusion::Auto, Fusion::Never], runs) {
+        panic!("{case}, {runs:?}: {error}");
+    }
+}
+
+fn point(outputs: usize) -> ConvCase {
+    ConvCase::pointwise(outputs).bias(true).seed(1)
+}
+
+fn standard(kernel: [usize; 2], outputs: usize) -> ConvCase {
+    ConvCase::standard(kernel, outputs).bias(true).seed(2)
+}
+
+fn depthwise(multiplier: usize) -> ConvCase {
+    ConvCase::depthwise([3, 3]).multiplier(multiplier).bias(true).seed(3)
+}
+
+/// Networks in which a convolution stands before a depthwise convolution with a multiplier, in one layer or in two.
+fn multipliers_behind_convolutions(input: Shape, middle: usize, multiplier: usize, stride: usize) -> Vec<Case> {
+    let case = || Case::new(input).seed(4);
+    let dw = || depthwise(multiplier).strides([stride; 2]);
+    vec![
+        case().conv2d(standard([3, 3], middle)).depthwise(dw()),
+        case().pointwise(point(middle)).depthwise(dw()),
+        case().dense(point(middle)).depthwise(dw().dilations([2, 1])),
+        case().pointwise(point(middle)).depthwise(dw()).pointwise(point(5)),
+        case().conv2d(standard([2, 3], middle).strides([1, 2])).separable(dw(), point(9)),
+        case().separable(depthwise(1), point(middle)).separable(dw(), point(3)),
+        case().pointwise(point(middle)).depthwise(dw()).inverted_residual(
+            Some(point(17)),
+            depthwise(2),
+            point(4),
+            true,
+        ),
+        case().conv2d(standard([3, 3], middle)).inverted_residual(None, dw(), point(middle), true),
+        case().conv2d(standard([3, 3], 6)).inverted_residual(Some(point(middle)), dw(), point(6), true),
+        case().inverted_residual(Some(point(middle)), depthwise(1), point(6), true).depthwise(dw()).depthwise(dw()),
+    ]
+}
+
+#[test]
+fn a_multiplier_behind_a_convolution_at_full_size() {
+    // the border between the two was moved without a look at the multiplier: wrong channels, and writes out of bounds
+    let first = Case::new(Shape::new(1, 112, 112, 3)).seed(4).conv2d(standard([3, 3], 32)).depthwise(depthwise(2));
+    let second = Case::new(Shape::new(16, 14, 14, 16)).seed(4).pointwise(point(128)).depthwise(depthwise(4));
+    for case in [first, second] {
+        assert_equals_the_reference(&case, Runs::on(2));
+    }
+    for (multiplier, stride, threads) in [(2, 1, 1), (3, 2, 3), (5, 1, 8)] {
+        for case in multipliers_behind_convolutions(Shape::new(2, 34, 57, 6), 83, multiplier, stride) {
+            assert_equals_the_reference(&case, Runs::on(threads));
+        }
+    }
+    assert_required_levels();
+}
+
+#[test]
+fn a_multiplier_behind_a_convolution_by_tiny_thresholds() {
+    let mut threads = 1;
+    for (middle, multiplier) in [(1, 2), (7, 3), (16, 2), (16, 4), (17, 5), (40, 2)] {
+        for stride in 1..=2 {
+            for case in multipliers_behind_convolutions(Shape::new(2, 7, 9, 6), middle, multiplier, stride) {
+                threads = threads % MOST_THREADS + 1;
+                assert_equals_the_reference(&case, Runs { limits: Limits::Tiny, ..Runs::on(threads) });
+            }
+        }
+    }
+}
+
+#[test]
+fn networks_by_all_thresholds() {
+    for_each_case(800, &chain(Cases::chain()), |case| {
+        let seed = case.case.seed;
+        for limits in [Limits::Tiny, Limits::Mixed(seed), Limits::Mixed(!seed)] {
+            equals_the_reference(&case.case, &SCHEDULES[..2], Runs { limits, ..case.runs })?;
+        }
+        Ok(())
+    });
+    assert_required_levels();
+}
+
+#[test]
+fn blocks_by_all_thresholds() {
+    let cases = prop_oneof![chain(Cases::separable()), chain(Cases::inverted_residual())];
+    for_each_case(800, &cases, |case| {
+        for limits in [Limits::Tiny, Limits::Mixed(case.case.seed)] {
+            equals_the_reference(&case.case, &SCHEDULES, Runs { limits, ..case.runs })?;
+        }
+        Ok(())
+    });
+    assert_required_levels();
+}
+
+/// Every threshold at its ends, all at once and one by one.
+#[test]
+fn thresholds_at_their_ends() {
+    let case = Case::new(Shape::new(2, 9, 11, 20))
+        .conv2d(standard([3, 3], 24))
+        .inverted_residual(Some(point(50)), depthwise(1).strides([2, 2]), point(24), true)
+        .inverted_residual(Some(point(40)), depthwise(2), point(24), true)
+        .separable(depthwise(2), point(48))
+        .depthwise(depthwise(1).padding(Padding::all(3)))
+        .average_pool()
+        .dense(point(10));
+    let problem = ChainCase { case: case.clone(), runs: Runs::on(1) }.problem();
+    let network = Network::new(layers(&problem)).unwrap();
+    let input = input(&problem);
+    let expected = reference(&problem, Isa::Scalar.arithmetic());
+    let mut names = Vec::new();
+    Thresholds::of(Isa::Scalar).each(|name, _| names.push(name));
+    let (mut planned, mut refused) = (0, 0);
+    for all in [true, false] {
+        for name in &names {
+            for end in [0, 1, usize::MAX] {
+                for strips in [None, Some(true), Some(false)] {
+                    let mut thresholds = Thresholds::of(Isa::Scalar);
+                    thresholds.strips = strips;
+                    thresholds.each(|other, value| {
+                        if (all && !name.starts_with("scratch") && !other.starts_with("scratch")) || other == *name {
+                            *value = end;
+                        }
+                    });
+                    for count in [1, 5] {
+                        let options = PlanOptions::new()
+                            .max_isa(Isa::Scalar)
+                            .threads(threads(count))
+                            .spins(100)
+                            .thresholds(thresholds);
+                        let plan = match network.plan(case.input, &options) {
+                            Ok(plan) => plan,
+                            Err(Error::Scratch { .. }) if name.starts_with("scratch") => {
+                                refused += 1;
+                                continue;
+                            }
+                            Err(error) => panic!("{name} {end}: {error}"),
+                        };
+                        planned += 1;
+                        let mut output = vec![f32::NAN; expected.data.len()];
+                        let to = sepconv::ViewMut::new(&mut output, expected.shape).unwrap();
+                        plan.run(input.view(), to, &mut plan.scratch().unwrap()).unwrap();
+                        let equal = output.iter().zip(&expected.data).all(|(&a, &b)| common::same_bits(a, b));
+                        assert!(equal, "{name} {end}, {count} threads, strips {strips:?}\n{}", plan.explain());
+                    }
+                }
+            }
+        }
+    }
+    assert!(planned > 100 && refused > 0, "{planned} planned, {refused} refused");
+}
+
+#[test]
+fn sizes_whose_sum_overflows_are_an_error() {
+    // the sum of the values between layers was counted in 64 bits, stayed at its largest, and no group ended the network
+    let layer = || -> Layer {
+        let weights = [1.0];
+        let desc = sepconv::ConvDesc::new(sepconv::Filter::io(&weights, [1, 1]));
+        sepconv::PointwiseConv2d::new(desc).unwrap().into()
+    };
+    let network = Network::new((0..40).map(|_| layer()).collect()).unwrap();
+    let error = network.plan(Shape::new(1, 1 << 30, 1 << 30, 1), &PlanOptions::new()).unwrap_err();
+    assert!(matches!(error, Error::Allocation { .. } | Error::TooLarge { .. }), "{error}");
+}
+
+/// What a plan made of a case, by name.
+fn ways(case: &ChainCase, stages: &[StageReport]) -> Vec<String> {
+    let mut ways = Vec::new();
+    let described = |stage: &StageReport| {
+        case.case.ops.iter().any(|op| match op {
+            Op::Separable { .. } => stage.name == "depthwise → pointwise",
+            Op::InvertedResidual { expand, .. } => match expand {
+                None => stage.name == "depthwise → pointwise",
+                Some(expand) if expand.kernel == [1, 1] => stage.name == "pointwise → depthwise → pointwise",
+                Some(_) => stage.name == "convolution → depthwise → pointwise",
+            },
+            _ => false,
+        })
+    };
+    for stage in stages {
+        ways.push(stage.name.to_owned());
+        if stage.fused && !described(stage) {
+            ways.push(format!("borders moved: {}", stage.name));
+        }
+        if stage.pieces > 1 {
+            ways.push(format!("shared: {}", stage.name));
+        }
+        let numbers =
+            ["the pointwise weights", "threads share its channels", "threads share the channels", "fused, its"];
+        ways.extend(numbers.iter().filter(|why| stage.why.starts_with(*why)).map(|&why| why.to_owned()));
+        let Some(schedule) = &stage.schedule else { continue };
+        let (portions, rows) = schedule.split_once("; ").unwrap();
+        ways.push(rows.to_owned());
+        let number = |at: usize| -> usize { portions.split(' ').filter_map(|word| word.parse().ok()).nth(at).unwrap() };
+        let slabs = portions.starts_with("channel slabs");
+        let group = number(usize::from(slabs));
+        // as far as rows are shared out evenly over the images
+        let piece = stage.output.h.div_ceil((stage.pieces / stage.output.n).max(1));
+        let kind = match (slabs, group < piece) {
+            (false, false) => "one group of all channels",
+            (false, true) => "several groups of all channels",
+            (true, false) => "several slabs of all rows",
+            (true, true) => "several slabs of several groups",
+        };
+        ways.push(kind.to_owned());
+        ways.push(format!("{kind}: {}", stage.name));
+        if stage.output.n > 1 {
+            ways.push(format!("several images: {kind}"));
+        }
+    }
+    ways
+}
+
+#[test]
+fn small_cases_take_every_way() {
+    const STAGES: [&str; 9] = [
+        "pointwise",
+        "convolution",
+        "depthwise",
+        "depthwise → pointwise",
+        "pointwise → depthwise",
+        "pointwise → depthwise → pointwise",
+        "convolution → depthwise",
+        "convolution → depthwise → pointwise",
+        "average pool",
+    ];
+    const KINDS: [&str; 4] = [
+        "one group of all channels",
+        "several groups of all channels",
+        "several slabs of all rows",
+        "several slabs of several groups",
+    ];
+    // always the same cases, however many the tests above run
+    let mut runner = TestRunner::deterministic();
+    let strategy = chain(Cases::chain());
+    let mut seen = BTreeMap::<String, usize>::new();
+    for turn in 0..1500 {
+        let case = strategy.new_tree(&mut runner).unwrap().current();
+        let network = Network::new(layers(&case.problem())).unwrap();
+        for limits in [Limits::Tiny, Limits::Mixed(case.case.seed)] {
+            let options = PlanOptions::new().threads(threads(turn % MOST_THREADS + 1));
+            let isa = options.isa().unwrap();
+            let plan = network.plan(case.case.input, &options.thresholds(limits.thresholds(isa).unwrap()));
+            match plan {
+                Ok(plan) => ways(&case, &plan.explain().stages).into_iter().for_each(|way| {
+                    *seen.entry(way).or_default() += 1;
+                }),
+                Err(Error::Scratch { .. }) if limits.may_refuse() => {}
+                Err(error) => panic!("{}: {error}", case.case),
+            }
+        }
+    }
+    let fused = &STAGES[3..8];
+    let mut expected: Vec<String> = STAGES.iter().map(|&stage| stage.to_owned()).collect();
+    expected.extend(STAGES.iter().map(|stage| format!("shared: {stage}")));
+    // a separable block is described as such; the other ways to fuse across layers
+    expected.extend(fused.iter().map(|stage| format!("borders moved: {stage}")));
+    for kind in KINDS {
+        expected.push(format!("several images: {kind}"));
+        expected.extend(fused.iter().map(|stage| format!("{kind}: {stage}")));
+    }
+    expected.extend(["rows read in place", "pixels read in place"].map(String::from));
+    expected.extend(["rows copied into the ring", "rows computed into the ring"].map(String::from));
+    expected.extend(["the pointwise weights", "threads share its channels"].map(String::from));
+    expected.extend(["threads share the channels", "fused, its"].map(String::from));
+    for way in &expected {
+        let count = seen.get(way).copied().unwrap_or(0);
+        assert!(count >= 5, "{way}: only {count} times; all: {seen:#?}");
+    }
+}
