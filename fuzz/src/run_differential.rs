@@ -10,9 +10,10 @@ use arbitrary::{Result, Unstructured};
 use sepconv::testing::{Case, ConvCase, NormCase, Op, Values};
 use sepconv::{Activation, Fusion, Network, Padding, Shape};
 
-use common::{ChainCase, Frame, Runs, SCHEDULES};
+use common::{ChainCase, Frame, Limits, MOST_THREADS, Runs, SCHEDULES};
 
-/// Cases above this are left to the property tests: here many small ones say more.
+/// Cases above this are left to the property tests: here many small ones say more, and by thresholds that are drawn they
+/// take every way through the planner.
 const MACS: u64 = 40_000;
 
 fn padding(u: &mut Unstructured<'_>) -> Result<Padding> {
@@ -147,7 +148,13 @@ fn case(u: &mut Unstructured<'_>) -> Result<Option<ChainCase>> {
     let input = Shape::new(u.int_in_range(1..=3)?, h, w, channels(u)?);
     let frame = |u: &mut Unstructured<'_>| Ok(Frame { offset: u.int_in_range(0..=3)?, gap: *u.choose(&[0, 0, 1, 5])? });
     let (from, to) = (frame(u)?, frame(u)?);
-    let runs = Runs { input: from, output: to, threads: u.int_in_range(2..=3)?, again: u.arbitrary()? };
+    let threads = u.int_in_range(2..=MOST_THREADS)?;
+    let limits = match u.int_in_range(0..=3u8)? {
+        0 => Limits::Default,
+        1 => Limits::Tiny,
+        _ => Limits::Mixed(u.arbitrary()?),
+    };
+    let runs = Runs { input: from, output: to, threads, again: u.arbitrary()?, limits };
     let mut case = Case::new(input).values(values(u)?).seed(u.arbitrary::<u16>()?.into());
     let mut channels = input.c;
     for _ in 0..*u.choose(&[1, 1, 2, 3, 4])? {
