@@ -4,8 +4,8 @@
 mod common;
 
 use common::{
-    CANARY, Dense, LEVELS, Level, Rng, Runs, SCHEDULES, Values, assert_required_levels, check, has_common_bits,
-    layers, reference_of, same_bits, threads,
+    CANARY, Dense, LEVELS, Level, Rng, Runs, SCHEDULES, Values, assert_required_levels, check, has_common_bits, layers,
+    reference_of, same_bits, threads,
 };
 use sepconv::testing::{self, Case, Cases, Check, ConvCase, Layout, Op, Problem};
 use sepconv::{
