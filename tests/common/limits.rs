@@ -1,8 +1,8 @@
 //! What the planner of a case decides by: its own thresholds, or others, by which small cases take every way.
 
 use proptest::prelude::*;
-use sepconv::Isa;
 use sepconv::testing::Thresholds;
+use sepconv::{Error, Isa};
 
 use super::memory::Rng;
 
@@ -28,9 +28,9 @@ impl Limits {
         }
     }
 
-    /// Whether a plan may be refused for want of scratch that these allow.
-    pub fn may_refuse(self) -> bool {
-        matches!(self, Limits::Mixed(_))
+    /// Whether a plan may be refused by this error: for want of scratch that these allow.
+    pub fn may_refuse(self, error: &Error) -> bool {
+        matches!(self, Limits::Mixed(_)) && matches!(error.without_layers(), Error::Scratch { .. })
     }
 }
 
