@@ -69,7 +69,7 @@ impl PlanOptions {
 
     /// The threads that do the work of a run.
     ///
-    /// The plan is for as many workers as `threads` has threads now: see [`Threads::Global`] where that depends on the caller.
+    /// The plan is for as many workers as `threads` has threads now: see `Threads::Global` where that depends on the caller.
     pub fn threads(mut self, threads: Threads) -> Self {
         self.threads = threads;
         self

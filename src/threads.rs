@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 /// pool are busy, the calling thread does the work alone.
 ///
 /// After `fork`, the child has no thread of its parent's pools. A plan that the child inherits runs on the calling thread, and
-/// so does a new plan with [`Threads::Global`] where the parent made such a plan. Results are the same.
+/// so does a new plan with `Threads::Global` where the parent made such a plan. Results are the same.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Threads {

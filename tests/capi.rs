@@ -1,5 +1,6 @@
 //! The C ABI, called as C would: results to the bit, and an error for everything that can be told to be wrong, with nothing
 //! written. What needs a C compiler is `.ci/capi.sh`.
+#![cfg(feature = "capi")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! The one-shot pointwise convolution on the `gemm` crate. It does not keep the contract on bits, so it is held to the
 //! bound that any order of summation has: `k × ε × Σ|x × w|` around the result in f64.
+#![cfg(feature = "gemm")]
 
 mod common;
 

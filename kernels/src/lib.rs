@@ -12,6 +12,7 @@
 //! Each algorithm is written once, generic over [`simd::Vector`]; tiles are chosen by the number and the width of
 //! registers.
 #![no_std]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![allow(clippy::needless_range_loop, reason = "tiles index several arrays by one constant range")]
 
 #[cfg(feature = "std")]

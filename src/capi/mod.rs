@@ -1,6 +1,7 @@
 //! The C ABI: what [`crate`] does, for programs in C and for whatever else calls C. Feature `capi`.
 //!
-//! The header is `src/capi/sepconv.h`, which cbindgen writes from these files; `docs/c.md` is the way in for a reader of C.
+//! The header is `src/capi/sepconv.h`, which cbindgen writes from these files; [`docs::c`](crate::docs::c) is the way in for a
+//! reader of C.
 //!
 //! ```text
 //!   sepconv_conv_desc ──new──▶ sepconv_operator ──plan──▶ sepconv_plan ──run──▶ output

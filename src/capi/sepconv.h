@@ -74,7 +74,8 @@ enum sepconv_status
      */
     SEPCONV_STATUS_PANIC = 8,
     /**
-     * A side, kernel, stride or dilation of zero, one that is too large, or a plane that the kernel does not fit into.
+     * Rows, columns, channels, a kernel, stride or dilation of zero, one that is too large, a plane that the kernel does not
+     * fit into, or a shape that is not the one expected.
      */
     SEPCONV_STATUS_SIZE = 9,
     /**
@@ -578,8 +579,9 @@ typedef struct sepconv_conv_desc {
 } sepconv_conv_desc;
 
 /**
- * Images, rows, columns and channels of a tensor, each at least 1. Value `(n, y, x, c)` is at
- * `((n * h + y) * w + x) * pixel_stride + c`; in a dense tensor the pixel stride is the number of channels.
+ * Images, rows, columns and channels of a tensor. Value `(n, y, x, c)` is at `((n * h + y) * w + x) * pixel_stride + c`; in a
+ * dense tensor the pixel stride is the number of channels. Rows, columns and channels are at least 1. A batch of 0 images is
+ * planned and run as any other, and its output is empty.
  */
 typedef struct sepconv_shape {
     /**
@@ -919,6 +921,8 @@ void sepconv_scratch_free(struct sepconv_scratch *scratch);
  * `(pixels - 1) * pixel_stride + c - 1`. A pixel stride of 0 stands for a dense tensor. Values between the pixels of the output
  * are left as they are. The memory from the first to the last value of the input must not overlap with that of the output, even
  * where their values lie between each other.
+ *
+ * With a batch of 0 images nothing is read or written; input and output may then be NULL, with a length of 0.
  *
  * Everything is checked before anything is written. Many threads may run one plan at once, each with a scratch of its own.
  */

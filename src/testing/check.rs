@@ -154,7 +154,7 @@ impl Check {
     }
 
     /// Every value is within the error bound that holds for any order of the sum, rounded once a step or twice:
-    /// `γₙ Σ|x × w|` of the f64 result, carried through all stages of a block. `docs/conformance.md` has it in full.
+    /// `γₙ Σ|x × w|` of the f64 result, carried through all stages of a block. [`docs::conformance`](crate::docs::conformance#the-bound) has it in full.
     pub fn bounded() -> Check {
         Check::new(Mode::Bounded)
     }

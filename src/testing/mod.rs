@@ -80,12 +80,12 @@
 //!
 //! | | holds to | takes |
 //! |---|---|---|
-//! | [`Check::bits`] | the f32 reference, bit for bit | the order of the contract only: `docs/numbers.md` |
+//! | [`Check::bits`] | the f32 reference, bit for bit | the order of the contract only: [`docs::numbers`](crate::docs::numbers) |
 //! | [`Check::bounded`] | the f64 reference, within `γₙ Σ\|x × w\|` | every order of the sum, one rounding a step or two |
 //!
 //! Engines differ where numbers are no numbers. [`NanPolicy`], [`InfPolicy`], [`PaddingPolicy`] and [`Denormals`] say
 //! what is taken; by default what the contract says. [`Cases::values`] leaves such values out altogether. How the bound
-//! is derived, and what this kit found in other engines, is in `docs/conformance.md`.
+//! is derived, and what this kit found in other engines, is in [`docs::conformance`](crate::docs::conformance).
 
 mod bound;
 mod case;
@@ -108,3 +108,5 @@ pub use crate::{Activation, Padding, Shape};
 // for the tests of this crate: what its planner decides by
 pub use crate::program::cost::{StripRows, Thresholds};
 pub use sepconv_kernels::Arithmetic;
+// [`Cases`] are its strategies
+pub use proptest;

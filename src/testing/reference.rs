@@ -10,7 +10,7 @@
 //! | inverted residual block | [`inverted_residual`] |
 //! | batch norm | [`fold`], which puts it into filter and bias |
 //!
-//! The loops of single operators are those of [`sepconv_kernels::reference`], and nothing of them is shared with any
+//! The loops of single operators are those of `sepconv_kernels::reference`, and nothing of them is shared with any
 //! kernel. They take f32, in either [`Arithmetic`], and f64; the order of every sum is that of the contract: rows,
 //! columns and input channels of the window ascending, from the bias on.
 //!
