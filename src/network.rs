@@ -81,8 +81,8 @@ impl Layer {
     }
 }
 
-/// Layers, one after the other, planned together: one arena, layouts between them that the next layer likes, and one
-/// entry into the pool for the whole run.
+/// Layers, one after the other, planned together: one arena, layouts between them that the next layer likes, and one team
+/// of workers for the whole run.
 ///
 /// ```
 /// # fn main() -> sepconv::Result<()> {
