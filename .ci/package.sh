@@ -20,7 +20,8 @@ cargo package --quiet -p sepconv -p sepconv-kernels --no-verify "$@" 2>/dev/null
 fail() { echo "$*" >&2; exit 1; }
 version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 for package in sepconv sepconv-kernels; do
-    tar -xzf "$packages/$package-$version.crate" -C "$packages"
+    # by today's date: cargo would take those in the archive, which are always the same, for files that it has checked
+    tar -xzmf "$packages/$package-$version.crate" -C "$packages"
     for file in README.md LICENSE-MIT LICENSE-APACHE; do
         [ -f "$packages/$package-$version/$file" ] || fail "$package: $file is missing"
     done
