@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 missing=
-for tool in cc c++ nm valgrind; do command -v $tool >/dev/null || missing=1; done
+for tool in cc c++ nm readelf strip valgrind; do command -v $tool >/dev/null || missing=1; done
 if [ -n "$missing" ]; then
     apt-get update -q
     apt-get install -qy gcc g++ binutils valgrind
@@ -17,15 +17,26 @@ out=$target/capi
 rm -rf "$out"
 mkdir -p "$out"
 
+# the SONAME has the first two numbers of the version, and docs/c.md names the same
+soname=libsepconv.so.$(sed -n 's/^version = "\([0-9]*\.[0-9]*\)\..*/\1/p' Cargo.toml)
+grep -q -- "-C link-arg=-Wl,-soname,$soname\$" docs/c.md
+
 # the system's libraries that a static one needs are what rustc says
 cargo rustc --release -q --lib -p sepconv --features capi,models --crate-type staticlib,cdylib -- \
-    --print native-static-libs 2>"$out/rustc" || { cat "$out/rustc" >&2; exit 1; }
+    -C "link-arg=-Wl,-soname,$soname" --print native-static-libs 2>"$out/rustc" || { cat "$out/rustc" >&2; exit 1; }
 libraries=$(sed -n 's/^note: native-static-libs: //p' "$out/rustc")
 
 # the library exports the functions of the header, no more and no less
 declared=$(grep -o '\bsepconv_[a-z0-9_]*(' src/capi/sepconv.h | tr -d '(' | sort -u)
 exported=$(nm -D --defined-only "$target/release/libsepconv.so" | awk '{ print $3 }' | sort -u)
 diff <(echo "$declared") <(echo "$exported")
+
+# what the dynamic section of a file says: SONAME, NEEDED
+dynamic() { readelf -d "$1" | sed -n "s/.*($2).*\[\(.*\)\]/\1/p"; }
+[ "$(dynamic "$target/release/libsepconv.so" SONAME)" = "$soname" ]
+mkdir "$out/lib"
+cp "$target/release/libsepconv.so" "$out/lib/$soname"
+ln -s "$soname" "$out/lib/libsepconv.so"
 
 warnings="-Wall -Wextra -Wconversion -Werror -pedantic -Isrc/capi"
 c="cc -std=c99 -D_POSIX_C_SOURCE=200809L -Wstrict-prototypes $warnings"
@@ -36,7 +47,8 @@ static="-x none $target/release/libsepconv.a $libraries"
     $c -O2 tests/c/capi.c -o "$out/capi" $static
     $cpp -O2 tests/c/capi.c -o "$out/capi-cpp" $static
     $c -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all tests/c/capi.c -o "$out/capi-sanitized" $static
-    $c -O2 examples/c/separable.c -o "$out/separable" -L"$target/release" -lsepconv
+    $c -O2 examples/c/separable.c -o "$out/separable" -L"$out/lib" -lsepconv
+    $c -O2 examples/c/separable.c -o "$out/separable-rpath" -L"$out/lib" -lsepconv "-Wl,-rpath,$(realpath "$out")/lib"
     $cpp -fsyntax-only examples/c/separable.c
 }
 
@@ -49,4 +61,7 @@ run "$out/capi-sanitized"
 # threads of a pool end by themselves, and what they still hold is not lost; Valgrind knows no AVX-512
 run env SEPCONV_MAX_ISA=avx2 valgrind -q --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite \
     --show-leak-kinds=definite "$out/capi"
-run env LD_LIBRARY_PATH="$target/release" "$out/separable"
+# programs that were linked with the shared library look for it by its SONAME
+dynamic "$out/separable" NEEDED | grep -qx "$soname"
+run env LD_LIBRARY_PATH="$out/lib" "$out/separable"
+run "$out/separable-rpath"

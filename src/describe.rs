@@ -228,7 +228,7 @@ pub struct BatchNorm<'a> {
     pub epsilon: f64,
 }
 
-/// A convolution, described: a filter, then a bias or a batch norm, then an activation.
+/// A convolution, described: a filter, then a bias, a batch norm or both, then an activation.
 ///
 /// The defaults are stride 1, dilation 1, [`Padding::Same`], no bias and [`Activation::Linear`].
 ///

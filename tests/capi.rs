@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::{CANARY, LEVELS, Rng, Values, for_each_case, has_common_bits, is_canary, reference, same_bits};
 use proptest::prelude::*;
 use sepconv::capi::*;
+use sepconv::models::{
+    Architecture, Config, MobileNetV1, MobileNetV2, ModelOutput, StridePadding, WeightOrder, Weights,
+};
 use sepconv::testing::{Cases, FilterOrder, Layout, Op, Problem, Stage, StageKind};
 use sepconv::{Activation, Arithmetic, Isa, Padding, Shape};
 
@@ -192,8 +195,8 @@ fn the_layout_of_structs_stays() {
     assert_eq!(conv.map(|(_, offset)| offset), expected, "{conv:?}");
     let options = offsets!(sepconv_plan_options: struct_size pool threads max_isa fusion spins common_bits);
     assert_eq!(options.map(|(_, offset)| offset), [0, 8, 16, 20, 24, 28, 32], "{options:?}");
-    let config = offsets!(sepconv_mobilenet_config: struct_size classes alpha epsilon stride_padding include_top);
-    assert_eq!(config.map(|(_, offset)| offset), [0, 8, 16, 24, 32, 36], "{config:?}");
+    let config = offsets!(sepconv_mobilenet_config: struct_size classes alpha epsilon stride_padding output activation);
+    assert_eq!(config.map(|(_, offset)| offset), [0, 8, 16, 24, 32, 36, 40], "{config:?}");
     assert_eq!(size_of::<sepconv_shape>(), 32);
 }
 
@@ -251,6 +254,9 @@ fn null_is_told_for_every_pointer() {
     let no_variance = sepconv_conv_desc { batch_norm_gamma: TAPS.as_ptr(), batch_norm_mean: TAPS.as_ptr(), ..no_mean };
     let no_variance = sepconv_conv_desc { batch_norm_variance: null(), ..no_variance };
     let no_loop = sepconv_plan_options { threads: sepconv_threads::Custom as i32, ..plan_options() };
+    // a length without values
+    let no_bias = sepconv_conv_desc { bias_len: 5, ..pw };
+    let no_norm = sepconv_conv_desc { batch_norm_len: 5, ..pw };
     let no_pool = sepconv_plan_options { threads: sepconv_threads::Pool as i32, ..plan_options() };
     let hole = [h, null()];
     // SAFETY: what is not NULL is what it should be.
@@ -276,6 +282,8 @@ fn null_is_told_for_every_pointer() {
             ("op", sepconv_global_average_pool_new(4, null_mut())),
             ("desc.filter", sepconv_pointwise_conv2d_new(&no_filter, op)),
             ("pointwise.filter", sepconv_separable_conv2d_new(&dw, &no_filter, op)),
+            ("desc.bias", sepconv_pointwise_conv2d_new(&no_bias, op)),
+            ("desc.batch_norm_mean", sepconv_pointwise_conv2d_new(&no_norm, op)),
             ("desc.batch_norm_mean", sepconv_pointwise_conv2d_new(&no_mean, op)),
             ("desc.batch_norm_variance", sepconv_pointwise_conv2d_new(&no_variance, op)),
             ("op", sepconv_operator_output_shape(null(), INPUT, shape)),
@@ -418,22 +426,36 @@ fn codes_out_of_range_are_told() {
     }
     let mut config = MaybeUninit::uninit();
     // SAFETY: so many bytes, all of which are written.
-    let config = unsafe {
+    let config: sepconv_mobilenet_config = unsafe {
         done(sepconv_mobilenet_config_init(config.as_mut_ptr(), size_of::<sepconv_mobilenet_config>())).unwrap();
-        sepconv_mobilenet_config { stride_padding: 2, ..config.assume_init() }
+        config.assume_init()
     };
-    // SAFETY: 8 bytes.
-    let network = make(sepconv_network_free, |n| unsafe {
-        sepconv_network_mobilenet_v1(&config, file.as_ptr(), file.len(), 1, n)
-    });
-    assert_eq!(status(network), sepconv_status::UnknownCode);
+    for (config, what) in [
+        (
+            sepconv_mobilenet_config { stride_padding: 2, ..config },
+            "config.stride_padding: 2 is no value of sepconv_stride_padding",
+        ),
+        (sepconv_mobilenet_config { output: 3, ..config }, "config.output: 3 is no value of sepconv_model_output"),
+        (sepconv_mobilenet_config { output: -1, ..config }, "config.output: -1 is no value of sepconv_model_output"),
+        (
+            sepconv_mobilenet_config { activation: 2, ..config },
+            "config.activation: 2 is no value of sepconv_model_activation",
+        ),
+    ] {
+        // SAFETY: 8 bytes.
+        let network = make(sepconv_network_free, |n| unsafe {
+            sepconv_network_mobilenet_v1(&config, file.as_ptr(), file.len(), 1, n)
+        });
+        let (status, text) = network.map(drop).unwrap_err();
+        assert_eq!((status, text.as_str()), (sepconv_status::UnknownCode, what));
+    }
 }
 
 #[test]
 fn a_struct_that_was_not_initialised_is_told() {
     let operator_of = |desc: &sepconv_conv_desc| operator(sepconv_pointwise_conv2d_new, desc);
     let whole = size_of::<sepconv_conv_desc>();
-    for struct_size in [0, 8, whole - 16, 4097, usize::MAX] {
+    for struct_size in [0, 8, whole - 16, whole - 1, whole + 1, 4097, usize::MAX] {
         let desc = sepconv_conv_desc { struct_size, ..pointwise(&MATRIX) };
         assert_eq!(status(operator_of(&desc)), sepconv_status::StructSize, "{struct_size}");
     }
@@ -999,16 +1021,45 @@ fn bits_are_those_of_the_reference() {
     }
 }
 
+type NewMobilenet = unsafe extern "C" fn(
+    *const sepconv_mobilenet_config,
+    *const u8,
+    usize,
+    i32,
+    *mut *mut sepconv_network,
+) -> sepconv_status;
+
+/// The model's weights as a file of floats of every type, with a batch norm behind each bias, so that its epsilon counts.
+fn file_of_weights(architecture: &Architecture) -> Vec<u8> {
+    use safetensors::Dtype;
+    let narrowed = |dtype, v: f32| match dtype {
+        Dtype::F16 => half::f16::from_f32(v).to_le_bytes().to_vec(),
+        Dtype::BF16 => half::bf16::from_f32(v).to_le_bytes().to_vec(),
+        _ => v.to_le_bytes().to_vec(),
+    };
+    let weights = Weights::seeded(architecture, 3).unwrap();
+    let mut tensors = Vec::new();
+    for (name, shape) in weights.tensors() {
+        let values = weights.values(name).unwrap();
+        let mut push = |name: String, values: &[f32]| {
+            let dtype = [Dtype::F32, Dtype::F16, Dtype::BF16][tensors.len() % 3];
+            let bytes: Vec<u8> = values.iter().flat_map(|&v| narrowed(dtype, v)).collect();
+            tensors.push((name, dtype, shape.to_vec(), bytes));
+        };
+        push(name.to_string(), &values);
+        if let Some(layer) = name.strip_suffix("bias") {
+            push(format!("{layer}mean"), &values);
+            push(format!("{layer}variance"), &vec![1e-4; values.len()]);
+        }
+    }
+    let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+        (name, safetensors::tensor::TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
 #[test]
 fn mobilenets_from_a_file_are_those_of_rust() {
-    use sepconv::models::{Config, MobileNetV1, MobileNetV2, StridePadding, WeightOrder, Weights};
-    type New = unsafe extern "C" fn(
-        *const sepconv_mobilenet_config,
-        *const u8,
-        usize,
-        i32,
-        *mut *mut sepconv_network,
-    ) -> sepconv_status;
     let config = Config::new().alpha(0.1).classes(7).epsilon(1e-5).padding(StridePadding::Symmetric);
     let mut c = MaybeUninit::uninit();
     // SAFETY: so many bytes, all of which are written.
@@ -1016,51 +1067,61 @@ fn mobilenets_from_a_file_are_those_of_rust() {
         done(sepconv_mobilenet_config_init(c.as_mut_ptr(), size_of::<sepconv_mobilenet_config>())).unwrap();
         c.assume_init()
     };
-    assert_eq!((c.classes, c.alpha, c.epsilon, c.stride_padding, c.include_top), (1000, 1.0, 1e-3, 0, 1));
+    assert_eq!((c.classes, c.alpha, c.epsilon, c.stride_padding), (1000, 1.0, 1e-3, 0));
+    assert_eq!((c.output, c.activation), (sepconv_model_output::Logits as i32, sepconv_model_activation::Relu6 as i32));
     (c.alpha, c.classes, c.epsilon, c.stride_padding) = (0.1, 7, 1e-5, 1);
+    let hwio = sepconv_weight_order::Hwio as i32;
     let image = Shape::new(1, 40, 33, 3);
     let input = Rng(5).values(image.len().unwrap(), Values::Plain);
     for v1 in [true, false] {
-        let architecture = if v1 { MobileNetV1::architecture(&config) } else { MobileNetV2::architecture(&config) };
-        let architecture = architecture.unwrap();
-        let weights = Weights::seeded(&architecture, 3).unwrap();
-        let bytes = |values: &[f32]| -> Vec<u8> { values.iter().flat_map(|v| v.to_le_bytes()).collect() };
-        let mut tensors = Vec::new();
-        for (name, shape) in weights.tensors() {
-            let values = weights.values(name).unwrap();
-            tensors.push((name.to_string(), shape.to_vec(), bytes(&values)));
-            // a batch norm behind each bias, so that its epsilon counts
-            if let Some(layer) = name.strip_suffix("bias") {
-                tensors.push((format!("{layer}mean"), shape.to_vec(), bytes(&values)));
-                tensors.push((format!("{layer}variance"), shape.to_vec(), bytes(&vec![1e-4; values.len()])));
-            }
-        }
-        let views = tensors.iter().map(|(name, shape, bytes)| {
-            (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
-        });
-        let file = safetensors::serialize(views, None).unwrap();
-
-        let weights = Weights::from_safetensors(&file, WeightOrder::Hwio).unwrap();
-        let network = architecture.network(&weights).unwrap();
-        let plan = network.plan(image, &sepconv::PlanOptions::new()).unwrap();
-        let mut expected = [0.0; 7];
-        plan.run(
-            sepconv::View::new(&input, image).unwrap(),
-            sepconv::ViewMut::new(&mut expected, Shape::new(1, 1, 1, 7)).unwrap(),
-            &mut plan.scratch().unwrap(),
-        )
-        .unwrap();
-
-        let new: New = if v1 { sepconv_network_mobilenet_v1 } else { sepconv_network_mobilenet_v2 };
-        let hwio = sepconv_weight_order::Hwio as i32;
-        // SAFETY: the file, and what lives.
-        let plan = unsafe {
-            let network = make(sepconv_network_free, |n| new(&c, file.as_ptr(), file.len(), hwio, n)).unwrap();
-            make(sepconv_plan_free, |p| sepconv_network_plan(network.handle, shape(image), null(), p)).unwrap()
+        let architecture = |config: &Config| {
+            if v1 { MobileNetV1::architecture(config) } else { MobileNetV2::architecture(config) }.unwrap()
         };
-        let mut output = [0.0; 7];
-        run(&plan, (&input, 0), (&mut output, 0), &scratch(&plan)).unwrap();
-        assert_eq!(output.map(f32::to_bits), expected.map(f32::to_bits));
+        let new: NewMobilenet = if v1 { sepconv_network_mobilenet_v1 } else { sepconv_network_mobilenet_v2 };
+        let file = file_of_weights(&architecture(&config));
+        let outputs = [
+            (ModelOutput::Features, sepconv_model_output::Features, Shape::new(1, 1, 1, if v1 { 102 } else { 1280 })),
+            (ModelOutput::Logits, sepconv_model_output::Logits, Shape::new(1, 1, 1, 7)),
+            (
+                ModelOutput::FeatureMap,
+                sepconv_model_output::FeatureMap,
+                Shape::new(1, 2, 2, if v1 { 102 } else { 1280 }),
+            ),
+        ];
+        let activations =
+            [(Activation::Relu6, sepconv_model_activation::Relu6), (Activation::Relu, sepconv_model_activation::Relu)];
+        for ((output, output_code, made), (activation, activation_code)) in
+            outputs.into_iter().flat_map(|output| activations.map(|activation| (output, activation)))
+        {
+            let rust = architecture(&config.clone().output(output).activation(activation));
+            let network = rust.network(&Weights::from_safetensors(&file, WeightOrder::Hwio).unwrap()).unwrap();
+            let plan = network.plan(image, &sepconv::PlanOptions::new()).unwrap();
+            assert_eq!(plan.output_shape(), made);
+            let mut expected = vec![0.0; made.len().unwrap()];
+            plan.run(
+                sepconv::View::new(&input, image).unwrap(),
+                sepconv::ViewMut::new(&mut expected, made).unwrap(),
+                &mut plan.scratch().unwrap(),
+            )
+            .unwrap();
+
+            let mut c =
+                sepconv_mobilenet_config { output: output_code as i32, activation: activation_code as i32, ..c };
+            if activation == Activation::Relu6 {
+                // a program of the first version, whose struct ends before the activation
+                c.struct_size = offset_of!(sepconv_mobilenet_config, activation);
+                c.activation = -1;
+            }
+            // SAFETY: the file, and what lives.
+            let plan = unsafe {
+                let network = make(sepconv_network_free, |n| new(&c, file.as_ptr(), file.len(), hwio, n)).unwrap();
+                make(sepconv_plan_free, |p| sepconv_network_plan(network.handle, shape(image), null(), p)).unwrap()
+            };
+            let mut got = vec![0.0; expected.len()];
+            run(&plan, (&input, 0), (&mut got, 0), &scratch(&plan)).unwrap();
+            let bits = |values: &[f32]| -> Vec<u32> { values.iter().map(|v| v.to_bits()).collect() };
+            assert_eq!(bits(&got), bits(&expected), "{output:?} {activation:?}");
+        }
         // another order, and another width
         // SAFETY: the file.
         unsafe {
@@ -1069,11 +1130,6 @@ fn mobilenets_from_a_file_are_those_of_rust() {
             assert_eq!(status(other), sepconv_status::Weights);
             let other = make(sepconv_network_free, |n| new(null(), file.as_ptr(), file.len(), hwio, n));
             assert_eq!(status(other), sepconv_status::Weights);
-            let features = sepconv_mobilenet_config { include_top: 0, ..c };
-            let network = make(sepconv_network_free, |n| new(&features, file.as_ptr(), file.len(), hwio, n)).unwrap();
-            let mut made = INPUT;
-            done(sepconv_network_output_shape(network.handle, shape(image), &mut made)).unwrap();
-            assert_eq!(made, sepconv_shape { n: 1, h: 1, w: 1, c: if v1 { 102 } else { 1280 } });
             let wide = sepconv_mobilenet_config { alpha: f64::NAN, ..c };
             let other = make(sepconv_network_free, |n| new(&wide, file.as_ptr(), file.len(), hwio, n));
             assert_eq!(status(other), sepconv_status::Value);

@@ -6,10 +6,12 @@ mod common;
 use std::borrow::Cow;
 
 use common::{Dense, LEVELS, Rng, SCHEDULES, Values, same_bits, threads};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use sepconv::models::{
-    Architecture, Block, Config, ConvKind, MobileNetV1, MobileNetV2, StridePadding, WeightOrder, Weights,
+    Architecture, Block, Config, ConvKind, MobileNetV1, MobileNetV2, ModelOutput, StridePadding, WeightOrder, Weights,
 };
-use sepconv::{Arithmetic, Error, Network, Plan, PlanOptions, Result, Shape, View, ViewMut};
+use sepconv::{Activation, Arithmetic, Error, Network, Plan, PlanOptions, Result, Shape, View, ViewMut};
 use sepconv_kernels::reference;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -123,11 +125,11 @@ fn macs_are_those_of_the_papers() {
 struct Forward<'a> {
     weights: &'a Weights<'a>,
     padding: StridePadding,
+    clamp: [f32; 2],
     arithmetic: Arithmetic,
     macs: u64,
 }
 
-const RELU6: [f32; 2] = [0.0, 6.0];
 const LINEAR: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
 
 fn dims(shape: Shape) -> [usize; 4] {
@@ -178,29 +180,34 @@ impl Forward<'_> {
     }
 
     fn v1(&mut self, image: &Dense) -> Dense {
-        let mut x = self.layer("stem", image, 2, RELU6, None);
+        let mut x = self.layer("stem", image, 2, self.clamp, None);
         for (stride, block) in [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1].into_iter().zip(1..) {
-            x = self.layer(&format!("block{block}.depthwise"), &x, stride, RELU6, None);
-            x = self.layer(&format!("block{block}.pointwise"), &x, 1, RELU6, None);
+            x = self.layer(&format!("block{block}.depthwise"), &x, stride, self.clamp, None);
+            x = self.layer(&format!("block{block}.pointwise"), &x, 1, self.clamp, None);
         }
         x
     }
 
     fn v2(&mut self, image: &Dense) -> Dense {
-        let mut x = self.layer("stem", image, 2, RELU6, None);
+        let mut x = self.layer("stem", image, 2, self.clamp, None);
         for (stride, block) in [1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1].into_iter().zip(0..) {
             let project = format!("block{block}.project");
-            let expanded = (block > 0).then(|| self.layer(&format!("block{block}.expand"), &x, 1, RELU6, None));
-            let y =
-                self.layer(&format!("block{block}.depthwise"), expanded.as_ref().unwrap_or(&x), stride, RELU6, None);
+            let expanded = (block > 0).then(|| self.layer(&format!("block{block}.expand"), &x, 1, self.clamp, None));
+            let y = self.layer(
+                &format!("block{block}.depthwise"),
+                expanded.as_ref().unwrap_or(&x),
+                stride,
+                self.clamp,
+                None,
+            );
             let same = stride == 1 && x.shape.c == self.values(&format!("{project}.bias")).len();
             x = self.layer(&project, &y, 1, LINEAR, same.then_some(&x));
         }
-        self.layer("last", &x, 1, RELU6, None)
+        self.layer("last", &x, 1, self.clamp, None)
     }
 
-    /// Features, then logits.
-    fn run(&mut self, net: Net, image: &Dense) -> [Dense; 2] {
+    /// The feature map, the features and the logits.
+    fn run(&mut self, net: Net, image: &Dense) -> [Dense; 3] {
         let x = match net {
             Net::V1 => self.v1(image),
             Net::V2 => self.v2(image),
@@ -210,7 +217,7 @@ impl Forward<'_> {
         let output = reference::TensorMut { data: &mut features.data, shape: dims(shape), pixel_stride: shape.c };
         reference::average_pool(tensor(&x), output);
         let logits = self.layer("head", &features, 1, LINEAR, None);
-        [features, logits]
+        [x, features, logits]
     }
 }
 
@@ -231,25 +238,39 @@ fn assert_same(got: &Dense, expected: &Dense, what: &str) {
     }
 }
 
-/// Every level whose step is not a call, every schedule, one to three threads, with the top and without.
-fn assert_network_is_the_reference(net: Net, alpha: f64, padding: StridePadding, [n, h, w]: [usize; 3]) {
-    common::assert_required_levels();
+/// Every level whose step is not a call, every schedule, one to three threads, every output.
+fn assert_network_is_the_reference(net: Net, alpha: f64, padding: StridePadding, image: [usize; 3]) {
     let config = Config::new().alpha(alpha).classes(11).padding(padding);
-    let architecture = net.architecture(&config).unwrap();
+    assert_config_is_the_reference(net, &config, padding, Activation::Relu6, image);
+}
+
+/// `config` has this padding and this activation.
+fn assert_config_is_the_reference(
+    net: Net,
+    config: &Config,
+    padding: StridePadding,
+    activation: Activation,
+    [n, h, w]: [usize; 3],
+) {
+    common::assert_required_levels();
+    let architecture = net.architecture(config).unwrap();
     let weights = Weights::seeded(&architecture, 3).unwrap();
     let image = Dense::random(&mut Rng(5), Shape::new(n, h, w, 3), Values::Plain);
-    let with_top = architecture.network(&weights).unwrap();
-    let without = net.network(&config.clone().include_top(false), &weights).unwrap();
+    let networks = [ModelOutput::FeatureMap, ModelOutput::Features, ModelOutput::Logits]
+        .map(|output| (output, net.network(&config.clone().output(output), &weights).unwrap()));
     for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
-        let mut forward = Forward { weights: &weights, padding, arithmetic: level.arithmetic, macs: 0 };
-        let [features, logits] = forward.run(net, &image);
-        assert_eq!(with_top.plan(image.shape, &level.options()).unwrap().macs(), forward.macs);
+        let clamp = activation.bounds();
+        let mut forward = Forward { weights: &weights, padding, clamp, arithmetic: level.arithmetic, macs: 0 };
+        let expected = forward.run(net, &image);
+        assert_eq!(networks[2].1.plan(image.shape, &level.options()).unwrap().macs(), forward.macs);
         for fusion in SCHEDULES {
             for count in 1..=3 {
-                let what = format!("{net:?} {alpha} {padding:?} at {h}×{w}, {level:?}, {fusion:?}, {count} threads");
                 let options = level.options().fusion(fusion).threads(threads(count));
-                assert_same(&run(&without, &image, &options), &features, &format!("{what}, features"));
-                assert_same(&run(&with_top, &image, &options), &logits, &what);
+                for ((output, network), expected) in networks.iter().zip(&expected) {
+                    let what =
+                        format!("{net:?} {config:?} at {h}×{w}, {level:?}, {fusion:?}, {count} threads, {output:?}");
+                    assert_same(&run(network, &image, &options), expected, &what);
+                }
             }
         }
     }
@@ -269,6 +290,51 @@ fn v2_is_the_reference_bit_for_bit() {
     assert_network_is_the_reference(Net::V2, 0.35, StridePadding::Symmetric, [2, 64, 48]);
     assert_network_is_the_reference(Net::V2, 0.75, StridePadding::Same, [1, 33, 47]);
     assert_network_is_the_reference(Net::V2, 1.0, StridePadding::Symmetric, [1, 32, 33]);
+}
+
+/// With ReLU, with bounds that cut off most values, and with none.
+#[test]
+fn another_activation_is_the_reference_bit_for_bit() {
+    for (net, alpha) in [(Net::V1, 0.25), (Net::V2, 0.35)] {
+        for activation in [Activation::Relu, Activation::Clamp { min: -0.5, max: 0.25 }, Activation::Linear] {
+            let config = Config::new().alpha(alpha).classes(11).activation(activation);
+            assert_config_is_the_reference(net, &config, StridePadding::Same, activation, [1, 33, 35]);
+        }
+    }
+}
+
+/// Weights that make sums above 6: ReLU and ReLU6 give different logits, and ReLU6 is the default.
+#[test]
+fn the_activation_decides_on_the_result() {
+    for net in [Net::V1, Net::V2] {
+        let (config, weights, image, _) = sample(net);
+        let loud = changed(&weights, WeightOrder::Hwio, |name, shape, values| {
+            vec![(name.into(), shape.to_vec(), values.iter().map(|v| v * 2.0).collect())]
+        });
+        let logits = |config: &Config| run(&net.network(config, &loud).unwrap(), &image, &PlanOptions::new());
+        let (relu, relu6) = (config.clone().activation(Activation::Relu), config.clone().activation(Activation::Relu6));
+        assert_same(&logits(&relu6), &logits(&config), &format!("{net:?}"));
+        assert_ne!(logits(&relu), logits(&config), "{net:?}");
+    }
+}
+
+#[test]
+fn an_output_ends_a_network_where_it_says() {
+    for (net, channels) in [(Net::V1, 1024), (Net::V2, 1280)] {
+        let shape = |output: ModelOutput, [h, w]: [usize; 2]| {
+            let config = Config::new().output(output);
+            let architecture = net.architecture(&config).unwrap();
+            // weights of the layers that are there: those behind them are not asked for
+            let weights = Weights::seeded(&architecture, 1).unwrap();
+            let made = architecture.network(&weights).unwrap().output_shape(Shape::new(2, h, w, 3)).unwrap();
+            assert_eq!(architecture.outputs(), made.c);
+            made
+        };
+        assert_eq!(shape(ModelOutput::Logits, [224, 224]), Shape::new(2, 1, 1, 1000));
+        assert_eq!(shape(ModelOutput::Features, [224, 224]), Shape::new(2, 1, 1, channels));
+        assert_eq!(shape(ModelOutput::FeatureMap, [224, 224]), Shape::new(2, 7, 7, channels));
+        assert_eq!(shape(ModelOutput::FeatureMap, [97, 32]), Shape::new(2, 4, 1, channels));
+    }
 }
 
 #[test]
@@ -439,21 +505,73 @@ fn a_batch_norm_is_folded_into_the_layer_before_it() {
     }
 }
 
+/// The values in a file's bytes, and what they are as `f32` by the crate half.
+fn narrowed(dtype: Dtype, values: &[f32]) -> (Vec<u8>, Vec<f32>) {
+    let each = |v: f32| match dtype {
+        Dtype::F32 => (v.to_le_bytes().to_vec(), v),
+        Dtype::F16 => (half::f16::from_f32(v).to_le_bytes().to_vec(), half::f16::from_f32(v).to_f32()),
+        Dtype::BF16 => (half::bf16::from_f32(v).to_le_bytes().to_vec(), half::bf16::from_f32(v).to_f32()),
+        _ => panic!("{dtype} is no float of a file"),
+    };
+    let (bytes, wide): (Vec<_>, _) = values.iter().map(|&v| each(v)).unzip();
+    (bytes.concat(), wide)
+}
+
+/// The weights as a file whose tensors are of these types in turn, and the same values as `f32`.
+fn narrowed_file(weights: &Weights<'_>, dtypes: &[Dtype]) -> (Vec<u8>, Weights<'static>) {
+    let mut wide = Weights::new(weights.order());
+    let mut tensors = Vec::new();
+    for ((name, shape), &dtype) in weights.tensors().zip(dtypes.iter().cycle()) {
+        let (bytes, values) = narrowed(dtype, &weights.values(name).unwrap());
+        wide.insert(name, shape, values).unwrap();
+        tensors.push((name, dtype, shape, bytes));
+    }
+    let views = tensors
+        .iter()
+        .map(|(name, dtype, shape, bytes)| (*name, TensorView::new(*dtype, shape.to_vec(), bytes).unwrap()));
+    (safetensors::serialize(views, None).unwrap(), wide)
+}
+
+#[test]
+fn a_file_of_16_bit_floats_gives_the_bits_of_the_same_values_widened_first() {
+    use Dtype::{BF16, F16, F32};
+    for net in [Net::V1, Net::V2] {
+        let (config, weights, image, logits) = sample(net);
+        for dtypes in [&[F32][..], &[F16], &[BF16], &[F32, F16, BF16], &[BF16, F16]] {
+            let (file, wide) = narrowed_file(&weights, dtypes);
+            let narrow = Weights::from_safetensors(&file, WeightOrder::Hwio).unwrap();
+            let logits_of = |weights| run(&net.network(&config, weights).unwrap(), &image, &PlanOptions::new());
+            assert_same(&logits_of(&narrow), &logits_of(&wide), &format!("{net:?}, {dtypes:?}"));
+            assert_eq!(logits_of(&narrow) == logits, dtypes == [F32], "{net:?}, {dtypes:?}: 16 bits keep less");
+        }
+    }
+}
+
+/// Every value of 16 bits, subnormal numbers, infinities and NaN among them.
+#[test]
+fn every_16_bit_float_of_a_file_is_read_as_itself() {
+    for dtype in [Dtype::F16, Dtype::BF16] {
+        let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        let view = TensorView::new(dtype, vec![1 << 16], &bytes).unwrap();
+        let file = safetensors::serialize([("all", view)], None).unwrap();
+        let weights = Weights::from_safetensors(&file, WeightOrder::Oihw).unwrap();
+        let got = weights.values("all").unwrap();
+        assert_eq!(got.len(), 1 << 16);
+        for (bits, &got) in (0..=u16::MAX).zip(&*got) {
+            let expected = match dtype {
+                Dtype::F16 => half::f16::from_bits(bits).to_f32(),
+                _ => half::bf16::from_bits(bits).to_f32(),
+            };
+            assert!(same_bits(got, expected), "{dtype} {bits:#06x}: expected {expected:e}, got {got:e}");
+        }
+    }
+}
+
 #[test]
 fn a_file_gives_the_bits_that_went_into_it_at_any_alignment() {
     for net in [Net::V1, Net::V2] {
         let (config, weights, image, logits) = sample(net);
-        let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = weights
-            .tensors()
-            .map(|(name, shape)| {
-                let values = weights.values(name).unwrap();
-                (name.to_owned(), shape.to_vec(), values.iter().flat_map(|v| v.to_le_bytes()).collect())
-            })
-            .collect();
-        let views = bytes.iter().map(|(name, shape, bytes)| {
-            (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
-        });
-        let file = safetensors::serialize(views, None).unwrap();
+        let (file, _) = narrowed_file(&weights, &[Dtype::F32]);
         for offset in 0..4 {
             let mut memory = vec![0; offset];
             memory.extend(&file);
@@ -477,7 +595,7 @@ fn seeded_weights_are_the_same_everywhere_and_keep_activations_in_range() {
         let other = Weights::seeded(&architecture, 2).unwrap();
         assert_ne!(stem, other.values("stem.weight").unwrap());
 
-        let without = config.clone().include_top(false);
+        let without = config.clone().output(ModelOutput::Features);
         let image = Dense::random(&mut Rng(8), Shape::new(1, 96, 96, 3), Values::Plain);
         let features = run(&net.network(&without, &weights).unwrap(), &image, &PlanOptions::new());
         let mean = features.data.iter().sum::<f32>() / features.data.len() as f32;
@@ -508,8 +626,16 @@ fn options_out_of_range_are_errors() {
             );
         }
     }
-    // classes of a top that is not there are nobody's business
-    assert_eq!(of(Config::new().classes(0).include_top(false)), [Ok(1024), Ok(1280)]);
+    let nan = Activation::Clamp { min: f32::NAN, max: 1.0 };
+    for activation in [nan, Activation::Clamp { min: 1.0, max: 0.5 }] {
+        for result in of(Config::new().activation(activation)) {
+            assert!(matches!(&result, Err(Error::Value { what, .. }) if what == "activation"), "{result:?}");
+        }
+    }
+    // the number of classes is not used without logits
+    for output in [ModelOutput::Features, ModelOutput::FeatureMap] {
+        assert_eq!(of(Config::new().classes(0).output(output)), [Ok(1024), Ok(1280)]);
+    }
     assert_eq!(of(Config::new().alpha(Config::MAX_ALPHA).classes(Config::MAX_CLASSES)), [Ok(1 << 24), Ok(1 << 24)]);
 }
 

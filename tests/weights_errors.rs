@@ -22,6 +22,9 @@ fn architectures() -> [Architecture; 2] {
     [MobileNetV1::architecture(&config).unwrap(), MobileNetV2::architecture(&config).unwrap()]
 }
 
+/// The types that a tensor of a layer may have, as errors name them.
+const FLOATS: &str = "f32, f16 or bf16";
+
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 fn tensors(architecture: &Architecture) -> Tensors {
@@ -67,10 +70,10 @@ fn a_tensor_that_is_missing_is_named() {
             let shape = format!("{shape:?}").replace(' ', "");
             let expected = if let Some(layer) = name.strip_suffix(".bias") {
                 format!(
-                    "weights: {name}: expected {shape} f32, or {layer}.mean and {layer}.variance, got no such tensors"
+                    "weights: {name}: expected {shape} {FLOATS}, or {layer}.mean and {layer}.variance, got no such tensors"
                 )
             } else {
-                format!("weights: {name}: expected {shape} f32, got no such tensor")
+                format!("weights: {name}: expected {shape} {FLOATS}, got no such tensor")
             };
             assert_eq!(error(&architecture, &file(&some)), expected);
         }
@@ -86,7 +89,7 @@ fn a_tensor_of_a_wrong_shape_or_type_is_named_with_both() {
             let check = |(dtype, shape, bytes): (Dtype, Vec<usize>, Vec<u8>), got: &str| {
                 let mut some = all.clone();
                 some.insert(name.clone(), (dtype, shape, bytes));
-                let expected = format!("weights: {name}: expected {} f32, got {got}", text(&all[name].1));
+                let expected = format!("weights: {name}: expected {} {FLOATS}, got {got}", text(&all[name].1));
                 assert_eq!(error(&architecture, &file(&some)), expected);
             };
             let mut longer = shape.clone();
@@ -100,8 +103,30 @@ fn a_tensor_of_a_wrong_shape_or_type_is_named_with_both() {
             check((Dtype::F32, vec![], vec![0; 4]), "[] f32");
             check((Dtype::F32, vec![0], vec![]), "[0] f32");
             let half = bytes[..bytes.len() / 2].to_vec();
-            check((Dtype::F16, shape.clone(), half), &format!("{} f16", text(shape)));
-            check((Dtype::I32, shape.clone(), bytes.clone()), &format!("{} i32", text(shape)));
+            check((Dtype::F16, turned.clone(), half.clone()), &format!("{} f16", text(&turned)));
+            check((Dtype::BF16, turned.clone(), half.clone()), &format!("{} bf16", text(&turned)));
+            // every type that is no float of 32 or 16 bits
+            let quarter = bytes[..bytes.len() / 4].to_vec();
+            let double = [&bytes[..], bytes].concat();
+            for (dtype, bytes) in [
+                (Dtype::BOOL, &quarter),
+                (Dtype::U8, &quarter),
+                (Dtype::I8, &quarter),
+                (Dtype::F8_E4M3, &quarter),
+                (Dtype::F8_E5M2, &quarter),
+                (Dtype::I16, &half),
+                (Dtype::U16, &half),
+                (Dtype::I32, bytes),
+                (Dtype::U32, bytes),
+                (Dtype::F64, &double),
+                (Dtype::I64, &double),
+                (Dtype::U64, &double),
+            ] {
+                check(
+                    (dtype, shape.clone(), bytes.clone()),
+                    &format!("{} {}", text(shape), dtype.to_string().to_lowercase()),
+                );
+            }
         }
     }
 }
@@ -112,7 +137,7 @@ fn a_filter_in_the_other_order_is_an_error_where_its_shape_tells() {
     let file = file(&tensors(&v1));
     let weights = Weights::from_safetensors(&file, WeightOrder::Oihw).unwrap();
     let Err(error) = v1.network(&weights) else { panic!("expected an error, got a network") };
-    assert_eq!(error.to_string(), "weights: stem.weight: expected [8,3,3,3] f32, got [3,3,3,8] f32");
+    assert_eq!(error.to_string(), "weights: stem.weight: expected [8,3,3,3] f32, f16 or bf16, got [3,3,3,8] f32");
 }
 
 #[test]
@@ -133,14 +158,14 @@ fn half_a_batch_norm_is_an_error() {
             if !biased {
                 some.remove("block3.pointwise.bias");
             }
-            let expected = format!("weights: block3.pointwise.{missing}: expected [8] f32, got no such tensor");
+            let expected = format!("weights: block3.pointwise.{missing}: expected [8] {FLOATS}, got no such tensor");
             assert_eq!(error(&v1, &file(&some)), expected);
         }
     }
     let mut some = tensors(&v1);
     some.extend(["mean", "variance"].map(|part| (format!("stem.{part}"), vector())));
     some.insert("stem.gamma".into(), (Dtype::F32, vec![4], vec![0; 16]));
-    assert_eq!(error(&v1, &file(&some)), "weights: stem.gamma: expected [8] f32, got [4] f32");
+    assert_eq!(error(&v1, &file(&some)), "weights: stem.gamma: expected [8] f32, f16 or bf16, got [4] f32");
 }
 
 #[test]
@@ -148,15 +173,13 @@ fn tensors_that_no_layer_asks_for_do_not_matter() {
     for architecture in architectures() {
         let mut some = tensors(&architecture);
         some.insert("stem.num_batches_tracked".into(), (Dtype::I64, vec![], vec![0; 8]));
-        some.insert("optimizer".into(), (Dtype::F16, vec![3, 1], vec![0; 6]));
+        some.insert("optimizer".into(), (Dtype::F64, vec![3, 1], vec![0; 24]));
         let file = file(&some);
         let weights = Weights::from_safetensors(&file, WeightOrder::Hwio).unwrap();
         assert!(architecture.network(&weights).is_ok());
-        assert_eq!(weights.values("optimizer").unwrap_err().to_string(), "weights: optimizer: expected f32, got f16");
-        assert_eq!(
-            weights.values("nobody").unwrap_err().to_string(),
-            "weights: nobody: expected f32, got no such tensor"
-        );
+        let error = |name: &str| weights.values(name).unwrap_err().to_string();
+        assert_eq!(error("optimizer"), "weights: optimizer: expected f32, f16 or bf16, got f64");
+        assert_eq!(error("absent"), "weights: absent: expected f32, f16 or bf16, got no such tensor");
     }
 }
 
@@ -308,7 +331,7 @@ proptest! {
     #[test]
     fn any_tensors_are_harmless(
         tensors in proptest::collection::vec((
-            proptest::sample::select(vec!["F32", "F64", "U8", "F16", "BOOL", "F4", "F6_E2M3"]),
+            proptest::sample::select(vec!["F32", "F64", "U8", "F16", "BF16", "BOOL", "F4", "F6_E2M3"]),
             proptest::collection::vec(prop_oneof![0_u64..4, Just(1 << 32), any::<u64>()], 0..4),
             prop_oneof![0_u64..20, Just(1 << 60), any::<u64>()],
         ), 0..20),

@@ -102,7 +102,7 @@ type FilterOrderCode = i32;
 type PaddingCode = i32;
 type ActivationCode = i32;
 
-/// A convolution: a filter, then a bias or a batch norm, then an activation. Call `sepconv_conv_desc_init` first, then set
+/// A convolution: a filter, then a bias, a batch norm or both, then an activation. Call `sepconv_conv_desc_init` first, then set
 /// what differs; filter, order, kernel and channels always do.
 ///
 /// What it points to is only read while an operator is made, and may be freed after.
@@ -146,7 +146,7 @@ pub struct sepconv_conv_desc {
     pub pad_right: usize,
     /// A value for each output channel, added to the sum, or NULL for none.
     pub bias: *const f32,
-    /// How many: `output_channels`.
+    /// How many: `output_channels`, or 0 where there is no bias.
     pub bias_len: usize,
     /// Batch norm after sum and bias, `(x - mean) / sqrt(variance + epsilon) * gamma + beta` for each output channel: the
     /// scale, or NULL for 1. It is folded into filter and bias. Without it, all four are NULL.
@@ -157,7 +157,7 @@ pub struct sepconv_conv_desc {
     pub batch_norm_mean: *const f32,
     /// The moving variance.
     pub batch_norm_variance: *const f32,
-    /// Values in each of the four: `output_channels`.
+    /// Values in each of the four: `output_channels`, or 0 where there is no batch norm.
     pub batch_norm_len: usize,
     /// What keeps the root away from zero: 1e-3 in TensorFlow's MobileNets, 1e-5 in PyTorch's. Init: NaN, which is an error
     /// with a batch norm.
@@ -230,11 +230,12 @@ pub(super) unsafe fn describe<'a>(name: &'static str, desc: *const sepconv_conv_
         .dilations([desc.dilation_h, desc.dilation_w])
         .padding(desc.padding(name)?)
         .activation(desc.activation(name)?);
-    if let Some(bias) = optional("bias", desc.bias, desc.bias_len)? {
-        conv = conv.bias(bias);
+    // a length without values is an array that was forgotten, or that could not be allocated
+    if !desc.bias.is_null() || desc.bias_len != 0 {
+        conv = conv.bias(floats("bias", desc.bias, desc.bias_len)?);
     }
     let norm = [desc.batch_norm_gamma, desc.batch_norm_beta, desc.batch_norm_mean, desc.batch_norm_variance];
-    if norm.iter().any(|values| !values.is_null()) {
+    if norm.iter().any(|values| !values.is_null()) || desc.batch_norm_len != 0 {
         let len = desc.batch_norm_len;
         conv = conv.batch_norm(BatchNorm {
             gamma: optional("batch_norm_gamma", desc.batch_norm_gamma, len)?,

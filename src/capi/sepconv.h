@@ -386,11 +386,12 @@ enum sepconv_weight_order
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * TensorFlow's and Keras's: `[h, w, i, o]`, depthwise `[h, w, c, 1]`, dense `[i, o]`.
+     * TensorFlow's and Keras's: `[h, w, i, o]`, depthwise `[h, w, c, 1]` or `[h, w, c]`, pointwise and dense `[1, 1, i, o]` or
+     * `[i, o]`.
      */
     SEPCONV_WEIGHT_ORDER_HWIO = 1,
     /**
-     * PyTorch's and ONNX's: `[o, i, h, w]`, depthwise `[c, 1, h, w]`, dense `[o, i]`.
+     * PyTorch's and ONNX's: `[o, i, h, w]`, depthwise `[c, 1, h, w]`, pointwise and dense `[o, i, 1, 1]` or `[o, i]`.
      */
     SEPCONV_WEIGHT_ORDER_OIHW = 2,
 };
@@ -428,6 +429,60 @@ typedef int32_t sepconv_stride_padding;
 #endif // __cplusplus
 
 /**
+ * The layer that a MobileNet ends with. Weights of layers behind it are not asked for.
+ */
+enum sepconv_model_output
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The global average pool: `Nx1x1xC`.
+     */
+    SEPCONV_MODEL_OUTPUT_FEATURES = 0,
+    /**
+     * The dense layer: `Nx1x1xclasses`, before any softmax.
+     */
+    SEPCONV_MODEL_OUTPUT_LOGITS = 1,
+    /**
+     * The last convolution: `NxHxWxC`, with a pixel for each 32x32 pixels of the image.
+     */
+    SEPCONV_MODEL_OUTPUT_FEATURE_MAP = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sepconv_model_output sepconv_model_output;
+#else
+typedef int32_t sepconv_model_output;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * The activation of a MobileNet: of every layer but V2's projections and the dense layer, which are linear.
+ */
+enum sepconv_model_activation
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * `min(max(0, x), 6)`: TensorFlow's weights of both networks, and torchvision's of V2.
+     */
+    SEPCONV_MODEL_ACTIVATION_RELU6 = 0,
+    /**
+     * `max(0, x)`: V1's paper, and weights that follow it.
+     */
+    SEPCONV_MODEL_ACTIVATION_RELU = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sepconv_model_activation sepconv_model_activation;
+#else
+typedef int32_t sepconv_model_activation;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * Operators, one after the other, planned together: one scratch, and layouts between them that the next one likes. Any number
  * of threads may use one at once.
  */
@@ -455,7 +510,7 @@ typedef struct sepconv_pool sepconv_pool;
 typedef struct sepconv_scratch sepconv_scratch;
 
 /**
- * A convolution: a filter, then a bias or a batch norm, then an activation. Call `sepconv_conv_desc_init` first, then set
+ * A convolution: a filter, then a bias, a batch norm or both, then an activation. Call `sepconv_conv_desc_init` first, then set
  * what differs; filter, order, kernel and channels always do.
  *
  * What it points to is only read while an operator is made, and may be freed after.
@@ -535,7 +590,7 @@ typedef struct sepconv_conv_desc {
      */
     const float *bias;
     /**
-     * How many: `output_channels`.
+     * How many: `output_channels`, or 0 where there is no bias.
      */
     size_t bias_len;
     /**
@@ -556,7 +611,7 @@ typedef struct sepconv_conv_desc {
      */
     const float *batch_norm_variance;
     /**
-     * Values in each of the four: `output_channels`.
+     * Values in each of the four: `output_channels`, or 0 where there is no batch norm.
      */
     size_t batch_norm_len;
     /**
@@ -674,6 +729,9 @@ typedef struct sepconv_plan_options {
 
 /**
  * The options of a MobileNet. Call `sepconv_mobilenet_config_init` first, then set what differs.
+ *
+ * A file of weights does not say with which activation, padding and epsilon it was trained. Another one than the training's
+ * is no error: the network computes slightly wrong results.
  */
 typedef struct sepconv_mobilenet_config {
     /**
@@ -681,7 +739,7 @@ typedef struct sepconv_mobilenet_config {
      */
     size_t struct_size;
     /**
-     * How many classes the top tells apart. Init: 1000.
+     * How many classes the logits are for; not used with another output. Init: 1000.
      */
     size_t classes;
     /**
@@ -697,9 +755,13 @@ typedef struct sepconv_mobilenet_config {
      */
     sepconv_stride_padding stride_padding;
     /**
-     * Not 0: the dense layer that tells the classes is part of the network. 0: the output is the pooled features. Init: 1.
+     * The layer that the network ends with. Init: `SEPCONV_MODEL_OUTPUT_LOGITS`.
      */
-    int32_t include_top;
+    sepconv_model_output output;
+    /**
+     * The activation. Init: `SEPCONV_MODEL_ACTIVATION_RELU6`.
+     */
+    sepconv_model_activation activation;
 } sepconv_mobilenet_config;
 
 #ifdef __cplusplus
@@ -965,10 +1027,12 @@ sepconv_status sepconv_mobilenet_config_init(struct sepconv_mobilenet_config *co
 
 /**
  * MobileNetV1, for images `NxHxWx3`, with the weights of a file in the safetensors format, which is `file_len` bytes at `file`
- * and only read during the call. `config` may be NULL for the defaults. The output is `Nx1x1xclasses`, logits.
+ * and only read during the call. `config` may be NULL for the defaults.
  *
- * Tensors are called `stem.weight`, `block1.depthwise.weight`, `block1.pointwise.weight`, up to `head.weight`; for each layer
- * there is a `.bias`, or `.mean` and `.variance`, and `.gamma` and `.beta` where they were learnt.
+ * Tensors are of type F32, F16 or BF16, which may be mixed; F16 and BF16 become floats of the same value. Tensors are called
+ * `stem.weight`, `block1.depthwise.weight`, `block1.pointwise.weight`, up to `head.weight`. Each layer has a `.bias`, or a batch
+ * norm: `.mean` and `.variance`, and `.gamma` and `.beta` where they were learnt. It may have both: the bias is added before the
+ * batch norm. Tensors of other names are left alone, whatever their type.
  */
 sepconv_status sepconv_network_mobilenet_v1(const struct sepconv_mobilenet_config *config,
                                             const uint8_t *file,

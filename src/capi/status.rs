@@ -103,8 +103,8 @@ pub(super) enum Failure {
     Misaligned { name: Name, expected: usize },
     #[error("{name}: {got} is no value of {of}")]
     Code { name: Name, of: &'static str, got: i32 },
-    #[error("{name}.struct_size: expected {least} to {most} bytes, got {got}; was it initialised?")]
-    StructSize { name: Name, least: usize, most: usize, got: usize },
+    #[error("{name}.struct_size: expected {least} to {most} bytes in steps of {step}, got {got}; was it initialised?")]
+    StructSize { name: Name, step: usize, least: usize, most: usize, got: usize },
     #[error("{name}: has fields set behind the {known} bytes that this version of the library knows")]
     UnknownFields { name: Name, known: usize },
     #[error("{name}: {got} values are more than memory holds")]
@@ -196,12 +196,18 @@ fn remember(failure: &Failure) {
 pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> Status {
     // No function leaves anything of the library's half written: out-parameters are written last, scratch means nothing
     // between runs, and all else is immutable.
-    let failure = match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(())) => return Status::Ok,
-        Ok(Err(failure)) => failure,
-        Err(payload) => Failure::Panic(payload),
-    };
-    remember(&failure);
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(())) => Status::Ok,
+        Ok(Err(failure)) => refuse(&failure),
+        Err(payload) => refuse(&Failure::Panic(payload)),
+    }
+}
+
+/// Keeps the text of a failure; returns its status. Outside of `boundary`, of which the library has a copy for each body.
+#[cold]
+#[inline(never)]
+fn refuse(failure: &Failure) -> Status {
+    remember(failure);
     failure.status()
 }
 

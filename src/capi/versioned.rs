@@ -30,11 +30,13 @@ pub(super) unsafe trait Versioned: Copy {
 /// No struct will ever be longer: a size beyond it was never set.
 const MOST: usize = 4096;
 
+/// Every size that `sizeof` gives is a multiple of the alignment. Another one would end inside of a field.
 fn check_size<T: Versioned>(name: Name, size: usize) -> Result<()> {
-    if (T::LEAST..=MOST).contains(&size) {
+    let step = align_of::<T>();
+    if (T::LEAST..=MOST).contains(&size) && size.is_multiple_of(step) {
         Ok(())
     } else {
-        Err(Failure::StructSize { name, least: T::LEAST, most: MOST, got: size })
+        Err(Failure::StructSize { name, step, least: T::LEAST.next_multiple_of(step), most: MOST, got: size })
     }
 }
 
@@ -125,7 +127,7 @@ mod tests {
             read(&[6 * WORD, 1, 2, 3, 0, 1]),
             Err(Failure::UnknownFields { known, .. }) if known == 4 * WORD
         ));
-        for size in [0, 1, 2 * WORD - 1, MOST + 1, usize::MAX] {
+        for size in [0, 1, 2 * WORD - 1, 2 * WORD + 1, 4 * WORD - 1, MOST + 1, usize::MAX] {
             assert!(matches!(read(&[size, 1, 2, 3]), Err(Failure::StructSize { got, .. }) if got == size), "{size}");
         }
     }
@@ -141,7 +143,7 @@ mod tests {
             assert_eq!(memory[words..], [7; 8][words..]);
         }
         let mut memory = [7; 8];
-        for size in [0, 2 * WORD - 1, MOST + 1] {
+        for size in [0, 2 * WORD - 1, 2 * WORD + 1, MOST + 1] {
             // SAFETY: sizes that are refused.
             let refused = unsafe { init("grown", memory.as_mut_ptr().cast::<Grown>(), size) };
             assert!(matches!(refused, Err(Failure::StructSize { .. })));

@@ -21,26 +21,52 @@ pub enum StridePadding {
     Symmetric,
 }
 
-/// The options of a network. The default is width 1, 1000 classes, TensorFlow's padding and epsilon, and the top
-/// included.
+/// The layer that a network ends with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ModelOutput {
+    /// The dense layer: N×1×1×classes, before any softmax.
+    #[default]
+    Logits,
+    /// The global average pool: N×1×1×C.
+    Features,
+    /// The last convolution: N×H×W×C, with a pixel for each 32×32 pixels of the image.
+    FeatureMap,
+}
+
+/// The options of a network. The default is width 1, logits of 1000 classes, ReLU6, and TensorFlow's padding and epsilon.
+///
+/// A file of weights does not say with which activation, padding and epsilon it was trained. Another one than the
+/// training's is no error: the network computes slightly wrong results.
 ///
 /// ```
-/// use sepconv::models::{Config, MobileNetV1, StridePadding};
+/// use sepconv::Activation;
+/// use sepconv::models::{Config, MobileNetV1, ModelOutput, StridePadding};
 /// let config = Config::new().alpha(0.5).classes(10).padding(StridePadding::Symmetric).epsilon(1e-5);
 /// assert_eq!(MobileNetV1::architecture(&config).unwrap().outputs(), 10);
+/// let config = config.activation(Activation::Relu).output(ModelOutput::FeatureMap);
+/// assert_eq!(MobileNetV1::architecture(&config).unwrap().outputs(), 512);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     alpha: f64,
     classes: usize,
     padding: StridePadding,
-    include_top: bool,
+    activation: Activation,
+    output: ModelOutput,
     epsilon: f64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { alpha: 1.0, classes: 1000, padding: StridePadding::Same, include_top: true, epsilon: 1e-3 }
+        Config {
+            alpha: 1.0,
+            classes: 1000,
+            padding: StridePadding::Same,
+            activation: Activation::Relu6,
+            output: ModelOutput::Logits,
+            epsilon: 1e-3,
+        }
     }
 }
 
@@ -62,7 +88,7 @@ impl Config {
         self
     }
 
-    /// How many classes the top tells apart.
+    /// How many classes the logits are for; without [`ModelOutput::Logits`] the number is not used.
     pub fn classes(mut self, classes: usize) -> Self {
         self.classes = classes;
         self
@@ -74,10 +100,16 @@ impl Config {
         self
     }
 
-    /// Whether the dense layer that tells the classes is part of the network. Without it the output is the pooled
-    /// features.
-    pub fn include_top(mut self, include_top: bool) -> Self {
-        self.include_top = include_top;
+    /// The activation of every layer but V2's projections and the dense layer, which are linear. TensorFlow's weights of
+    /// both networks and torchvision's of V2 were trained with ReLU6. V1's paper has ReLU, and so have weights that follow it.
+    pub fn activation(mut self, activation: Activation) -> Self {
+        self.activation = activation;
+        self
+    }
+
+    /// The layer that the network ends with. Weights of layers behind it are not asked for.
+    pub fn output(mut self, output: ModelOutput) -> Self {
+        self.output = output;
         self
     }
 
@@ -93,13 +125,13 @@ impl Config {
         if !(self.alpha > 0.0 && self.alpha <= Self::MAX_ALPHA) {
             return wrong("width multiplier alpha", "a number above 0 and at most 1024", self.alpha.to_string());
         }
-        if self.include_top && !(1..=Self::MAX_CLASSES).contains(&self.classes) {
+        if self.output == ModelOutput::Logits && !(1..=Self::MAX_CLASSES).contains(&self.classes) {
             return wrong("classes", "1 to 16777216", self.classes.to_string());
         }
         if !(self.epsilon.is_finite() && self.epsilon >= 0.0) {
             return wrong("batch norm epsilon", "a finite number, at least 0", self.epsilon.to_string());
         }
-        Ok(())
+        self.activation.check()
     }
 }
 
@@ -224,7 +256,7 @@ impl Architecture {
         IMAGE_CHANNELS
     }
 
-    /// Channels of the output: the classes, or the features where the top is not included.
+    /// Channels of the output: the classes, or the channels of the last convolution.
     pub fn outputs(&self) -> usize {
         self.outputs
     }
@@ -237,7 +269,8 @@ impl Architecture {
     /// The network with these weights, packed for running.
     ///
     /// # Errors
-    /// [`Error::Weights`] where a tensor is missing, or of another shape or type than its layer asks for.
+    /// [`Error::Weights`] where a tensor is missing, of another shape than its layer asks for, or of a type that is not
+    /// F32, F16 or BF16.
     pub fn network(&self, weights: &Weights<'_>) -> Result<Network> {
         let mut layers = Vec::new();
         for block in &self.blocks {
@@ -328,20 +361,20 @@ impl Builder {
         };
         let inputs = core::mem::replace(&mut self.channels, outputs);
         let name = text(name)?;
-        Ok(Convolution { name, kind, kernel, stride, inputs, outputs, activation: Activation::Relu6 })
+        Ok(Convolution { name, kind, kernel, stride, inputs, outputs, activation: self.config.activation })
     }
 
-    /// 3×3 at stride 2, then ReLU6.
+    /// 3×3 at stride 2, then the activation.
     pub(super) fn stem(&mut self, outputs: usize) -> Result<Convolution> {
         self.convolution(format_args!("stem"), ConvKind::Standard, outputs, 2)
     }
 
-    /// 3×3 of each channel, then ReLU6.
+    /// 3×3 of each channel, then the activation.
     pub(super) fn depthwise(&mut self, block: usize, stride: usize) -> Result<Convolution> {
         self.convolution(format_args!("block{block}.depthwise"), ConvKind::Depthwise, self.channels, stride)
     }
 
-    /// 1×1, then ReLU6.
+    /// 1×1, then the activation.
     pub(super) fn pointwise(&mut self, name: Arguments<'_>, outputs: usize) -> Result<Convolution> {
         self.convolution(name, ConvKind::Pointwise, outputs, 1)
     }
@@ -350,10 +383,12 @@ impl Builder {
         push("network", &mut self.blocks, block)
     }
 
-    /// The pool and, where it is asked for, the top.
+    /// The pool and the dense layer, as far as the output asks for them.
     pub(super) fn finish(mut self) -> Result<Architecture> {
-        self.push(Block::GlobalAveragePool { channels: self.channels })?;
-        if self.config.include_top {
+        if self.config.output != ModelOutput::FeatureMap {
+            self.push(Block::GlobalAveragePool { channels: self.channels })?;
+        }
+        if self.config.output == ModelOutput::Logits {
             let head = self.convolution(format_args!("head"), ConvKind::Dense, self.config.classes, 1)?;
             self.push(Block::Single(Convolution { activation: Activation::Linear, ..head }))?;
         }

@@ -4,8 +4,8 @@ use super::architecture::Builder;
 use super::{Architecture, Block, Config, Weights};
 use crate::{Network, Result};
 
-/// [MobileNetV1](https://arxiv.org/abs/1704.04861), table 1: a 3×3 stem at stride 2, 13 depthwise separable blocks with ReLU6
-/// after each stage, the pool, and a dense layer.
+/// [MobileNetV1](https://arxiv.org/abs/1704.04861), table 1: a 3×3 stem at stride 2, 13 depthwise separable blocks with an
+/// activation after each stage, the pool, and a dense layer.
 ///
 /// At width `alpha` a layer of `c` channels has `max(⌊c × alpha⌋, 8)`, as in the authors' code.
 ///

@@ -8,8 +8,9 @@
 //! | [`MobileNetV1`] | [arXiv 1704.04861](https://arxiv.org/abs/1704.04861), table 1 | N×H×W×3 | N×1×1×classes, logits |
 //! | [`MobileNetV2`] | [arXiv 1801.04381](https://arxiv.org/abs/1801.04381), table 2 | N×H×W×3 | N×1×1×classes, logits |
 //!
-//! Without the top ([`Config::include_top`]) the output is what the pool gives: N×1×1×1024 in V1 at width 1, N×1×1×1280
-//! in V2. What a pixel's values mean is up to the weights; those trained with TensorFlow take RGB as `x / 127.5 − 1`.
+//! [`Config::output`] ends a network earlier: at the pooled features, N×1×1×1024 in V1 at width 1, N×1×1×1280 in V2, or
+//! at the feature map before the pool, 7×7 pixels of an image of 224×224. What a pixel's values mean is up to the
+//! weights; those trained with TensorFlow take RGB as `x / 127.5 − 1`.
 //!
 //! ```
 //! use sepconv::models::{Config, MobileNetV2, Weights};
@@ -43,14 +44,15 @@
 //!
 //! To the name of a layer comes `.weight`, and either `.bias`, or the batch norm that follows, not folded: `.mean` and
 //! `.variance`, and `.gamma` and `.beta` where they were learnt. A layer may have both, the bias before the batch norm.
-//! Tensors of other names are left alone. Shapes are those of [`WeightOrder`].
+//! Tensors of other names are left alone. Shapes are those of [`WeightOrder`], types are F32, F16 and BF16.
 
 mod architecture;
+mod half_precision;
 mod mobilenet_v1;
 mod mobilenet_v2;
 mod weights;
 
-pub use architecture::{Architecture, Block, Config, ConvKind, Convolution, StridePadding};
+pub use architecture::{Architecture, Block, Config, ConvKind, Convolution, ModelOutput, StridePadding};
 pub use mobilenet_v1::MobileNetV1;
 pub use mobilenet_v2::MobileNetV2;
 pub use weights::{WeightOrder, Weights};

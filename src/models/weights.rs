@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
+use super::half_precision::{bf16, f16};
 use super::{Architecture, ConvKind, Convolution};
 use crate::memory::{collect, push, reserve, text};
 use crate::{BatchNorm, ConvDesc, Error, Filter, Result};
@@ -78,11 +79,14 @@ impl Deref for Sides {
 #[derive(Clone, Debug)]
 enum Values<'a> {
     Floats(Cow<'a, [f32]>),
-    /// Little-endian, at any alignment: they become floats one tensor at a time, when a layer asks for them.
-    Bytes(&'a [u8]),
-    /// Of another type. A file may hold such (a counter of batches, say), as long as no layer asks for it.
-    Foreign(Dtype),
+    /// The bytes of a file, little-endian, at any alignment. They become floats one tensor at a time, when a layer asks
+    /// for them. A file may hold tensors of types that are no floats (a counter of batches, say), as long as no layer
+    /// asks for one.
+    Bytes(Dtype, &'a [u8]),
 }
+
+/// The types that a tensor may have in a file, as errors name them.
+const FLOATS: &str = "f32, f16 or bf16";
 
 #[derive(Clone, Debug)]
 struct Tensor<'a> {
@@ -91,16 +95,27 @@ struct Tensor<'a> {
 }
 
 impl Tensor<'_> {
-    /// Its values, or an error that `why` makes of the type that they are of.
-    fn floats(&self, why: impl FnOnce(&str) -> String) -> Result<Cow<'_, [f32]>> {
+    /// The name of its type.
+    fn type_name(&self) -> String {
         match &self.values {
-            Values::Floats(values) => Ok(Cow::Borrowed(values)),
-            Values::Bytes(bytes) => {
-                let floats = bytes.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value));
-                collect("weights", floats).map(Cow::Owned)
-            }
-            Values::Foreign(dtype) => Err(Error::Weights(why(&type_name(*dtype)))),
+            Values::Floats(_) => "f32".into(),
+            Values::Bytes(dtype, _) => dtype.to_string().to_lowercase(),
         }
+    }
+
+    /// Its values, or `None` where they are of another type than [`FLOATS`].
+    fn floats(&self) -> Result<Option<Cow<'_, [f32]>>> {
+        let (dtype, bytes) = match &self.values {
+            Values::Floats(values) => return Ok(Some(Cow::Borrowed(values))),
+            Values::Bytes(dtype, bytes) => (*dtype, *bytes),
+        };
+        let floats = match dtype {
+            Dtype::F32 => collect("weights", bytes.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value))),
+            Dtype::F16 => collect("weights", bytes.as_chunks().0.iter().map(|&value| f16(u16::from_le_bytes(value)))),
+            Dtype::BF16 => collect("weights", bytes.as_chunks().0.iter().map(|&value| bf16(u16::from_le_bytes(value)))),
+            _ => return Ok(None),
+        };
+        floats.map(Cow::Owned).map(Some)
     }
 }
 
@@ -168,9 +183,12 @@ impl<'a> Weights<'a> {
 
     /// The tensors of a file in the [safetensors](https://github.com/huggingface/safetensors) format, borrowed from it.
     ///
+    /// A tensor of a layer is of type F32, F16 or BF16; types may be mixed. F16 and BF16 become `f32` when a network is
+    /// made, which every value of theirs is exactly.
+    ///
     /// # Errors
-    /// [`Error::Weights`] where the bytes are no such file. Whether a tensor has the shape that its layer asks for, and
-    /// type F32, shows when a network is made.
+    /// [`Error::Weights`] where the bytes are no such file. A tensor of another shape than its layer asks for, or of
+    /// another type, is an error when a network is made.
     ///
     /// The header is read by the crates serde_json and safetensors, for which memory that runs out is an abort; they
     /// take no more than some 200 bytes for each byte that the header has.
@@ -193,9 +211,8 @@ impl<'a> Weights<'a> {
         for (name, info) in metadata.tensors() {
             let (start, end) = info.data_offsets;
             let bytes = data.get(start..end).ok_or_else(|| malformed(format!("{name}: lies outside of the file")))?;
-            let values = if info.dtype == Dtype::F32 { Values::Bytes(bytes) } else { Values::Foreign(info.dtype) };
             let shape = collect("weights", info.shape.iter().copied())?;
-            push("weights", &mut tensors, (name, Tensor { shape, values }))?;
+            push("weights", &mut tensors, (name, Tensor { shape, values: Values::Bytes(info.dtype, bytes) }))?;
         }
         // no name comes twice, so this is an order
         tensors.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
@@ -206,7 +223,7 @@ impl<'a> Weights<'a> {
     ///
     /// Weights are spread evenly, as wide as keeps the spread of activations from layer to layer ([arXiv
     /// 1502.01852](https://arxiv.org/abs/1502.01852)), so that few of them meet a bound. The values of a layer depend
-    /// on the seed, its name and its sizes alone.
+    /// on the seed, its name, its sizes, and whether its activation cuts at 0.
     pub fn seeded(architecture: &Architecture, seed: u64) -> Result<Self> {
         let order = WeightOrder::Hwio;
         let mut weights = Weights::new(order);
@@ -238,11 +255,12 @@ impl<'a> Weights<'a> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()))
     }
 
-    /// The values of a tensor, or an error where it is not there or not of type F32.
+    /// The values of a tensor, or an error where it is not there or of another type than F32, F16 and BF16.
     pub fn values(&self, name: &str) -> Result<Cow<'_, [f32]>> {
-        let no_such = || Error::Weights(format!("{name}: expected f32, got no such tensor"));
-        let at = self.find(name, None).map_err(|_| no_such())?;
-        self.tensors[at].1.floats(|got| format!("{name}: expected f32, got {got}"))
+        let wrong = |got: &str| Error::Weights(format!("{name}: expected {FLOATS}, got {got}"));
+        let at = self.find(name, None).map_err(|_| wrong("no such tensor"))?;
+        let tensor = &self.tensors[at].1;
+        tensor.floats()?.ok_or_else(|| wrong(&tensor.type_name()))
     }
 
     /// Where a tensor is, or where it would be; `name` is that of a layer where there is a `part`.
@@ -256,18 +274,18 @@ impl<'a> Weights<'a> {
 
     /// A tensor that must have one of these shapes.
     fn shaped(&self, layer: &Convolution, part: &str, shapes: &[Sides]) -> Result<Cow<'_, [f32]>> {
-        let wrong = |got: String| {
-            Error::Weights(format!("{}.{part}: expected {} f32, got {got}", layer.name, shape_text(&shapes[0])))
+        let wrong = |got: &str| {
+            let shape = shape_text(&shapes[0]);
+            Error::Weights(format!("{}.{part}: expected {shape} {FLOATS}, got {got}", layer.name))
         };
-        let at = self.find(&layer.name, Some(part)).map_err(|_| wrong("no such tensor".into()))?;
+        let at = self.find(&layer.name, Some(part)).map_err(|_| wrong("no such tensor"))?;
         let tensor = &self.tensors[at].1;
-        if let Values::Foreign(dtype) = tensor.values {
-            return Err(wrong(format!("{} {}", shape_text(&tensor.shape), type_name(dtype))));
-        }
+        let wrong = || wrong(&format!("{} {}", shape_text(&tensor.shape), tensor.type_name()));
+        // before its values are converted, which may be many
         if !shapes.iter().any(|shape| **shape == *tensor.shape) {
-            return Err(wrong(format!("{} f32", shape_text(&tensor.shape))));
+            return Err(wrong());
         }
-        tensor.floats(|_| String::new())
+        tensor.floats()?.ok_or_else(wrong)
     }
 
     /// Everything that belongs to a layer.
@@ -280,7 +298,7 @@ impl<'a> Weights<'a> {
         if bias.is_none() && !norm_is_there {
             let name = &layer.name;
             return Err(Error::Weights(format!(
-                "{name}.bias: expected [{}] f32, or {name}.mean and {name}.variance, got no such tensors",
+                "{name}.bias: expected [{}] {FLOATS}, or {name}.mean and {name}.variance, got no such tensors",
                 layer.outputs
             )));
         }
@@ -342,10 +360,6 @@ impl LayerWeights<'_> {
 
 fn shape_text(shape: &[usize]) -> String {
     format!("{shape:?}").replace(' ', "")
-}
-
-fn type_name(dtype: Dtype) -> String {
-    dtype.to_string().to_lowercase()
 }
 
 /// SplitMix64, from a seed and a name.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use rayon::prelude::*;
-use sepconv::models::{Config, MobileNetV1, MobileNetV2, Weights};
+use sepconv::models::{Config, MobileNetV1, MobileNetV2, ModelOutput, Weights};
 use sepconv::{Network, PlanOptions, Shape, View, ViewMut};
 use sepconv_examples::{assets, graph_def, keras, photo};
 
@@ -204,7 +204,7 @@ fn v2_agrees_with_the_forward_pass_in_f64() {
     let weights = keras::mobilenet_v2(&assets::V2.read().unwrap()).unwrap();
     let config = Config::new().classes(keras::BREEDS.len());
     let network = MobileNetV2::network(&config, &weights).unwrap();
-    let body = MobileNetV2::network(&config.include_top(false), &weights).unwrap();
+    let body = MobileNetV2::network(&config.output(ModelOutput::Features), &weights).unwrap();
     for path in assets::PHOTOS.paths().unwrap() {
         let pixels = photo::read(&path, 160).unwrap();
         let (features, logits) = Exact::new(&weights).v2(&plane(&pixels, 160));

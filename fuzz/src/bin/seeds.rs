@@ -13,8 +13,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use safetensors::tensor::{Dtype, TensorView};
-use sepconv::models::Weights;
+use safetensors::tensor::Dtype;
+use sepconv::models::{WeightOrder, Weights};
 use sepconv_fuzz::{describe, network_weights, run_differential};
 
 /// SplitMix64.
@@ -58,42 +58,38 @@ fn distinct(tries: u64, len: impl Fn(u64) -> usize, check: impl Fn(&[u8]) -> Str
     seeds
 }
 
-/// Whole files of both models in both orders, with biases and with batch norms, then the same with a byte or a part
-/// missing.
+/// The bytes of a value in a file.
+fn narrowed(dtype: Dtype, value: f32) -> Vec<u8> {
+    match dtype {
+        Dtype::F16 => half::f16::from_f32(value).to_le_bytes().to_vec(),
+        Dtype::BF16 => half::bf16::from_f32(value).to_le_bytes().to_vec(),
+        _ => value.to_le_bytes().to_vec(),
+    }
+}
+
+/// Whole files of both models in both orders, with biases and with batch norms, of floats of each type and of all three,
+/// then the same with a byte or a part missing. At last what draws a file.
 fn files() -> Vec<Vec<u8>> {
     let mut dice = Dice(2);
     let mut seeds: Vec<Vec<u8>> = Vec::new();
     for architecture in network_weights::architectures() {
         let seeded = Weights::seeded(&architecture, 1).expect("memory for a small network");
-        for (order, norms) in [(0u8, false), (0, true), (1, false), (1, true)] {
-            let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
-            for (name, shape) in seeded.tensors() {
-                let values = seeded.values(name).expect("its own tensor");
-                let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-                // [h, w, i, o] becomes [o, i, h, w], where for this purpose any values will do
-                let shape = match (order, shape) {
-                    (1, &[h, w, c, 1]) if name.contains("depthwise") => vec![c, 1, h, w],
-                    (1, &[h, w, i, o]) => vec![o, i, h, w],
-                    _ => shape.to_vec(),
-                };
-                match name.strip_suffix(".bias") {
-                    Some(layer) if norms => {
-                        let ones: Vec<u8> = values.iter().flat_map(|_| 1f32.to_le_bytes()).collect();
-                        for part in ["gamma", "beta", "mean", "variance"] {
-                            tensors.push((format!("{layer}.{part}"), shape.clone(), ones.clone()));
-                        }
-                    }
-                    _ => tensors.push((name.into(), shape, bytes)),
-                }
+        for (code, norms) in [(0u8, false), (0, true), (1, false), (1, true)] {
+            let order = if code == 0 { WeightOrder::Hwio } else { WeightOrder::Oihw };
+            let tensors = network_weights::listed(&architecture, order, norms);
+            use Dtype::{BF16, F16, F32};
+            for dtypes in [&[F32][..], &[F16], &[BF16], &[F32, F16, BF16]] {
+                let file = network_weights::file_of(&tensors, |at, name, len| {
+                    // a filter is in another order than its values, where for this purpose any values will do
+                    let values = seeded.values(name).map_or_else(|_| vec![1.0; len], |values| values.to_vec());
+                    let dtype = dtypes[at % dtypes.len()];
+                    (dtype, values.iter().flat_map(|&v| narrowed(dtype, v)).collect())
+                });
+                let seed = [vec![code], file].concat();
+                let end = network_weights::check(&seed);
+                assert!(end.contains("v1 ") || end.contains("v2 "), "a whole file, yet no network: {end}");
+                seeds.push(seed);
             }
-            let views = tensors.iter().map(|(name, shape, bytes)| {
-                (name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("a shape of its bytes"))
-            });
-            let file = safetensors::serialize(views, None).expect("tensors");
-            let seed = [vec![order], file].concat();
-            let end = network_weights::check(&seed);
-            assert!(end.contains("v1 ") || end.contains("v2 "), "a whole file, yet no network: {end}");
-            seeds.push(seed);
         }
     }
     for file in seeds.clone() {
@@ -106,8 +102,11 @@ fn files() -> Vec<Vec<u8>> {
             seeds.push(spoiled);
         }
     }
-    for file in &seeds {
-        network_weights::check(file);
+    for first in (0..16).filter(|first| first & 2 != 0) {
+        seeds.extend([1, 40, 1000].map(|len| [vec![first], dice.bytes(len)].concat()));
+    }
+    for seed in &seeds {
+        network_weights::check(seed);
     }
     seeds
 }
