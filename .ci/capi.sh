@@ -38,6 +38,12 @@ mkdir "$out/lib"
 cp "$target/release/libsepconv.so" "$out/lib/$soname"
 ln -s "$soname" "$out/lib/libsepconv.so"
 
+# the library without symbols, and some room
+strip -o "$out/stripped" "$target/release/libsepconv.so"
+bytes=$(stat -c %s "$out/stripped")
+printf 'libsepconv.so with models, stripped: %s bytes\n' "$bytes"
+[ "$bytes" -le 1500000 ]
+
 warnings="-Wall -Wextra -Wconversion -Werror -pedantic -Isrc/capi"
 c="cc -std=c99 -D_POSIX_C_SOURCE=200809L -Wstrict-prototypes $warnings"
 cpp="c++ -std=c++11 -x c++ $warnings"

@@ -67,7 +67,7 @@
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use crate::simd::{MulAdd, Places, Vector, copy_pixels, load, opaque, prefetch, store};
+use crate::simd::{MulAdd, Places, Vector, copy_pixels, load, opaque, pixels_to_block, prefetch, store};
 use crate::{BLOCK, Kernel};
 
 /// What [`Pointwise`] computes on. Offsets and distances are counted in values.
@@ -584,12 +584,7 @@ unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NP: usize,
             let in_place = whole || masked;
             let (residual, pixels) = or_block!(in_place, end, a.residual_pixels.add(i), block.cast_const());
             if !in_place {
-                copy_pixels(
-                    last + 1,
-                    channels,
-                    (end, Places::Table(a.residual_pixels.add(i))),
-                    (block, Places::Every(BLOCK)),
-                );
+                pixels_to_block(last + 1, channels, end, a.residual_pixels.add(i), block);
             }
             for p in 0..MR {
                 let at = place::<MR>(p, last);
@@ -674,12 +669,7 @@ unsafe fn finish_half<S: Vector, const MR: usize>(
             let from = a.residual.wrapping_add(panel * a.residual_panel);
             let whole = a.residual_whole || channels == BLOCK / 2;
             if !whole {
-                copy_pixels(
-                    last + 1,
-                    channels,
-                    (from, Places::Table(a.residual_pixels.add(i))),
-                    (block, Places::Every(BLOCK)),
-                );
+                pixels_to_block(last + 1, channels, from, a.residual_pixels.add(i), block);
             }
             let (residual, pixels) = or_block!(whole, from, a.residual_pixels.add(i), block.cast_const());
             for p in 0..MR / 2 {

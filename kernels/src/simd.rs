@@ -404,3 +404,19 @@ pub unsafe fn copy_pixels(
         unsafe { copy_lanes(from.wrapping_add(place(from_places, p)), to.wrapping_add(place(to_places, p)), n) }
     }
 }
+
+/// Copies `n` values, at most 16, of each of `count` pixels into a block of 16 values a pixel. The other values of the block
+/// become zeros, so that a vector may be read whole. Called cold, as [`copy_pixels`] is.
+///
+/// # Safety
+/// `places` has `count` places. `n` values are readable at each of them from `from`, and 16 × `count` writable at `block`;
+/// they do not overlap.
+#[cold]
+#[inline(never)]
+pub unsafe fn pixels_to_block(count: usize, n: usize, from: *const f32, places: *const usize, block: *mut f32) {
+    // SAFETY: the caller's.
+    unsafe {
+        block.write_bytes(0, count * BLOCK);
+        copy_pixels(count, n, (from, Places::Table(places)), (block, Places::Every(BLOCK)));
+    }
+}

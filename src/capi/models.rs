@@ -72,11 +72,11 @@ type ModelActivationCode = i32;
 pub struct sepconv_mobilenet_config {
     /// `sizeof(sepconv_mobilenet_config)`, as the init function sets it.
     pub struct_size: usize,
-    /// How many classes the logits are for; not used with another output. Init: 1000.
+    /// How many classes the logits are for, 1 to 16777216; not used with another output. Init: 1000.
     pub classes: usize,
     /// The width multiplier, above 0 and at most 1024. Init: 1.
     pub alpha: f64,
-    /// What is added to the variance of a batch norm: 1e-3 in TensorFlow's weights, 1e-5 in PyTorch's. Init: 1e-3.
+    /// What is added to the variance of a batch norm, at least 0: 1e-3 in TensorFlow's weights, 1e-5 in PyTorch's. Init: 1e-3.
     pub epsilon: f64,
     /// How planes are padded at stride 2. Init: `SEPCONV_STRIDE_PADDING_SAME`.
     pub stride_padding: StridePaddingCode,

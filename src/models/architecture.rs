@@ -88,7 +88,8 @@ impl Config {
         self
     }
 
-    /// How many classes the logits are for; without [`ModelOutput::Logits`] the number is not used.
+    /// How many classes the logits are for, 1 to [`Config::MAX_CLASSES`]; without [`ModelOutput::Logits`] the number is not
+    /// used.
     pub fn classes(mut self, classes: usize) -> Self {
         self.classes = classes;
         self
@@ -113,7 +114,7 @@ impl Config {
         self
     }
 
-    /// What is added to the variance of a batch norm: 1e-3 in TensorFlow's weights, 1e-5 in PyTorch's.
+    /// What is added to the variance of a batch norm, at least 0: 1e-3 in TensorFlow's weights, 1e-5 in PyTorch's.
     pub fn epsilon(mut self, epsilon: f64) -> Self {
         self.epsilon = epsilon;
         self

@@ -357,9 +357,10 @@ fn places(layouts: &[Layout], shapes: &[Shape], stages: &[Stage]) -> Result<(Vec
             }
             at = end;
         }
+        let end = at.checked_add(len).ok_or(Error::TooLarge { what: "arena", shape: shapes[t] })?;
         places[t] = Place::Arena(at);
-        push("plan", &mut alive, (at, at + len, t))?;
-        arena = arena.max(at + len);
+        push("plan", &mut alive, (at, end, t))?;
+        arena = arena.max(end);
     }
     Ok((places, arena))
 }

@@ -8,7 +8,10 @@
 //!
 //! Memory cannot be flush with a page at both ends, so tests go through both placements. What lies on the other side
 //! within the page is canaries, which show a stray write there.
+//!
+//! Miri knows of no pages. It knows the bounds of every allocation, so there memory is an allocation of its exact length.
 
+use std::alloc::Layout;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::{LazyLock, Once};
@@ -61,6 +64,9 @@ pub static PAGE: LazyLock<usize> = LazyLock::new(|| {
 
 /// Says which case runs on this thread, for the message where it touches what it may not.
 pub fn note(case: &str) {
+    if cfg!(miri) {
+        return;
+    }
     static HANDLER: Once = Once::new();
     HANDLER.call_once(|| {
         // SAFETY: the handler only copies from its thread's own memory and writes it out.
@@ -87,14 +93,24 @@ extern "C" fn touched(_signal: libc::c_int, _info: *mut libc::siginfo_t, _contex
     }
 }
 
-/// Pages of access between two of none.
+/// Pages of access between two of none; under Miri an allocation.
 struct Pages {
     start: *mut u8,
     bytes: usize,
+    align: usize,
 }
 
 impl Pages {
-    fn new(pages: usize) -> Pages {
+    /// At least so many bytes, of exactly as many under Miri.
+    fn new(bytes: usize, align: usize) -> Pages {
+        if cfg!(miri) {
+            let layout = Layout::from_size_align(bytes.max(1), align).expect("a size of memory");
+            // SAFETY: the size is not zero.
+            let start = unsafe { std::alloc::alloc(layout) };
+            assert!(!start.is_null(), "no memory");
+            return Pages { start, bytes, align };
+        }
+        let pages = bytes.div_ceil(*PAGE).max(1);
         let kept = FREE.with_borrow_mut(|free| free.get_mut(&pages).and_then(Vec::pop));
         kept.unwrap_or_else(|| {
             let bytes = pages * *PAGE;
@@ -105,9 +121,21 @@ impl Pages {
                 assert!(all != libc::MAP_FAILED, "no memory");
                 let start = all.cast::<u8>().add(*PAGE);
                 assert_eq!(libc::mprotect(start.cast(), bytes, libc::PROT_READ | libc::PROT_WRITE), 0);
-                Pages { start, bytes }
+                Pages { start, bytes, align }
             }
         })
+    }
+
+    /// Keeps pages for this thread's next memory, and frees an allocation, so that Miri sees what is read later.
+    fn put_back(self) {
+        if cfg!(miri) {
+            let layout = Layout::from_size_align(self.bytes.max(1), self.align).expect("a size of memory");
+            // SAFETY: allocated by `new` with this layout.
+            unsafe { std::alloc::dealloc(self.start, layout) };
+            return;
+        }
+        // where the thread is going away, so are its pages
+        let _ = FREE.try_with(|free| free.borrow_mut().entry(self.bytes / *PAGE).or_default().push(self));
     }
 }
 
@@ -129,7 +157,7 @@ impl<T: Copy> Guarded<T> {
     pub fn filled(len: usize, value: T) -> Guarded<T> {
         MADE.set(MADE.get() + 1);
         let bytes = len * size_of::<T>();
-        let pages = Pages::new(bytes.div_ceil(*PAGE).max(1));
+        let pages = Pages::new(bytes, align_of::<T>());
         let placement = Placement::current();
         let room = pages.bytes / size_of::<T>();
         let first = pages.start.cast::<T>();
@@ -202,8 +230,7 @@ impl Guarded<f32> {
 impl<T: Copy> Drop for Guarded<T> {
     fn drop(&mut self) {
         if let Some(pages) = self.pages.take() {
-            // where the thread is going away, so are its pages
-            let _ = FREE.try_with(|free| free.borrow_mut().entry(pages.bytes / *PAGE).or_default().push(pages));
+            pages.put_back();
         }
     }
 }
