@@ -43,7 +43,7 @@ pub struct PlanOptions {
     pub(crate) common_bits: bool,
     pub(crate) spins: u32,
     #[cfg(feature = "testing")]
-    thresholds: Option<Thresholds>,
+    thresholds: Option<Box<Thresholds>>,
 }
 
 impl Default for PlanOptions {
@@ -121,15 +121,15 @@ impl PlanOptions {
     /// they only come slower.
     #[cfg(feature = "testing")]
     pub fn thresholds(mut self, thresholds: Thresholds) -> Self {
-        self.thresholds = Some(thresholds);
+        self.thresholds = Some(Box::new(thresholds));
         self
     }
 
     /// What the planner decides by, on an instruction set.
     pub(crate) fn thresholds_for(&self, isa: Isa) -> Thresholds {
         #[cfg(feature = "testing")]
-        if let Some(thresholds) = self.thresholds {
-            return thresholds;
+        if let Some(thresholds) = &self.thresholds {
+            return **thresholds;
         }
         Thresholds::of(isa)
     }
