@@ -52,7 +52,7 @@ pub const SWEEP_OUTPUTS: usize = 128;
 #[derive(Debug)]
 enum Work {
     Plan(Box<Subject>),
-    Im2col(Im2col),
+    Im2col(Box<Im2col>),
 }
 
 impl Work {
@@ -282,7 +282,7 @@ impl Plans {
         self.operator(case, DEPTHWISE, &single(depthwise, block.input))?;
         self.operator(case, POINTWISE, &single(pointwise, depthwise.output(block.input)))?;
         if in_full {
-            let im2col = self.work(Work::Im2col(Im2col::new(standard, block.input, self.threads.clone())));
+            let im2col = self.work(Work::Im2col(Box::new(Im2col::new(standard, block.input, self.threads.clone()))));
             self.task(case, IM2COL, &single(standard, block.input), im2col);
             self.block(case, [SEPARABLE, SEPARABLE_UNFUSED, SEPARABLE_FUSED], block)?;
             self.pair(case, SEPARABLE, IM2COL, Some(formula));
