@@ -324,14 +324,16 @@ fn threads_of_the_callers_own_in_any_order() {
         let job = Job::new(&options(Threads::Pool(pool(3))));
         let mut kept = job.plan.scratch().unwrap();
         for (name, threads) in all {
-            println!("{name}");
             let own = Job::new(&options(threads.clone()));
             let mut scratch = own.plan.scratch().unwrap();
-            for _ in 0..50 {
-                own.run(&mut scratch);
-                job.run_on(&threads, &mut kept);
-                job.run(&mut kept);
-            }
+            let runs = std::panic::AssertUnwindSafe(|| {
+                for _ in 0..50 {
+                    own.run(&mut scratch);
+                    job.run_on(&threads, &mut kept);
+                    job.run(&mut kept);
+                }
+            });
+            assert!(std::panic::catch_unwind(runs).is_ok(), "tasks {name}");
         }
     });
 }
