@@ -121,7 +121,7 @@ pub enum Error {
         /// The shape at the end.
         output: Shape,
     },
-    /// An error of one layer of a network. [`Error::without_layers`] tells it from others.
+    /// An error of one layer of a network. [`Error::without_layers`] is the error of its operator.
     #[error("layer {index} ({kind}): {error}")]
     #[non_exhaustive]
     Layer {
