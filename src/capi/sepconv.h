@@ -739,7 +739,7 @@ typedef struct sepconv_mobilenet_config {
      */
     size_t struct_size;
     /**
-     * How many classes the logits are for; not used with another output. Init: 1000.
+     * How many classes the logits are for, 1 to 16777216; not used with another output. Init: 1000.
      */
     size_t classes;
     /**
@@ -747,7 +747,7 @@ typedef struct sepconv_mobilenet_config {
      */
     double alpha;
     /**
-     * What is added to the variance of a batch norm: 1e-3 in TensorFlow's weights, 1e-5 in PyTorch's. Init: 1e-3.
+     * What is added to the variance of a batch norm, at least 0: 1e-3 in TensorFlow's weights, 1e-5 in PyTorch's. Init: 1e-3.
      */
     double epsilon;
     /**
