@@ -103,7 +103,10 @@ fn check_drawn(data: &[u8], order: WeightOrder, architecture: &Architecture, nor
         let expected = bytes.chunks(dtype.bitsize() / 8).map(|bytes| widened(*dtype, bytes));
         assert_eq!(got.len() * dtype.bitsize() / 8, bytes.len(), "{name}");
         for (&got, expected) in got.iter().zip(expected) {
-            assert!(got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan(), "{name}: {got} {expected}");
+            assert!(
+                got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan(),
+                "{name}: {got} {expected}"
+            );
         }
     }
     match (architecture.network(&weights), foreign) {
