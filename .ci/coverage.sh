@@ -35,17 +35,17 @@ if [ $# -eq 0 ]; then
     done
 fi
 cargo test --quiet -p sepconv --all-features --no-run "$@"
-# what is written by a process that ends by a signal is not whole, and left out
+# where the tests are, for llvm-cov
 cargo test -p sepconv --all-features --no-run --message-format=json "$@" 2>/dev/null |
     python3 -c '
 import json, sys
 for line in sys.stdin:
     executable = json.loads(line).get("executable")
-    if executable: print(executable)' >"$profiles/objects"
+    if executable: print(f"--object={executable}")' >"$profiles/objects"
 LLVM_PROFILE_FILE=$profiles/%p-%m.profraw cargo test --quiet -p sepconv --all-features "$@"
 
 "$tools/llvm-profdata" merge --sparse --failure-mode=all "$profiles"/*.profraw -o "$profiles/all.profdata"
 mapfile -t objects <"$profiles/objects"
-"$tools/llvm-cov" export --format=text --instr-profile "$profiles/all.profdata" "${objects[0]}" "${objects[@]:1}" \
-    >"$profiles/coverage.json"
+"$tools/llvm-cov" export --format=text --instr-profile "$profiles/all.profdata" "${objects[@]}" \
+    --sources "$COVERAGE_OF" >"$profiles/coverage.json"
 python3 .ci/coverage.py "$profiles/coverage.json" "$COVERAGE_OF"

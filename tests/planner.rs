@@ -177,6 +177,19 @@ fn thresholds_at_their_ends() {
 }
 
 #[test]
+fn every_instruction_set_has_thresholds() {
+    for isa in Isa::ALL {
+        let thresholds = Thresholds::of(isa);
+        // what `Plan::scratch_bytes` documents
+        let Thresholds { scratch_least, scratch_per_byte, scratch_most, padding_columns, .. } = thresholds;
+        let documented = (64 << 20, 64, 1 << 30, 16);
+        assert_eq!((scratch_least, scratch_per_byte, scratch_most, padding_columns), documented, "{isa}");
+        // three blocks of the largest plane that always goes by slabs fit: input and output
+        assert!(thresholds.slab_values / 3 >= 2 * 16 * thresholds.slab_pixels, "{isa}");
+    }
+}
+
+#[test]
 fn sizes_whose_sum_overflows_are_an_error() {
     // the sum of the values between layers was counted in 64 bits, stayed at its largest, and no group ended the network
     let layer = || -> Layer {

@@ -92,6 +92,7 @@ fn group(stages: &mut Vec<Part>, borders: &mut Vec<Border>, out: &mut Vec<Node>)
     let mut end = stages.len();
     while end > 0 {
         let start = end - borders[end].group;
+        // unreached: a group was only chosen where it may be one step
         let chain = Chain::of(&stages[start..end]).map_err(|misfit| misfit.named(STAGES))?;
         push("plan", out, Node::Chain { chain, shortcut: false })?;
         end = start;

@@ -483,6 +483,9 @@ mod tests {
                     refused(&tensors(shape, made), ENDS);
                 }
             }
+            // no images
+            let none = |shape| Shape { n: 0, ..shape };
+            refused(&tensors(none(input), none(made)), ENDS);
             // another output, or another residual
             for shape in [Shape { c: made.c + 16, ..made }, Shape { w: made.w + 1, ..made }, Shape { n: 3, ..made }] {
                 refused(&tensors(input, shape), ENDS);

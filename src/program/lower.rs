@@ -5,7 +5,7 @@ use sepconv_kernels::{BLOCK, KernelKind};
 use super::chain::preferred_schedule;
 use super::cost::Thresholds;
 use super::group::regroup;
-use super::legal::{Chain, STAGES};
+use super::legal::{Chain, Part, STAGES};
 use super::{
     ChainStep, Conv, ConvStep, Depthwise, Ends, Layout, Lowering, Node, Place, PoolStep, Step, Tensor, busiest,
     channels,
@@ -194,28 +194,29 @@ fn split(
         push("plan", shapes, shape)?;
         push("plan", stages, Stage { parts, input: from, output: from + 1, residual, fused, why, name })
     };
-    let of = |head, depthwise, tail| Chain::new(head, depthwise, tail).map_err(|misfit| misfit.named(STAGES));
-    if alone || (fused && !(by_channels && tail.is_some())) {
-        return add(chain.clone(), schedule, by_channels, fused, why, after_tail, residual);
-    }
-    if fused {
-        let (fused, why) = match head {
-            Some(_) => (true, why),
-            None => (false, text(format_args!("threads share its channels: rows do not come out even"))?),
+    // unreached: some stages of a step are a step too
+    let of = |parts: &[Part]| Chain::of(parts).map_err(|misfit| misfit.named(STAGES));
+    if let (true, true, Some(tail)) = (fused, by_channels, tail) {
+        let middle = Part::Depthwise(depthwise.clone());
+        let (before, fused, why) = match head {
+            Some(head) => (of(&[Part::Conv(head.clone()), middle])?, true, why),
+            None => {
+                (of(&[middle])?, false, text(format_args!("threads share its channels: rows do not come out even"))?)
+            }
         };
-        let before = of(head.cloned(), Some(depthwise.clone()), None)?;
         add(before, schedule, true, fused, why, after_depthwise, None)?;
         let why = text(format_args!("threads share the channels of the stages before it"))?;
-        return add(of(tail.cloned(), None, None)?, schedule, false, false, why, after_tail, residual);
+        return add(of(&[Part::Conv(tail.clone())])?, schedule, false, false, why, after_tail, residual);
     }
-    let copy = |why: &String| text(format_args!("{why}"));
-    if let Some(conv) = head {
-        add(of(Some(conv.clone()), None, None)?, schedule, false, false, copy(&why)?, after_head, None)?;
+    if alone || fused {
+        return add(chain.clone(), schedule, by_channels, fused, why, after_tail, residual);
     }
-    let middle = of(None, Some(depthwise.clone()), None)?;
-    add(middle, Schedule::RowRing, false, false, copy(&why)?, after_depthwise, residual.filter(|_| tail.is_none()))?;
-    if let Some(conv) = tail {
-        add(of(Some(conv.clone()), None, None)?, schedule, false, false, why, after_tail, residual)?;
+    let mut left = chain.parts().iter().flatten().count();
+    for (part, shape) in chain.parts().into_iter().zip([after_head, after_depthwise, after_tail]) {
+        let Some(part) = part else { continue };
+        left -= 1;
+        let (chain, why) = (of(&[part])?, text(format_args!("{why}"))?);
+        add(chain, Schedule::RowRing, false, false, why, shape, residual.filter(|_| left == 0))?;
     }
     Ok(())
 }
