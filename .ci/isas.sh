@@ -13,7 +13,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # The tests of a leg. What starts child processes stays on the host: qemu-user would run them there, and not on its CPU. An emulator takes
-# many times as long, and is spared what asks of errors, of allocations, of threads and of the conformance kit, where no instruction set makes a
+# many times as long, and is spared what asks of errors, of allocations, of threads, of plans and of the conformance kit, where no instruction set makes a
 # difference. Where kernels ran in an earlier leg, an emulated CPU can only differ in what is dispatched: there every operator and every
 # kernel runs once more, in few suites.
 dispatched="every_kernel operators digests pointwise_gemm capi"
@@ -27,7 +27,7 @@ tests() {
     for file in tests/*.rs kernels/tests/*.rs; do
         name=$(basename "$file" .rs)
         if [ -n "$1" ]; then
-            case $name in wrong_input | weights_errors | allocation | failing_allocator | conformance | names | threads) continue ;; esac
+            case $name in wrong_input | weights_errors | allocation | failing_allocator | conformance | names | planner | threads) continue ;; esac
             ! grep -q 'process::Command' "$file" || continue
         fi
         echo "--test=$name"
