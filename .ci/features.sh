@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Checks the library with each of its features alone, with none, and with the sets that the README names. No warning may come of what a
+# Checks the library with each of its features alone, with none, and as a C library. No warning may come of what a
 # feature leaves out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# check FEATURES: both crates where kernels have the feature, else the library
+# the library with these features and no others
 check() {
     printf -- '-- %s\n' "${1:-no features}"
     cargo clippy --quiet --lib -p sepconv --no-default-features --features "$1" -- -D warnings
@@ -19,6 +19,6 @@ check ""
 for feature in $features; do
     check "$feature"
 done
-# the C library with and without pools, and the smallest library of each architecture
+# the C library with pools, and without
 check capi,models,rayon,avx2
 check capi,models,avx2,avx512,sse42

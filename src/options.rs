@@ -29,7 +29,7 @@ pub enum Schedule {
     ChannelSlabs,
 }
 
-/// Looks of a waiting worker before it sleeps, unless [`PlanOptions::spins`] sets another number: some tenths of a millisecond, which
+/// Polls of a waiting worker before it sleeps, unless [`PlanOptions::spins`] sets another number: some tenths of a millisecond, which
 /// is longer than any wait in a network whose workers are all running.
 pub(crate) const SPINS: u32 = 20_000;
 
@@ -82,10 +82,10 @@ impl PlanOptions {
         self
     }
 
-    /// Looks of a worker that waits for others between two steps, before it sleeps. A look takes some 20 ns; the default is 20,000.
+    /// Polls of a worker that waits for others between two steps, before it sleeps. A poll takes some 20 ns; the default is 20,000.
     ///
-    /// A worker keeps its core for the first 500 looks, and offers it to other threads at each later one. Looking answers at once.
-    /// Waking a sleeping worker takes tens of microseconds. Fewer looks suit a machine whose cores have other work; 0 suits one that must not
+    /// A worker keeps its core for the first 500 polls, and offers it to other threads at each later one. Polling answers at once.
+    /// Waking a sleeping worker takes tens of microseconds. Fewer polls suit a machine whose cores have other work; 0 suits one that must not
     /// burn any.
     pub fn spins(mut self, spins: u32) -> Self {
         self.spins = spins;

@@ -2,6 +2,8 @@
 
 use core::ops::Range;
 
+use sepconv_kernels::reference;
+
 use crate::options::SPINS;
 use crate::program::share;
 use crate::team::{Crew, serial};
@@ -55,7 +57,6 @@ pub fn pointwise_gemm(
     if shape.is_empty() {
         return Ok(());
     }
-    let [lo, hi] = activation.bounds();
     let product = Product {
         k,
         x: input.data().as_ptr(),
@@ -65,13 +66,9 @@ pub fn pointwise_gemm(
         bias,
         y_stride: output.pixel_stride(),
         y: output.data_mut().as_mut_ptr(),
-        lo,
-        hi,
+        clamp: activation.bounds(),
     };
     let m = shape.pixels();
-    if m == 0 {
-        return Ok(());
-    }
     let workers = threads.count().min(cores()).min(m.max(n));
     let worth = m.saturating_mul(n).saturating_mul(k) >= WORTH_SHARING;
     let parts = if worth { workers } else { 1 };
@@ -100,8 +97,7 @@ struct Product<'a> {
     bias: Option<&'a [f32]>,
     y: *mut f32,
     y_stride: usize,
-    lo: f32,
-    hi: f32,
+    clamp: [f32; 2],
 }
 
 // SAFETY: threads write disjoint parts of `y`, and read the rest.
@@ -145,12 +141,7 @@ impl Product<'_> {
             );
             for value in rows().flatten() {
                 // as the kernels clamp: NaN passes
-                if self.lo > *value {
-                    *value = self.lo;
-                }
-                if self.hi < *value {
-                    *value = self.hi;
-                }
+                *value = reference::clamp(*value, self.clamp);
             }
         }
     }

@@ -17,10 +17,10 @@
 //! ```
 //!
 //! A follower owns the team together with the scratch. It reads a pointer of the run only while its entry is Joined, and a run ends
-//! only when no entry is. A late follower therefore finds Queued, and leaves without a look at the run.
+//! only when no entry is. A late follower therefore finds Queued, and leaves without reading the run.
 //!
 //! Each worker writes its progress to a cache line of its own. Waiting spins first, since steps take microseconds. Then it yields the
-//! core at each look, and at last it sleeps. Waking costs a system call only where a worker sleeps.
+//! core at each poll, and at last it sleeps. Waking costs a system call only where a worker sleeps.
 //!
 //! This file names no thread library: `tests/loom` compiles it against loom's atomics and tries every interleaving.
 
@@ -44,14 +44,14 @@ struct Word {
 /// How long a worker waits awake.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// Looks at a word before the worker sleeps.
+    /// Polls of a word before the worker sleeps.
     pub(crate) spins: u32,
-    /// Looks without giving the core away, of these.
+    /// Polls, of these, without giving the core away.
     pub(crate) busy: u32,
 }
 
-/// Looks that take as long as giving the core away and getting it back.
-const LOOKS_OF_A_YIELD: u32 = 25;
+/// Polls that take as long as giving the core away and getting it back.
+const POLLS_PER_YIELD: u32 = 25;
 
 impl Word {
     fn get(&self) -> u32 {
@@ -60,18 +60,18 @@ impl Word {
 
     /// Returns the value when it is `ready`.
     fn wait(&self, patience: Patience, ready: impl Fn(u32) -> bool) -> u32 {
-        let mut looks = 0;
-        while looks < patience.spins {
+        let mut polls = 0;
+        while polls < patience.spins {
             let value = self.get();
             if ready(value) {
                 return value;
             }
-            if looks < patience.busy {
+            if polls < patience.busy {
                 spin_loop();
-                looks += 1;
+                polls += 1;
             } else {
                 yield_now();
-                looks += LOOKS_OF_A_YIELD;
+                polls += POLLS_PER_YIELD;
             }
         }
         let mut guard = self.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -133,7 +133,7 @@ pub(crate) struct Slot {
     entry: Entry,
 }
 
-/// What a worker tells all others at each step, alone on its cache lines.
+/// The words that a worker writes for all others at each step, alone on their cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Progress {
@@ -165,7 +165,7 @@ pub(crate) struct Team {
     failure: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-/// What the workers that began before the failure do next.
+/// The result of a meeting: a worker goes on, or stops since another one failed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Met {
     Go,

@@ -24,8 +24,8 @@ use crate::threads::{Home, ParallelFor, Threads, cores};
 
 use meeting::{Patience, Slot, Team, Work};
 
-/// Looks without giving the core away: some ten microseconds, in which most meetings are over.
-const BUSY_LOOKS: u32 = 500;
+/// Polls without giving the core away: some ten microseconds, in which most meetings are over.
+const BUSY_POLLS: u32 = 500;
 
 /// The workers of a scratch, beside the calling thread.
 #[derive(Debug)]
@@ -59,14 +59,15 @@ impl Crew {
             serial(pieces, run);
             return Ok(());
         }
-        if self.home != threads.home() {
+        let home = threads.home();
+        if self.home != home {
             if !self.team.is_idle() {
                 // jobs of the other pool keep the old team
                 self.team = team(self.team.workers())?;
             }
-            self.home = threads.home();
+            self.home = home;
         }
-        let busy = if workers > cores() { 0 } else { BUSY_LOOKS };
+        let busy = if workers > cores() { 0 } else { BUSY_POLLS };
         let patience = Patience { spins, busy };
         let work = Work { pieces, run, workers, patience };
         match threads {

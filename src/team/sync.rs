@@ -1,4 +1,4 @@
-//! What the meeting needs of `std`. `tests/loom` puts loom's twins in its place.
+//! The parts of `std` that the meeting needs. `tests/loom` puts loom's twins in its place.
 
 pub(super) use std::hint::spin_loop;
 pub(super) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
