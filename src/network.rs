@@ -4,7 +4,7 @@ use crate::ops::{
     Conv2d, Dense, DepthwiseConv2d, GlobalAveragePool, InvertedResidual, PointwiseConv2d, SeparableConv2d,
 };
 use crate::program::Node;
-use crate::{Error, Fusion, Plan, PlanOptions, Result, Shape, memory};
+use crate::{Error, Plan, PlanOptions, Result, Shape, memory};
 
 /// One layer of a [`Network`].
 #[derive(Clone, Debug)]
@@ -44,14 +44,15 @@ macro_rules! layers {
                 match self { $(Layer::$operator(operator) => operator.output_shape(input),)* }
             }
 
+            /// A plan of the layer alone.
+            #[cfg(feature = "capi")]
+            pub(crate) fn plan(&self, input: Shape, options: &PlanOptions) -> Result<Plan> {
+                match self { $(Layer::$operator(operator) => operator.plan(input, options),)* }
+            }
+
             /// The operator, as errors call it.
             fn kind(&self) -> &'static str {
                 match self { $(Layer::$operator(_) => $kind,)* }
-            }
-
-            /// A plan of the layer alone.
-            pub(crate) fn plan(&self, input: Shape, options: &PlanOptions) -> Result<Plan> {
-                match self { $(Layer::$operator(operator) => operator.plan(input, options),)* }
             }
         }
     };
@@ -149,25 +150,9 @@ impl Network {
     pub fn plan(&self, input: Shape, options: &PlanOptions) -> Result<Plan> {
         self.output_shape(input)?;
         let nodes = memory::collect("plan", self.layers.iter().map(|layer| layer.node().clone()))?;
-        Plan::new(&nodes, input, options).map_err(|error| match error {
-            Error::Scratch { .. } => self.of_layer(error, input, options),
-            _ => error,
+        Plan::new(&nodes, input, options).map_err(|refused| match refused.node {
+            Some(index) => self.layers[index].error(index, refused.error),
+            None => refused.error,
         })
-    }
-
-    /// The error of the layer that takes too much scratch by itself, or the error as it is where none does.
-    fn of_layer(&self, error: Error, input: Shape, options: &PlanOptions) -> Error {
-        // a plan that may choose has gone without fusion by now
-        let fusion = if options.fusion == Fusion::Auto { Fusion::Never } else { options.fusion };
-        let alone = options.clone().fusion(fusion);
-        let mut shape = input;
-        for (index, layer) in self.layers.iter().enumerate() {
-            if let Err(error @ Error::Scratch { .. }) = layer.plan(shape, &alone) {
-                return layer.error(index, error);
-            }
-            let Ok(output) = layer.output_shape(shape) else { break };
-            shape = output;
-        }
-        error
     }
 }

@@ -3,10 +3,10 @@
 use core::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sepconv_kernels::{BLOCK, KernelKind, Kernels};
+use sepconv_kernels::{KernelKind, Kernels};
 
 use crate::memory::{self, Aligned, Arc, Carver, product};
-use crate::program::{Lowering, Node, Program, Run, lower};
+use crate::program::{Lowering, Node, Program, Refused, Run, lower};
 use crate::team::{self, Crew};
 use crate::threads::process;
 use crate::{Arithmetic, Error, Isa, PlanOptions, Result, Shape, Threads, View, ViewMut};
@@ -34,8 +34,10 @@ struct Inner {
     workers: usize,
     /// The process that made the plan: after `fork` the threads are elsewhere.
     process: u32,
-    /// Looks before a waiting worker sleeps.
+    /// Polls of a waiting worker before it sleeps.
     spins: u32,
+    /// Where the scratch of the first worker begins, behind the tensors between steps.
+    workers_at: usize,
     /// Values of scratch in all.
     memory: usize,
 }
@@ -64,7 +66,7 @@ struct Shared<'a>(Run<'a>);
 unsafe impl Sync for Shared<'_> {}
 
 impl Plan {
-    pub(crate) fn new(nodes: &[Node], input: Shape, options: &PlanOptions) -> Result<Plan> {
+    pub(crate) fn new(nodes: &[Node], input: Shape, options: &PlanOptions) -> Result<Plan, Refused> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let isa = options.isa()?;
         let arithmetic = if options.common_bits { Arithmetic::Fused } else { isa.arithmetic() };
@@ -73,14 +75,15 @@ impl Plan {
         let workers = options.workers();
         let output = nodes.iter().try_fold(input, |shape, node| crate::ops::output_shape(node, shape))?;
         // A batch of no images has nothing to run: the planner, which divides by what it shares out, is not asked.
-        let lowering = Lowering { fusion: options.fusion, workers, kernels, thresholds: options.thresholds_for(isa) };
+        let thresholds = options.thresholds_for(kernels.isa());
+        let lowering = Lowering { fusion: options.fusion, workers, kernels, thresholds };
         let program = if input.is_empty() { Program::default() } else { lower(nodes, input, &lowering)? };
         let pieces = memory::collect("plan", program.steps.iter().map(crate::program::Step::pieces))?;
         // a plan of which no step is shared needs no pool
         let workers = workers.min(pieces.iter().copied().max().unwrap_or(1));
         let mut carver = Carver::default();
         carver.floats(program.arena)?;
-        carver.floats(product(&[program.worker, workers])?)?;
+        let workers_at = carver.floats(product(&[program.worker, workers])?)?;
         let inner = Inner {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             program,
@@ -92,6 +95,7 @@ impl Plan {
             workers,
             process: process::id(),
             spins: options.spins,
+            workers_at,
             memory: carver.len(),
         };
         Ok(Plan { inner: Arc::try_new("plan", inner)? })
@@ -193,7 +197,7 @@ impl Plan {
         if scratch.plan != inner.id {
             return Err(Error::ForeignScratch { expected: inner.id, got: scratch.plan });
         }
-        let Program { steps, tensors, arena, worker, .. } = &inner.program;
+        let Program { steps, tensors, worker, .. } = &inner.program;
         let shared = Shared(Run {
             kernels: inner.kernels,
             tensors,
@@ -203,12 +207,11 @@ impl Plan {
             output: output.as_mut_ptr(),
             arena: scratch.memory.as_mut_ptr(),
         });
-        let arena = arena.next_multiple_of(BLOCK);
         let run = |step: usize, piece: usize, of: usize| {
             let shared = &shared;
             // SAFETY: the views have the planned shapes, the scratch is this plan's, and worker `of` has its own
             // part of it.
-            unsafe { steps[step].run(&shared.0, piece, shared.0.arena.add(arena + of * worker)) }
+            unsafe { steps[step].run(&shared.0, piece, shared.0.arena.add(inner.workers_at + of * worker)) }
         };
         match &mut scratch.crew {
             Some(crew) if inner.process == process::id() => crew.run(threads, inner.spins, &inner.pieces, &run),

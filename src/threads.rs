@@ -1,26 +1,33 @@
 //! The threads of a run: whose they are, and how many.
 
 use core::fmt;
+#[cfg(feature = "rayon")]
+use std::sync::Weak;
 use std::sync::{Arc, OnceLock};
 
-/// The threads that do the work of a run, the calling one first. The caller owns all of them: no plan starts a thread.
+/// The threads that do the work of a run, the calling one first. No plan starts a thread of its own. `Global` makes rayon start its
+/// global pool, if no part of the program has.
 ///
 /// A run executes nothing but its own work on the calling thread, and waits for no thread that has not begun. Where all threads of a
 /// pool are busy, the calling thread does the work alone.
 ///
 /// After `fork`, the child has no thread of its parent's pools. A plan that the child inherits runs on the calling thread, and
-/// so does a new plan with `Threads::Global` where the parent made such a plan. Results are the same.
+/// so does a new plan with `Threads::Global` where the parent made such a plan. Results are the same. The child must not make a plan
+/// with a pool that its parent made: rayon cannot tell that the pool's threads are gone.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Threads {
     /// The calling thread alone.
     #[default]
     Serial,
-    /// The calling thread and the pool that rayon has for it: the pool that the thread is of, or the global one.
+    /// The calling thread and the pool that rayon has for it: the pool of the calling thread, or the global one.
     ///
     /// The number of workers is that of the pool in which the plan is made: a plan made inside a pool of one thread is serial wherever it
     /// runs. So make the plan in the pool that will run it, or name that pool by [`Threads::Pool`]. The environment variable
     /// `RAYON_NUM_THREADS` sets the size of the global pool.
+    ///
+    /// Jobs of a scratch that wait in one pool are not offered to another one: rayon does not say which pool a thread is of. Until they
+    /// begin, a run elsewhere by `Global` with that scratch is the calling thread's alone. [`Threads::Pool`] names its pool.
     #[cfg(feature = "rayon")]
     #[cfg_attr(docsrs, doc(cfg(feature = "rayon")))]
     Global,
@@ -100,21 +107,44 @@ impl Threads {
         .clamp(1, MAX_THREADS)
     }
 
+    /// The pool that may hold jobs after a run on these threads.
     pub(crate) fn home(&self) -> Home {
         match self {
-            Threads::Serial | Threads::Custom(_) => Home(0),
-            // no pool is at this address
+            Threads::Serial | Threads::Custom(_) => Home::None,
             #[cfg(feature = "rayon")]
-            Threads::Global => Home(1),
+            Threads::Global => Home::Global,
             #[cfg(feature = "rayon")]
-            Threads::Pool(pool) => Home(Arc::as_ptr(pool).addr()),
+            Threads::Pool(pool) => Home::Pool(Arc::downgrade(pool)),
         }
     }
 }
 
-/// The pool that may hold jobs after a run, by its address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Home(usize);
+/// The pool that may hold jobs after a run.
+#[derive(Debug, Default)]
+pub(crate) enum Home {
+    #[default]
+    None,
+    #[cfg(feature = "rayon")]
+    Global,
+    /// A pool that may be gone. No other pool is at its address while this is kept.
+    #[cfg(feature = "rayon")]
+    Pool(Weak<rayon::ThreadPool>),
+}
+
+impl Home {
+    /// Whether `threads` are of this pool.
+    pub(crate) fn is_of(&self, threads: &Threads) -> bool {
+        match (self, threads) {
+            (Home::None, Threads::Serial | Threads::Custom(_)) => true,
+            #[cfg(feature = "rayon")]
+            (Home::Global, Threads::Global) => true,
+            #[cfg(feature = "rayon")]
+            (Home::Pool(home), Threads::Pool(pool)) => core::ptr::eq(home.as_ptr(), Arc::as_ptr(pool)),
+            #[cfg(feature = "rayon")]
+            _ => false,
+        }
+    }
+}
 
 /// CPUs that this process may use, as of the first call.
 pub(crate) fn cores() -> usize {

@@ -11,8 +11,11 @@ use common::{
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use sepconv::testing::{Case, Cases, ConvCase, Op, Values};
-use sepconv::{Activation, Fusion, Layer, Network, Padding, Plan, PlanOptions, Result, Schedule, Shape};
+use sepconv::testing::{Case, Cases, ConvCase, Op, Thresholds, Values};
+use sepconv::{
+    Activation, ConvDesc, Error, Filter, Fusion, Isa, Layer, Network, Padding, Plan, PlanOptions, Result, Schedule,
+    SeparableConv2d, Shape,
+};
 
 fn every_case_equals_the_reference<P: Fn(&PlanOptions) -> Result<Plan>>(
     count: u32,
@@ -221,4 +224,34 @@ fn generators_reach_every_edge() {
         let count = seen.get(feature).copied().unwrap_or(0);
         assert!(count >= 5, "{feature}: only {count} of 2000 cases; all: {seen:#?}");
     }
+}
+
+#[test]
+fn a_block_whose_scratch_is_too_large_keeps_no_other_from_fusing() {
+    let block = |channels: usize, stride: usize| {
+        let (depthwise, pointwise) = (vec![0.1; 9 * channels], vec![0.1; channels * 32]);
+        let depthwise = ConvDesc::new(Filter::depthwise_hwc(&depthwise, [3, 3, channels])).stride(stride);
+        Layer::from(SeparableConv2d::new(depthwise, ConvDesc::new(Filter::io(&pointwise, [channels, 32]))).unwrap())
+    };
+    let network = Network::new(vec![block(8, 2), block(32, 2), block(32, 2)]).unwrap();
+    let input = Shape::new(1, 128, 128, 8);
+    let plan = |bytes| {
+        let mut thresholds = Thresholds::of(Isa::Scalar);
+        // borders between layers stay where they are
+        (thresholds.near_border, thresholds.near_tensor) = (usize::MAX, usize::MAX);
+        (thresholds.scratch_least, thresholds.scratch_per_byte) = (bytes, 0);
+        network.plan(input, &PlanOptions::new().thresholds(thresholds))
+    };
+    let all = plan(1 << 30).unwrap().explain();
+    assert!(all.stages.len() == 3 && all.stages.iter().all(|stage| stage.fused), "{all}");
+    let largest = all.stages.iter().map(|stage| stage.scratch_bytes).max().unwrap();
+    let other = all.stages.iter().map(|stage| stage.scratch_bytes).filter(|&bytes| bytes < largest).max().unwrap();
+    let some = plan(other).unwrap().explain();
+    for stage in &some.stages {
+        assert_eq!(stage.fused, !stage.why.contains("out of proportion"), "{some}");
+    }
+    assert_eq!(some.stages.iter().filter(|stage| stage.fused).count(), 2, "{some}");
+    // the error is of the first layer that no plan has the scratch for
+    let error = plan(0).unwrap_err();
+    assert!(matches!(error, Error::Layer { index: 0, .. }), "{error}");
 }

@@ -49,7 +49,7 @@ macro_rules! operator {
             /// Plans it for an input shape.
             pub fn plan(&self, input: crate::Shape, options: &crate::PlanOptions) -> crate::Result<crate::Plan> {
                 self.output_shape(input)?;
-                crate::Plan::new(core::slice::from_ref(&self.node), input, options)
+                Ok(crate::Plan::new(core::slice::from_ref(&self.node), input, options)?)
             }
         }
     };

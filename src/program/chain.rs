@@ -392,7 +392,8 @@ impl ChainStep {
         let blocks = share(self.middle.c.div_ceil(BLOCK), self.channel_parts, channels);
         let slabs = blocks.len().div_ceil(self.slab);
         // SAFETY: every offset is that of a row, pixel and channel of tensors that the plan was made for, or of scratch
-        // as `new` carved it; pieces write disjoint rows of the output.
+        // as `new` carved it; pieces write disjoint rows of the output, or disjoint channels of the same rows. Of those
+        // the one with the first channels writes the columns of zeros beside them.
         unsafe {
             let (x, out) = (run.bind(self.ends.input), run.bind(self.ends.output));
             scratch.add(self.scratch.zeros).write_bytes(0, self.zero_row);

@@ -8,8 +8,9 @@
 //!
 //! [`check`] decides the first question, and no other code does: operators, the regrouping of a network and lowering all
 //! make a [`Chain`], whose constructors ask it. [`Ends::check`] decides the second one: every step asks it when it is made.
-//! Together they are what the unsafe code of the steps relies on. A step subtracts channels, rows and columns without a
-//! check of its own, because these two have compared them.
+//! The unsafe code of the steps relies on both, and on `places` in `lower.rs`, which gives tensors that live at the same time
+//! disjoint parts of the arena. A step subtracts channels, rows and columns without a check of its own, because these two
+//! have compared them.
 
 use core::ops::Range;
 
@@ -35,7 +36,7 @@ pub(crate) struct Chain {
     tail: Option<Arc<Conv>>,
 }
 
-/// Why stages are no step. `stage` is 0 for the head, 1 for the depthwise stage, 2 for the tail.
+/// The reason why stages cannot run as one step. `stage` is 0 for the head, 1 for the depthwise stage, 2 for the tail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Misfit {
     /// No step has stages in this order.

@@ -16,6 +16,49 @@ use crate::{Error, Fusion, Result, Schedule, Shape};
 
 const DECLINED: &str = "fusion was declined";
 
+/// An error of lowering, and the node that it is of, where it is of one.
+pub(crate) struct Refused {
+    pub(crate) node: Option<usize>,
+    pub(crate) error: Error,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Refused {
+        Refused { node: None, error }
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Error {
+        refused.error
+    }
+}
+
+/// A program, and the nodes whose steps take too much scratch. It may run if there are none.
+struct Lowered {
+    program: Program,
+    too_large: Vec<usize>,
+    /// Of the first of these.
+    error: Option<Error>,
+}
+
+impl Lowered {
+    fn program(self) -> Result<Program, Refused> {
+        match self.error {
+            None => Ok(self.program),
+            Some(error) => Err(Refused { node: self.too_large.first().copied(), error }),
+        }
+    }
+
+    /// Says of every stage that was to be fused why it is not.
+    fn explain(mut self, why: &str) -> Result<Lowered> {
+        for report in self.program.reports.iter_mut().filter(|report| report.why == DECLINED) {
+            report.why = text(format_args!("{why}"))?;
+        }
+        Ok(self)
+    }
+}
+
 /// The steps of a plan, and the memory that they need. The default has no steps.
 #[derive(Debug, Default)]
 pub(crate) struct Program {
@@ -30,6 +73,8 @@ pub(crate) struct Program {
 
 /// One step before tensors have places: the stages that run as one.
 struct Stage {
+    /// The node that its stages are of.
+    node: usize,
     parts: Parts,
     input: usize,
     output: usize,
@@ -52,20 +97,22 @@ enum Parts {
 }
 
 /// Turns nodes into a program.
-pub(crate) fn lower(nodes: &[Node], input: Shape, lowering: &Lowering) -> Result<Program> {
-    match lower_as(nodes, input, lowering.fusion, lowering) {
-        Err(Error::Scratch { .. }) if lowering.fusion == Fusion::Auto => {
-            let mut program = lower_as(nodes, input, Fusion::Never, lowering)?;
-            for report in program.reports.iter_mut().filter(|report| report.why == DECLINED) {
-                report.why = text(format_args!("fused, its scratch would be out of proportion"))?;
-            }
-            Ok(program)
-        }
-        other => other,
+pub(crate) fn lower(nodes: &[Node], input: Shape, lowering: &Lowering) -> Result<Program, Refused> {
+    let fused = lower_as(nodes, input, lowering.fusion, &[], lowering)?;
+    if lowering.fusion != Fusion::Auto || fused.too_large.is_empty() {
+        return fused.program();
     }
+    let some_fused = lower_as(nodes, input, Fusion::Auto, &fused.too_large, lowering)?;
+    if some_fused.too_large.is_empty() {
+        return some_fused.explain("fused, its scratch would be out of proportion")?.program();
+    }
+    // stages of one node may stand in another one, where the border between layers was moved: now each stands in its own
+    let unfused = lower_as(nodes, input, Fusion::Never, &[], lowering)?;
+    unfused.explain("by itself, a stage beside it would take scratch out of proportion")?.program()
 }
 
-fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, lowering: &Lowering) -> Result<Program> {
+/// Lowers all nodes by `fusion`, but those of `unfused`, in ascending order, by single stages.
+fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, unfused: &[usize], lowering: &Lowering) -> Result<Lowered> {
     input.len()?;
     let thresholds = &lowering.thresholds;
     let mut shapes = Vec::new();
@@ -75,8 +122,9 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, lowering: &Lowering) -
         Fusion::Auto => Some(regroup(nodes, input, thresholds)?),
         _ => None,
     };
-    for node in regrouped.as_deref().unwrap_or(nodes) {
-        split(node, fusion, lowering, &mut shapes, &mut stages)?;
+    for (index, node) in regrouped.as_deref().unwrap_or(nodes).iter().enumerate() {
+        let fusion = if unfused.binary_search(&index).is_ok() { Fusion::Never } else { fusion };
+        split(index, node, fusion, lowering, &mut shapes, &mut stages)?;
     }
     if let Fusion::Require(schedule) = fusion
         && !stages.iter().any(|stage| stage.fused)
@@ -89,7 +137,9 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, lowering: &Lowering) -
     let tensors = collect("plan", (0..shapes.len()).map(tensor))?;
 
     let mut program = Program { steps: Vec::new(), tensors, arena, worker: 0, macs: 0, reports: Vec::new() };
+    let (mut too_large, mut error) = (Vec::new(), None);
     for stage in stages {
+        let node = stage.node;
         let mut scratch = Carver::default();
         let (from, to) = (program.tensors[stage.input], program.tensors[stage.output]);
         let mut report = StageReport::new(&stage, &from, &to, stage.residual.map(|r| &program.tensors[r]))?;
@@ -97,7 +147,10 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, lowering: &Lowering) -
         report.scratch_bytes = scratch.len() * size_of::<f32>();
         let limit = thresholds.scratch_limit(report.bytes);
         if report.scratch_bytes > limit {
-            return Err(Error::Scratch { stage: report.name, bytes: report.scratch_bytes, limit });
+            error.get_or_insert(Error::Scratch { stage: report.name, bytes: report.scratch_bytes, limit });
+            if too_large.last() != Some(&node) {
+                push("plan", &mut too_large, node)?;
+            }
         }
         report.pieces = step.pieces();
         program.macs = program.macs.saturating_add(report.macs);
@@ -105,7 +158,7 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, lowering: &Lowering) -
         push("plan", &mut program.steps, step)?;
         push("plan", &mut program.reports, report)?;
     }
-    Ok(program)
+    Ok(Lowered { program, too_large, error })
 }
 
 /// The step of a stage over tensors that have places. What it decides is added to the report.
@@ -152,6 +205,7 @@ pub(crate) fn shapes_of(node: &Node, input: Shape) -> Result<[Shape; 3]> {
 
 /// Splits a node into stages, and makes the tensors between them.
 fn split(
+    index: usize,
     node: &Node,
     fusion: Fusion,
     lowering: &Lowering,
@@ -164,7 +218,8 @@ fn split(
     let Node::Chain { chain, shortcut } = node else {
         push("plan", shapes, after_tail)?;
         let (why, name) = (text(format_args!("one stage"))?, "average pool");
-        let stage = Stage { parts: Parts::Pool, input, output: input + 1, residual: None, fused: false, why, name };
+        let (parts, output) = (Parts::Pool, input + 1);
+        let stage = Stage { node: index, parts, input, output, residual: None, fused: false, why, name };
         return push("plan", stages, stage);
     };
     let residual = (*shortcut && after_tail == shape).then_some(input);
@@ -172,7 +227,8 @@ fn split(
     let Some(depthwise) = chain.depthwise() else {
         push("plan", shapes, after_tail)?;
         let (parts, why) = (Parts::Conv(chain.clone()), text(format_args!("one stage"))?);
-        let stage = Stage { parts, input, output: input + 1, residual, fused: false, why, name: name_of(chain) };
+        let (output, name) = (input + 1, name_of(chain));
+        let stage = Stage { node: index, parts, input, output, residual, fused: false, why, name };
         return push("plan", stages, stage);
     };
     let alone = head.is_none() && tail.is_none();
@@ -192,7 +248,7 @@ fn split(
         };
         let from = shapes.len() - 1;
         push("plan", shapes, shape)?;
-        push("plan", stages, Stage { parts, input: from, output: from + 1, residual, fused, why, name })
+        push("plan", stages, Stage { node: index, parts, input: from, output: from + 1, residual, fused, why, name })
     };
     // unreached: some stages of a step are a step too
     let of = |parts: &[Part]| Chain::of(parts).map_err(|misfit| misfit.named(STAGES));

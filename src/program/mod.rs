@@ -33,7 +33,7 @@ pub(crate) use chain::ChainStep;
 pub(crate) use conv::ConvStep;
 use cost::Thresholds;
 pub(crate) use legal::{Chain, channels};
-pub(crate) use lower::{Program, lower, shapes_of};
+pub(crate) use lower::{Program, Refused, lower, shapes_of};
 pub(crate) use pool::PoolStep;
 use table::PixelTable;
 

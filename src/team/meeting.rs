@@ -25,6 +25,7 @@
 //! This file names no thread library: `tests/loom` compiles it against loom's atomics and tries every interleaving.
 
 use core::any::Any;
+use core::ops::DerefMut;
 use core::panic::AssertUnwindSafe;
 use std::panic::{catch_unwind, resume_unwind};
 
@@ -44,7 +45,7 @@ struct Word {
 /// How long a worker waits awake.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// Polls of a word before the worker sleeps.
+    /// Polls of a word before the worker sleeps. A poll that gives the core away counts as [`POLLS_PER_YIELD`].
     pub(crate) spins: u32,
     /// Polls, of these, without giving the core away.
     pub(crate) busy: u32,
@@ -71,7 +72,7 @@ impl Word {
                 polls += 1;
             } else {
                 yield_now();
-                polls += POLLS_PER_YIELD;
+                polls = polls.saturating_add(POLLS_PER_YIELD);
             }
         }
         let mut guard = self.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -194,6 +195,8 @@ impl Team {
         assert!(work.workers <= self.slots.len() && work.workers <= 64);
         let opened = Opened { team: self, work, led: AtomicBool::new(false) };
         self.work.store((&raw const *work).cast_mut().cast(), Ordering::Relaxed);
+        // of a run that `Opened::end` did not end, since the threads of the caller failed as well
+        *self.failure() = None;
         for slot in &self.slots[..work.workers] {
             // no follower is in: the entries publish this
             slot.progress.steps.value.store(0, Ordering::Relaxed);
@@ -203,7 +206,12 @@ impl Team {
             // a job that is still queued serves this run; a job that leaves meanwhile turns Queued into Idle
             if !entry.change(QUEUED, open(0)) {
                 entry.set(open(0));
-                offer(worker);
+                // without a job the slot is free again
+                if let Err(failure) = catch_unwind(AssertUnwindSafe(|| offer(worker))) {
+                    entry.set(IDLE);
+                    drop(opened);
+                    resume_unwind(failure);
+                }
             }
         }
         opened
@@ -244,9 +252,13 @@ impl Team {
         entry.set(IDLE);
     }
 
+    fn failure(&self) -> impl DerefMut<Target = Option<Box<dyn Any + Send>>> + '_ {
+        self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     /// Keeps the payload of a panic for the leader's caller, and stops all workers at their next meeting.
     fn fail(&self, worker: usize, failure: Box<dyn Any + Send>) {
-        *self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(failure);
+        *self.failure() = Some(failure);
         self.slots[worker].progress.steps.set(NEVER);
     }
 
@@ -351,7 +363,7 @@ impl Opened<'_> {
     pub(crate) fn end(self) {
         let team = self.team;
         drop(self);
-        let failure = team.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let failure = team.failure().take();
         if let Some(failure) = failure {
             resume_unwind(failure);
         }

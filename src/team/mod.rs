@@ -59,13 +59,12 @@ impl Crew {
             serial(pieces, run);
             return Ok(());
         }
-        let home = threads.home();
-        if self.home != home {
+        if !self.home.is_of(threads) {
             if !self.team.is_idle() {
                 // jobs of the other pool keep the old team
                 self.team = team(self.team.workers())?;
             }
-            self.home = home;
+            self.home = threads.home();
         }
         let busy = if workers > cores() { 0 } else { BUSY_POLLS };
         let patience = Patience { spins, busy };
