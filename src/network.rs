@@ -82,7 +82,7 @@ impl Layer {
     }
 }
 
-/// Layers, one after the other, planned together: one arena, layouts between them that the next layer likes, and one team
+/// Layers, one after the other, planned together: one arena, between two layers the layout that the second one needs, and one team
 /// of workers for the whole run.
 ///
 /// ```

@@ -84,7 +84,8 @@ impl PlanOptions {
 
     /// Polls of a worker that waits for others between two steps, before it sleeps. A poll takes some 20 ns; the default is 20,000.
     ///
-    /// A worker keeps its core for the first 500 polls, and offers it to other threads at each later one. Polling answers at once.
+    /// A worker keeps its core for the first 500 polls, or for none where more workers than cores run. Then it offers the core to other
+    /// threads at each poll, which counts as 25. Polling answers at once.
     /// Waking a sleeping worker takes tens of microseconds. Fewer polls suit a machine whose cores have other work; 0 suits one that must not
     /// burn any.
     pub fn spins(mut self, spins: u32) -> Self {
@@ -117,15 +118,14 @@ impl PlanOptions {
         self.threads.count().min(self.max_threads.unwrap_or_else(cores)).clamp(1, MAX_THREADS)
     }
 
-    /// Replaces what the planner decides by, so that tests reach every way of it on small cases. Results keep their bits;
-    /// they only come slower.
+    /// Sets the thresholds of the planner, so that tests reach every way of it on small cases. Results have the same bits.
     #[cfg(feature = "testing")]
     pub fn thresholds(mut self, thresholds: Thresholds) -> Self {
         self.thresholds = Some(Box::new(thresholds));
         self
     }
 
-    /// What the planner decides by, on an instruction set.
+    /// The thresholds of a plan for an instruction set.
     pub(crate) fn thresholds_for(&self, isa: Isa) -> Thresholds {
         #[cfg(feature = "testing")]
         if let Some(thresholds) = &self.thresholds {

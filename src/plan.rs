@@ -156,7 +156,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] where a view is not of the planned shape, [`Error::ForeignScratch`] where another plan made
-    /// the scratch.
+    /// the scratch. [`Error::Allocation`] where jobs of the scratch still wait in another pool, and memory for new ones runs out.
     pub fn run(&self, input: View<'_>, output: ViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
         self.run_on(&self.inner.threads, input, output, scratch)
     }
@@ -178,8 +178,7 @@ impl Plan {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Plan::run`]. [`Error::Allocation`] where jobs of the scratch still wait in another pool, and memory for new ones runs
-    /// out.
+    /// Those of [`Plan::run`].
     #[allow(clippy::needless_pass_by_value, reason = "a view to write is used up by the run")]
     pub fn run_on(
         &self,

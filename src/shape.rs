@@ -56,7 +56,7 @@ impl Shape {
             return Err(Error::PixelStride { expected: self.c, got: pixel_stride });
         }
         let too_large = Error::TooLarge { what: "tensor", shape: *self };
-        // of no images one is measured, so that what holds of images holds of an empty batch too
+        // an empty batch is checked as one image, so that both have the same limits
         let span = self
             .n
             .max(1)

@@ -286,44 +286,45 @@ impl<S: Vector> Out<S> {
     }
 }
 
-/// Calls `$tile!(column, pixels)` for every tile of a row.
+/// Calls `$tile!(column, pixels)` for every tile of a row, in kernels for `$simd`.
 macro_rules! tiles {
-    ($width:expr, $tile:ident) => {{
+    ($simd:ty, $width:expr, $tile:ident) => {{
         let width = $width;
         let mut x = 0;
-        // what 12 leave of 14 is slower than twice 7
-        while width - x >= 12 && width - x != 14 {
-            $tile!(x, 12);
-            x += 12;
-        }
-        match width - x {
-            7 | 11 | 14 => {
+        if const { !<$simd>::FEW_TILES } {
+            // what 12 leave of 14 is slower than twice 7
+            while width - x >= 12 && width - x != 14 {
+                $tile!(x, 12);
+                x += 12;
+            }
+            while matches!(width - x, 7 | 11 | 14) {
                 $tile!(x, 7);
                 x += 7;
             }
-            8..=10 => {
+            if width - x >= 8 {
                 $tile!(x, 8);
                 x += 8;
             }
-            _ => {}
-        }
-        match width - x {
-            7 => {
-                $tile!(x, 7);
-                x += 7;
-            }
-            4..=6 => {
+            if width - x >= 4 {
                 $tile!(x, 4);
                 x += 4;
             }
-            _ => {}
-        }
-        if width - x >= 2 {
-            $tile!(x, 2);
-            x += 2;
-        }
-        if width - x == 1 {
-            $tile!(x, 1);
+            if width - x >= 2 {
+                $tile!(x, 2);
+                x += 2;
+            }
+            if width - x == 1 {
+                $tile!(x, 1);
+            }
+        } else {
+            while width - x >= 4 {
+                $tile!(x, 4);
+                x += 4;
+            }
+            while x < width {
+                $tile!(x, 1);
+                x += 1;
+            }
         }
     }};
 }
@@ -349,7 +350,7 @@ unsafe fn row3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize>(
                 block_tile::<S, A, R, STRIDE, $px>(simd, rows, $x, w, &out, $x + $px == a.width);
             };
         }
-        tiles!(a.width, tile);
+        tiles!(S, a.width, tile);
     }
 }
 
@@ -456,7 +457,7 @@ impl Kernel for DwConv {
                         );
                     };
                 }
-                tiles!(a.width, tile);
+                tiles!(S, a.width, tile);
             }
         }
     }

@@ -166,37 +166,38 @@ impl Kernel for Pointwise {
     }
 }
 
-/// Whether the steps of a whole block of `k` stand one after the other, in a tile of so many vectors.
+/// Whether eight steps of `k` stand one after the other, in a tile of so many vectors.
 #[inline(always)]
 const fn unrolls<S: Vector>(vectors: usize) -> bool {
     S::F32_LANES == 8 && vectors > 1
 }
 
-/// How a tile goes over `k`: so many whole blocks of it, each `hop` values of `x` from the one before, perhaps 8 values more,
-/// and the rest in segments.
+/// Steps of `k` that stand one after the other.
+const EIGHT: usize = 8;
+
+/// The part of `k` that a tile goes over by eights: how many, and from one to the next in `x`, in turns. The rest goes in segments.
 #[derive(Clone, Copy)]
-struct Blocks {
+struct Eights {
     count: usize,
-    hop: usize,
-    eight: bool,
+    hops: [usize; 2],
 }
 
-impl Blocks {
-    /// None but the rest, where tiles are not unrolled or segments are neither blocks nor all of `k`.
+impl Eights {
+    /// None, where tiles are not unrolled or segments are neither blocks nor all of `k`.
     #[inline(always)]
-    fn of(a: &PointwiseArgs, unrolled: bool) -> Blocks {
+    fn of(a: &PointwiseArgs, unrolled: bool) -> Eights {
         let together = a.segment >= a.k;
         if unrolled && (together || a.segment == BLOCK) {
-            let hop = if together { BLOCK } else { a.x_segment };
-            Blocks { count: a.k / BLOCK, hop, eight: a.k % BLOCK >= BLOCK / 2 }
+            let next_block = if together { EIGHT } else { a.x_segment.wrapping_sub(EIGHT) };
+            Eights { count: a.k / EIGHT, hops: [EIGHT, next_block] }
         } else {
-            Blocks { count: 0, hop: 0, eight: false }
+            Eights { count: 0, hops: [0; 2] }
         }
     }
 }
 
-/// Weights that a tile asks for while it computes: so many times [`Ahead::at_once`] rows in each block of `k`, or segment where
-/// there are no blocks.
+/// Weights that a tile asks for while it computes: so many times [`Ahead::at_once`] rows in each eight of `k`, or segment where
+/// there are no eights.
 #[derive(Clone, Copy)]
 struct Ahead {
     w: *const f32,
@@ -230,13 +231,16 @@ unsafe fn all_pixels<S: Vector, A: MulAdd>(
 ) {
     // what stands around a few steps of k counts, so that most calls have a tile of their own that asks nothing
     let whole = if S::F32_LANES == BLOCK { BLOCK } else { BLOCK / 2 };
-    let plain =
-        resident && a.partial.is_null() && a.residual.is_null() && (a.whole_blocks || a.n.is_multiple_of(whole));
+    let plain = resident
+        && !shares_vectors::<S>(half)
+        && a.partial.is_null()
+        && a.residual.is_null()
+        && (a.whole_blocks || a.n.is_multiple_of(whole));
     let max = max_mr::<S>(panels.len(), half);
     let tiles = a.m.div_ceil(max);
-    let blocks = Blocks::of(a, unrolls::<S>(if half { 1 } else { 2 }));
+    let eights = Eights::of(a, unrolls::<S>(if half { 1 } else { 2 }));
     // places of a tile at which it asks
-    let places = if blocks.count > 0 { blocks.count } else { a.k.div_ceil(a.segment) };
+    let places = if eights.count > 0 { eights.count } else { a.k.div_ceil(a.segment) };
     let (lines, at_once) = (panels.len() * (a.k + 1), places * Ahead::at_once::<S>());
     let asking = if resident { 0 } else { tiles.min(lines.div_ceil(at_once)) };
     let times = lines.div_ceil(asking.max(1) * at_once);
@@ -247,10 +251,11 @@ unsafe fn all_pixels<S: Vector, A: MulAdd>(
         }
         // SAFETY: the caller's.
         unsafe {
-            if plain {
-                panel_tiles::<S, A, true>(simd, a, blocks, ahead, mr, i, panels.clone(), half);
+            // a level of few tiles has none of these
+            if const { !S::FEW_TILES } && plain {
+                panel_tiles::<S, A, true>(simd, a, eights, ahead, mr, i, panels.clone(), half);
             } else {
-                panel_tiles::<S, A, false>(simd, a, blocks, ahead, mr, i, panels.clone(), half);
+                panel_tiles::<S, A, false>(simd, a, eights, ahead, mr, i, panels.clone(), half);
             }
         }
         ahead.w = ahead.w.wrapping_add(ahead.times * at_once * BLOCK);
@@ -293,11 +298,17 @@ fn split(m: usize, max: usize, unit: usize) -> impl Iterator<Item = (usize, usiz
     )
 }
 
+/// Whether two pixels share a vector, in tiles of half a panel.
+#[inline(always)]
+const fn shares_vectors<S: Vector>(half: bool) -> bool {
+    S::F32_LANES == BLOCK && half
+}
+
 /// Pixels by which tiles are counted: there are tiles of even numbers alone where two pixels share a vector, and where they
 /// are rare. A tile of an odd number computes its last pixel twice then.
 #[inline(always)]
 const fn sharing<S: Vector>(panels: usize, half: bool) -> usize {
-    if S::F32_LANES == BLOCK && (half || panels % 2 == 1) { 2 } else { 1 }
+    if shares_vectors::<S>(half) || (S::F32_LANES == BLOCK && panels % 2 == 1) { 2 } else { 1 }
 }
 
 /// `mr` pixels from `i` on in some panels, of which only the first 8 channels count with `half`, by as many vectors at
@@ -311,7 +322,7 @@ const fn sharing<S: Vector>(panels: usize, half: bool) -> usize {
 unsafe fn panel_tiles<S: Vector, A: MulAdd, const PLAIN: bool>(
     simd: S,
     a: &PointwiseArgs,
-    blocks: Blocks,
+    eights: Eights,
     ahead: Ahead,
     mr: usize,
     i: usize,
@@ -320,13 +331,13 @@ unsafe fn panel_tiles<S: Vector, A: MulAdd, const PLAIN: bool>(
 ) {
     macro_rules! tiles {
         ($panels:expr, $channels:expr, $np:literal by $nv:literal: $($mr:literal)*) => {
-            tiles!(PLAIN, false, $panels, $channels, $np by $nv: $($mr)*)
+            tiles!(false, $panels, $channels, $np by $nv: $($mr)*)
         };
-        ($plain:expr, $half:literal, $panels:expr, $channels:expr, $np:literal by $nv:literal: $($mr:literal)*) => {
+        ($half:literal, $panels:expr, $channels:expr, $np:literal by $nv:literal: $($mr:literal)*) => {
             match mr.next_multiple_of(sharing::<S>($panels.len(), half)) {
                 $($mr => for part in 0..$channels / (S::F32_LANES * $nv) {
                     let lane = part * S::F32_LANES * $nv;
-                    tiles::<S, A, { $plain }, $half, $mr, $np, $nv>(simd, a, blocks, ahead, i, mr - 1, $panels, lane);
+                    tiles::<S, A, PLAIN, $half, $mr, $np, $nv>(simd, a, eights, ahead, i, mr - 1, $panels, lane);
                 },)*
                 _ => unreachable!(),
             }
@@ -336,9 +347,14 @@ unsafe fn panel_tiles<S: Vector, A: MulAdd, const PLAIN: bool>(
     unsafe {
         match (S::F32_LANES, S::REGISTER_COUNT, half) {
             (16, ..) => match (panels.len(), half) {
-                (2, true) => tiles!(false, true, panels.start..panels.start + 1, BLOCK, 1 by 1: 2 4 6 8 10),
-                (3, true) => tiles!(false, true, panels.start..panels.start + 2, BLOCK, 2 by 1: 2 4 6 8 10),
-                (3, false) => tiles!(panels.clone(), BLOCK, 3 by 1: 2 4 6 8),
+                // such a call is never plain
+                (2, true) if const { !PLAIN } => {
+                    tiles!(true, panels.start..panels.start + 1, BLOCK, 1 by 1: 2 4 6 8 10);
+                }
+                (3, true) if const { !PLAIN } => {
+                    tiles!(true, panels.start..panels.start + 2, BLOCK, 2 by 1: 2 4 6 8 10);
+                }
+                (3, _) => tiles!(panels.clone(), BLOCK, 3 by 1: 2 4 6 8),
                 (1, _) => tiles!(panels.clone(), BLOCK, 1 by 1: 2 4 6 8 10 12),
                 _ => tiles!(panels.clone(), BLOCK, 2 by 1: 1 2 3 4 5 6 7 8 9 10),
             },
@@ -346,10 +362,9 @@ unsafe fn panel_tiles<S: Vector, A: MulAdd, const PLAIN: bool>(
             (8, _, true) => tiles!(panels.clone(), BLOCK / 2, 1 by 1: 1 2 3 4 5 6 7 8 9 10 11 12),
             (4, 32, false) => tiles!(panels.clone(), BLOCK, 1 by 4: 1 2 3 4 5 6),
             (4, 32, true) => tiles!(panels.clone(), BLOCK / 2, 1 by 2: 1 2 3 4 5 6 7 8 9 10 11 12),
-            (4, _, false) => tiles!(panels.clone(), BLOCK, 1 by 2: 1 2 3 4 5),
-            (4, _, true) => tiles!(panels.clone(), BLOCK / 2, 1 by 2: 1 2 3 4 5),
-            (_, _, false) => tiles!(panels.clone(), BLOCK, 1 by 4: 1 2 3),
-            (_, _, true) => tiles!(panels.clone(), BLOCK / 2, 1 by 4: 1 2 3),
+            // the tiles of half a panel are those of a whole one: one place calls them
+            (4, ..) => tiles!(panels.clone(), if half { BLOCK / 2 } else { BLOCK }, 1 by 2: 1 2 3 4 5),
+            _ => tiles!(panels.clone(), if half { BLOCK / 2 } else { BLOCK }, 1 by 4: 1 2 3),
         }
     }
 }
@@ -374,7 +389,7 @@ unsafe fn tiles<
 >(
     simd: S,
     a: &PointwiseArgs,
-    blocks: Blocks,
+    eights: Eights,
     ahead: Ahead,
     i: usize,
     last: usize,
@@ -471,27 +486,23 @@ unsafe fn tiles<
             }
             let mut left = a.k;
             if const { unrolls::<S>(NV) } {
+                let [mut hop, mut next_hop] = eights.hops;
                 let mut at = 0;
-                for _ in 0..blocks.count {
+                for _ in 0..eights.count {
                     ask!();
-                    unrolled!(STEP in BLOCK, of 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15, { step!(at + STEP, STEP) });
-                    w = w.wrapping_add(BLOCK * BLOCK);
+                    unrolled!(STEP in EIGHT, of 0 1 2 3 4 5 6 7, { step!(at + STEP, STEP) });
+                    w = w.wrapping_add(EIGHT * BLOCK);
                     // else each pixel has a pointer that moves
-                    at = opaque(at + blocks.hop);
+                    at = opaque(at.wrapping_add(hop));
+                    (hop, next_hop) = (next_hop, hop);
                 }
-                left -= blocks.count * BLOCK;
-                if blocks.eight {
-                    unrolled!(STEP in BLOCK / 2, of 0 1 2 3 4 5 6 7, { step!(at + STEP, STEP) });
-                    w = w.wrapping_add(BLOCK / 2 * BLOCK);
-                    at += BLOCK / 2;
-                    left -= BLOCK / 2;
-                }
+                left -= eights.count * EIGHT;
                 for p in 0..MR {
                     x[p] = x[p].wrapping_add(at);
                 }
             }
             while left > 0 {
-                if const { !unrolls::<S>(NV) } || blocks.count == 0 {
+                if const { !unrolls::<S>(NV) } || eights.count == 0 {
                     ask!();
                 }
                 let segment = left.min(a.segment);

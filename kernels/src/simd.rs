@@ -21,6 +21,10 @@ pub trait Vector: Simd {
     /// Which one it is.
     const ISA: Isa;
 
+    /// Whether kernels have few shapes of tiles for it, and are compiled quickly: where a vector is one value, a wide tile gains
+    /// little.
+    const FEW_TILES: bool = Self::F32_LANES == 1;
+
     /// `min(max(lo, v), hi)` of each lane, where a comparison with NaN is false: NaN comes out as it went in, and so
     /// does a −0 that meets a bound of +0.
     fn clamp(self, v: Self::f32s, lo: Self::f32s, hi: Self::f32s) -> Self::f32s;

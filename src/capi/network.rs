@@ -8,7 +8,7 @@ use super::pointer::{Out, free, shared, slice};
 use super::status::{boundary, sepconv_status};
 use crate::{Network, memory};
 
-/// Operators, one after the other, planned together: one scratch, and layouts between them that the next one likes. Any number
+/// Operators, one after the other, planned together: one scratch, and between two of them the layout that the second one needs. Any number
 /// of threads may use one at once.
 pub struct sepconv_network {
     pub(super) network: Network,

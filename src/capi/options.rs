@@ -80,7 +80,7 @@ pub struct sepconv_plan_options {
     pub max_isa: IsaCode,
     /// Whether blocks are fused. Init: `SEPCONV_FUSION_AUTO`.
     pub fusion: FusionCode,
-    /// How often a worker that waits for others between two steps looks before it sleeps, some 20 ns a look. Init: 20000. 0 suits
+    /// Polls of a worker that waits for others between two steps, before it sleeps, some 20 ns a poll. Init: 20000. 0 suits
     /// a machine that must not burn any core.
     pub spins: u32,
     /// Not 0: the bits of a fused multiply-add also where there is none: scalar kernels emulate it, some fifty times slower.

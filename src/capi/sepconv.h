@@ -483,7 +483,7 @@ typedef int32_t sepconv_model_activation;
 #endif // __cplusplus
 
 /**
- * Operators, one after the other, planned together: one scratch, and layouts between them that the next one likes. Any number
+ * Operators, one after the other, planned together: one scratch, and between two of them the layout that the second one needs. Any number
  * of threads may use one at once.
  */
 typedef struct sepconv_network sepconv_network;
@@ -700,7 +700,7 @@ typedef struct sepconv_plan_options {
      */
     sepconv_fusion fusion;
     /**
-     * How often a worker that waits for others between two steps looks before it sleeps, some 20 ns a look. Init: 20000. 0 suits
+     * Polls of a worker that waits for others between two steps, before it sleeps, some 20 ns a poll. Init: 20000. 0 suits
      * a machine that must not burn any core.
      */
     uint32_t spins;

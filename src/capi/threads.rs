@@ -159,7 +159,7 @@ pub(super) unsafe fn read_threads(options: &sepconv_plan_options) -> Result<Thre
     let field = |field| Name::field("options", field);
     let is_pool = options.threads == sepconv_threads::Pool as i32;
     let is_custom = options.threads == sepconv_threads::Custom as i32;
-    // a pool or a loop that would not work is a choice of threads that was forgotten
+    // a pool or loop without the matching `threads` is probably a mistake
     for (set, used, what, expected) in [
         (!options.pool.is_null(), is_pool, "options.pool", "NULL unless the threads are SEPCONV_THREADS_POOL"),
         (

@@ -141,8 +141,7 @@ impl ConvRows {
         Ok(ConvRows { taps, group, x_pixels, out_pixels, residual_pixels, window, conv, input, extent })
     }
 
-    /// Writes what tables of pixels the caller's tensors decide: once for all calls with these layouts, of which that of a
-    /// ring is known.
+    /// Writes the tables of pixels that depend on the caller's tensors, once for a piece. The layout of a ring is known.
     ///
     /// # Safety
     /// As [`super::Step::run`].

@@ -53,7 +53,7 @@ pub(crate) enum Misfit {
 }
 
 impl Misfit {
-    /// The error of a caller who calls the head, the depthwise stage and the tail by these names.
+    /// The error, with these names for the head, the depthwise stage and the tail.
     pub(crate) fn named(self, names: [&'static str; 3]) -> Error {
         let refused = |why: core::fmt::Arguments<'_>| text(why).map_or_else(|error| error, Error::Fusion);
         match self {
@@ -161,7 +161,7 @@ impl Chain {
         self.tail.as_ref()
     }
 
-    /// The channels that it reads, and those that it writes.
+    /// Input channels and output channels.
     pub(crate) fn channels(&self) -> [usize; 2] {
         let [head, tail] = [&self.head, &self.tail].map(|conv| conv.as_ref().map(|conv| [conv.inputs, conv.outputs]));
         let depthwise = self.depthwise.as_ref().map(|depthwise| [depthwise.inputs, depthwise.outputs()]);
@@ -178,7 +178,7 @@ impl Chain {
         ]
     }
 
-    /// The same of the tensors of a step, or an error where they do not fit the stages.
+    /// Checks the tensors of a step against the stages, and returns the shape behind each stage.
     pub(super) fn over(&self, tensors: &[Tensor], ends: &Ends) -> Result<[Shape; Chain::MOST]> {
         let shapes = self.shapes(ends.input(tensors)?.shape)?;
         // the last convolution adds a residual to its sums

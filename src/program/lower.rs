@@ -330,9 +330,9 @@ fn choose(
     })
 }
 
-/// Whether threads do better to share a small plane by channels, and then its tail by what comes out even, than by rows:
-/// seven rows do not halve, and of a head the rows between two threads are computed twice. The tensor between is as small
-/// as the plane.
+/// Whether threads share a small plane faster by channels than by rows. Rows may divide unevenly, and the rows of a head at the border
+/// between two threads are computed twice. By channels, the tail is a step of its own, behind an exchange of a tensor as small as the
+/// plane.
 fn worth_exchanging(
     chain: &Chain,
     depthwise: &Depthwise,
@@ -359,7 +359,7 @@ fn worth_exchanging(
     by_rows > by_channels * (lowering.thresholds.worth_exchanging as f64 / 100.0)
 }
 
-/// A layout for each tensor, as the step that reads it likes best.
+/// A layout for each tensor: the one that the step which reads it needs.
 fn layouts(shapes: &[Shape], stages: &[Stage], thresholds: &Thresholds) -> Result<Vec<Layout>> {
     let mut layouts = collect("plan", shapes.iter().map(|&s| Layout::nhwc(s, s.c)))?;
     for stage in stages.iter().skip(1) {

@@ -6,11 +6,12 @@
 //!
 //! An operator and a network come down to the same thing: a list of [`Node`]s. [`lower`] turns each into one step
 //! (fused) or several, gives every tensor between them a layout and a place in the arena, and sizes the scratch of a
-//! worker. A step is cut into pieces that no two of which write the same value; who runs a piece is [`crate::team`]'s
-//! business.
+//! worker. A step is cut into pieces. No two pieces write the same value. [`crate::team`] decides which worker runs a
+//! piece.
 //!
-//! Here slices become pointers; outside of it and of `kernels`, only the plan that enters it, the one-shot call on
-//! the `gemm` crate, and what C calls (`capi`) have unsafe code. What makes it sound is said once: every offset is computed from the shapes that
+//! Here slices become pointers. Outside of it and of `kernels`, unsafe code is in the plan that enters it, the meeting of workers
+//! (`team/meeting.rs`), the one-shot call on the `gemm` crate, `memory.rs`, and what C calls (`capi`). What makes it sound is said
+//! once: every offset is computed from the shapes that
 //! the plan was made for, `Plan::run` checks that slices have those shapes, and the scratch comes from the same plan.
 
 mod chain;
@@ -87,7 +88,7 @@ pub(crate) enum Node {
 }
 
 impl Node {
-    /// The channels that it reads, and those that it writes.
+    /// Input channels and output channels.
     pub(crate) fn channels(&self) -> [usize; 2] {
         match self {
             Node::Pool { channels } => [*channels; 2],

@@ -6,15 +6,15 @@ use crate::memory::{Carver, product, reserve};
 
 /// Where the pixels of some rows begin, row by row, for the pointwise kernel.
 ///
-/// It is written when a step is planned: narrow networks spent up to a thirtieth of a run on these tables. At each run is
-/// written what the pixel stride of a caller's tensor decides, and what is too long for a plan to keep.
+/// The plan writes the table: narrow networks spent up to a thirtieth of a run on these tables. A run rewrites a table that depends
+/// on the pixel stride of a caller's tensor, or that is too long to keep.
 #[derive(Debug)]
 pub(super) struct PixelTable {
-    /// From row to row and from pixel to pixel of the layout that was planned for.
+    /// Values from row to row and from pixel to pixel of the layout that was planned for.
     steps: [usize; 2],
     rows: usize,
     width: usize,
-    /// From one of the rows to the next, and from one of the pixels, in those of the layout.
+    /// Distance between rows of the table in rows of the layout, and between pixels in pixels.
     stride: [usize; 2],
     /// Rows after which the first comes again, or `usize::MAX`.
     ring: usize,
@@ -54,7 +54,7 @@ impl PixelTable {
         PixelTable::new(layout, rows, width, stride, usize::MAX, most, scratch)
     }
 
-    /// Of a ring of `rows` rows, twice: whatever the row of it that comes first, those behind it follow.
+    /// Offsets of a ring of `rows` rows, repeated twice, so that a group may start at any row.
     pub(super) fn of_ring(
         layout: Layout,
         rows: usize,
@@ -94,7 +94,7 @@ impl PixelTable {
 
     /// All offsets, in their order.
     fn each(&self, steps: [usize; 2], mut push: impl FnMut(usize)) {
-        // a stride that leaves a tensor is that of a single row or column, and is only ever taken 0 times
+        // the product may overflow only where the axis has one row or column: it is multiplied by 0 then
         let [row, pixel] = [0, 1].map(|axis| self.stride[axis].wrapping_mul(steps[axis]));
         for y in 0..self.rows {
             let start = y % self.ring * row;
@@ -104,7 +104,7 @@ impl PixelTable {
         }
     }
 
-    /// Writes what was not when the step was planned; a caller's tensor lies as it is `bound`.
+    /// Writes a table that the plan did not keep. `bound` is the layout of a caller's tensor.
     ///
     /// # Safety
     /// `scratch` is a worker's, carved as [`PixelTable::new`] was told.

@@ -45,6 +45,7 @@ pub(super) unsafe fn rows<S: Vector, A: MulAdd, const STRIDE: usize>(simd: S, a:
     // SAFETY: the caller's.
     unsafe {
         match STRIDE {
+            _ if const { S::FEW_TILES } => tiles::<S, A, STRIDE, 1, 1, 1>(simd, a, edges),
             1 if !a.x.pixel.is_multiple_of(SAME_SETS) => tiles::<S, A, STRIDE, 4, 2, 1>(simd, a, edges),
             // with as many registers LLVM keeps the weights of both vectors, and sums leave them
             2 if const { S::REGISTER_COUNT >= 32 } => tiles::<S, A, STRIDE, 4, 2, 1>(simd, a, edges),
@@ -76,7 +77,7 @@ unsafe fn tiles<S: Vector, A: MulAdd, const STRIDE: usize, const PX: usize, cons
                 tile::<S, A, STRIDE, 2, { $py }, NV>(simd, a, edges, $first, x, false);
                 x += 2;
             }
-            if x < a.width {
+            if const { PX > 1 } && x < a.width {
                 tile::<S, A, STRIDE, 1, { $py }, NV>(simd, a, edges, $first, x, false);
             }
         }};
