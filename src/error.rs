@@ -27,13 +27,15 @@ pub enum Error {
         what: &'static str,
     },
     /// A size of a window beyond what is supported.
-    #[error("{what}: must be at most {limit}")]
+    #[error("{what}: must be at most {limit}, got {got}")]
     #[non_exhaustive]
     Window {
         /// Which size.
         what: &'static str,
         /// The largest that is taken.
         limit: usize,
+        /// The size that came, or `usize::MAX` where it does not fit.
+        got: usize,
     },
     /// A tensor or a buffer whose size does not fit the address space.
     #[error("{what} of {shape}: its size overflows")]

@@ -55,7 +55,6 @@ impl Shape {
         if pixel_stride < self.c {
             return Err(Error::PixelStride { expected: self.c, got: pixel_stride });
         }
-        let too_large = Error::TooLarge { what: "tensor", shape: *self };
         // an empty batch is checked as one image, so that both have the same limits
         let span = self
             .n
@@ -65,8 +64,9 @@ impl Shape {
             .and_then(|v| (v - 1).checked_mul(pixel_stride))
             .and_then(|v| v.checked_add(self.c))
             // a slice cannot hold more bytes than isize::MAX
-            .filter(|&v| v <= isize::MAX as usize / size_of::<f32>())
-            .ok_or(too_large)?;
+            .filter(|&v| v <= isize::MAX as usize / size_of::<f32>());
+        let what = if pixel_stride == self.c { "tensor" } else { "by its pixel stride, a tensor" };
+        let span = span.ok_or(Error::TooLarge { what, shape: *self })?;
         Ok(if self.is_empty() { 0 } else { span })
     }
 }
@@ -124,6 +124,9 @@ pub(crate) struct Extent {
     pub(crate) out: [usize; 2],
 }
 
+/// The largest kernel reach, stride and padding: sums of some of them fit any `usize`.
+const LIMIT: usize = 1 << 30;
+
 impl Window {
     /// Pixels from the first tap to the last one, both counted.
     pub(crate) fn reach(&self, axis: usize) -> usize {
@@ -140,18 +143,15 @@ impl Window {
                     return Err(Error::ZeroWindow { what });
                 }
             }
-            (self.kernel[axis] - 1)
-                .checked_mul(self.dilation[axis])
-                .and_then(|v| v.checked_add(1))
-                .filter(|&v| v <= 1 << 30)
-                .ok_or(Error::Window { what: "kernel reach", limit: 1 << 30 })?;
-            if self.stride[axis] > 1 << 30 {
-                return Err(Error::Window { what: "stride", limit: 1 << 30 });
-            }
-            if let Padding::Explicit { top, bottom, left, right } = self.padding
-                && top.max(bottom).max(left).max(right) > 1 << 30
-            {
-                return Err(Error::Window { what: "padding", limit: 1 << 30 });
+            let reach = (self.kernel[axis] - 1).saturating_mul(self.dilation[axis]).saturating_add(1);
+            let sides = match self.padding {
+                Padding::Explicit { top, bottom, left, right } => top.max(bottom).max(left).max(right),
+                Padding::Valid | Padding::Same => 0,
+            };
+            for (what, got) in [("kernel reach", reach), ("stride", self.stride[axis]), ("padding", sides)] {
+                if got > LIMIT {
+                    return Err(Error::Window { what, limit: LIMIT, got });
+                }
             }
         }
         Ok(())
@@ -171,7 +171,8 @@ impl Window {
                 }
                 Padding::Explicit { top, bottom, left, right } => [(top, bottom), (left, right)][axis],
             };
-            let padded = size.checked_add(before + after).ok_or(Error::Window { what: "plane", limit: 1 << 30 })?;
+            let too_large = Error::Window { what: "plane", limit: LIMIT, got: size };
+            let padded = size.checked_add(before + after).ok_or(too_large)?;
             if padded < reach {
                 return Err(Error::InputTooSmall { axis: ["rows", "columns"][axis], expected: reach, got: padded });
             }

@@ -292,7 +292,7 @@ fn null_is_told_for_every_pointer() {
             ("plan", sepconv_operator_plan(h, INPUT, null(), null_mut())),
             ("options.pool", sepconv_operator_plan(h, INPUT, &no_pool, &mut planned)),
             ("operators", sepconv_network_new(null(), 0, &mut net)),
-            ("operators[]", sepconv_network_new(hole.as_ptr(), 2, &mut net)),
+            ("operators[1]", sepconv_network_new(hole.as_ptr(), 2, &mut net)),
             ("network", sepconv_network_new(operators.as_ptr(), 1, null_mut())),
             ("network", sepconv_network_output_shape(null(), INPUT, shape)),
             ("output", sepconv_network_output_shape(n, INPUT, null_mut())),

@@ -161,3 +161,17 @@ fn wrong_input_is_refused_before_anything_is_written() {
     let clamp = refused(input, good, None, Activation::Clamp { min: 1.0, max: 0.0 }, output);
     assert!(matches!(clamp, Error::Value { .. }), "{clamp}");
 }
+
+#[test]
+fn a_single_pixel_may_have_any_stride() {
+    let (x, weights) = ([1.0, 2.0, 3.0], [1.0; 12]);
+    for stride in [4, usize::MAX / 8 + 1, 1 << (usize::BITS - 1), usize::MAX - 4] {
+        let mut out = [CANARY; 5];
+        let (from, to) = (Shape::new(1, 1, 1, 3), Shape::new(1, 1, 1, 4));
+        let input = View::with_pixel_stride(&x, from, stride).unwrap();
+        let output = ViewMut::with_pixel_stride(&mut out, to, stride).unwrap();
+        pointwise_gemm(input, Filter::io(&weights, [3, 4]), None, Activation::Linear, output, Threads::Serial).unwrap();
+        assert_eq!(out[..4], [6.0; 4], "stride {stride}");
+        assert!(is_canary(out[4]));
+    }
+}

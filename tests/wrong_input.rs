@@ -131,7 +131,7 @@ fn views_that_are_too_short_or_whose_pixels_overlap() {
     refuses!(
         View::with_pixel_stride(&data, shape, HUGE),
         Error::TooLarge { .. },
-        "tensor of 1×2×3×4: its size overflows"
+        "by its pixel stride, a tensor of 1×2×3×4: its size overflows"
     );
     assert!(View::with_pixel_stride(&[0.0; 34], shape, 6).is_ok());
 }
@@ -262,15 +262,16 @@ fn every_operator_refuses_windows_of_zero_or_beyond_reason() {
         }
     }
     let side = |top, bottom, left, right| Padding::Explicit { top, bottom, left, right };
-    for (what, desc) in [
-        ("stride", hwio([3, 3, 4, 8]).stride(HUGE)),
-        ("stride", hwio([3, 3, 4, 8]).strides([1, (1 << 30) + 1])),
-        ("kernel reach", hwio([3, 3, 4, 8]).dilation(HUGE)),
-        ("kernel reach", hwio([3, 3, 4, 8]).dilations([1, 1 << 30])),
-        ("padding", hwio([3, 3, 4, 8]).padding(Padding::all(HUGE))),
-        ("padding", hwio([3, 3, 4, 8]).padding(side(0, 0, 0, HUGE))),
+    let least = (1 << 30) + 1;
+    for (what, got, desc) in [
+        ("stride", HUGE, hwio([3, 3, 4, 8]).stride(HUGE)),
+        ("stride", least, hwio([3, 3, 4, 8]).strides([1, least])),
+        ("kernel reach", HUGE, hwio([3, 3, 4, 8]).dilation(HUGE)),
+        ("kernel reach", (1 << 31) + 1, hwio([3, 3, 4, 8]).dilations([1, 1 << 30])),
+        ("padding", HUGE, hwio([3, 3, 4, 8]).padding(Padding::all(HUGE))),
+        ("padding", HUGE, hwio([3, 3, 4, 8]).padding(side(0, 0, 0, HUGE))),
     ] {
-        let message = format!("{what}: must be at most {}", 1u64 << 30);
+        let message = format!("{what}: must be at most {}, got {got}", 1u64 << 30);
         refuses!(Conv2d::new(desc), Error::Window { .. }, &message);
     }
     // whatever the operator says of it, it neither panics nor takes it

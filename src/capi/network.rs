@@ -5,7 +5,7 @@ use super::operator::sepconv_operator;
 use super::options::{read_options, sepconv_plan_options};
 use super::plan::sepconv_plan;
 use super::pointer::{Out, free, shared, slice};
-use super::status::{boundary, sepconv_status};
+use super::status::{Name, boundary, sepconv_status};
 use crate::{Network, memory};
 
 /// Operators, one after the other, planned together: one scratch, and between two of them the layout that the second one needs. Any number
@@ -26,9 +26,9 @@ pub unsafe extern "C" fn sepconv_network_new(
         // SAFETY: the contract of all functions.
         let (out, operators) = unsafe { (Out::new("network", network)?, slice("operators", operators, count)?) };
         let mut layers = Vec::new();
-        for &operator in operators {
+        for (index, &operator) in operators.iter().enumerate() {
             // SAFETY: the contract of all functions.
-            let operator = unsafe { shared("operators[]", operator) }?;
+            let operator = unsafe { shared(Name::element("operators", index), operator) }?;
             memory::push("network", &mut layers, operator.layer.clone())?;
         }
         out.hand_over("network", sepconv_network { network: Network::new(layers)? })

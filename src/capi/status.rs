@@ -73,23 +73,32 @@ use sepconv_status as Status;
 pub(super) struct Name {
     of: &'static str,
     field: &'static str,
+    /// The place in an array.
+    index: Option<usize>,
 }
 
 impl Name {
     pub(super) const fn field(of: &'static str, field: &'static str) -> Name {
-        Name { of, field }
+        Name { of, field, index: None }
+    }
+
+    pub(super) const fn element(of: &'static str, index: usize) -> Name {
+        Name { of, field: "", index: Some(index) }
     }
 }
 
 impl From<&'static str> for Name {
     fn from(of: &'static str) -> Name {
-        Name { of, field: "" }
+        Name { of, field: "", index: None }
     }
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.of)?;
+        if let Some(index) = self.index {
+            write!(f, "[{index}]")?;
+        }
         if self.field.is_empty() { Ok(()) } else { write!(f, ".{}", self.field) }
     }
 }

@@ -40,7 +40,7 @@ pub fn pointwise_gemm(
     if weights.is_depthwise() || !desc.is_pointwise() {
         return Err(Error::FilterOrder {
             operator: "one-shot pointwise",
-            expected: "IO or OI",
+            expected: "IO or OI, with a window of 1×1",
             got: weights.order_name(),
         });
     }
@@ -57,18 +57,20 @@ pub fn pointwise_gemm(
     if shape.is_empty() {
         return Ok(());
     }
+    let m = shape.pixels();
+    // a pixel alone may have any stride, which `gemm` would negate
+    let stride = |pixel_stride, channels| if m > 1 { pixel_stride } else { channels };
     let product = Product {
         k,
         x: input.data().as_ptr(),
-        x_stride: input.pixel_stride(),
+        x_stride: stride(input.pixel_stride(), k),
         w: weights.data().as_ptr(),
         w_strides: weights.strides_io(),
         bias,
-        y_stride: output.pixel_stride(),
+        y_stride: stride(output.pixel_stride(), n),
         y: output.data_mut().as_mut_ptr(),
         clamp: activation.bounds(),
     };
-    let m = shape.pixels();
     let workers = threads.count().min(cores()).min(m.max(n));
     let worth = m.saturating_mul(n).saturating_mul(k) >= WORTH_SHARING;
     let parts = if worth { workers } else { 1 };
@@ -108,7 +110,7 @@ impl Product<'_> {
     /// `x` and `w` are readable, and `y` is writable, at these pixels and outputs, and no other thread reads or writes them in `y`.
     unsafe fn run(&self, pixels: Range<usize>, outputs: Range<usize>) {
         let (m, n) = (pixels.len(), outputs.len());
-        // SAFETY: the caller's; strides are below isize::MAX since the slices are.
+        // SAFETY: the caller's. Strides are at most isize::MAX, since a slice holds as many values or they are of one pixel.
         unsafe {
             let y = self.y.add(pixels.start * self.y_stride + outputs.start);
             let rows = || (0..m).map(|p| core::slice::from_raw_parts_mut(y.add(p * self.y_stride), n));

@@ -200,8 +200,9 @@ impl ConvCase {
         };
         // far above what a naive loop comes to the end of, and far below what overflows
         const LIMIT: usize = 1 << 20;
-        if sizes.iter().flatten().chain(&sides).chain(&[input.n, input.h, input.w, input.c]).any(|&v| v > LIMIT) {
-            return Err(Error::Window { what: "size of a case", limit: LIMIT });
+        let largest = sizes.iter().flatten().chain(&sides).chain(&[input.n, input.h, input.w, input.c]).copied().max();
+        if let Some(got) = largest.filter(|&size| size > LIMIT) {
+            return Err(Error::Window { what: "size of a case", limit: LIMIT, got });
         }
         let [min, max] = self.activation.bounds();
         if min.is_nan() || max.is_nan() || min > max {
