@@ -49,7 +49,8 @@
 //! for a step have 0.91. So the 16 steps of a channel block stand one after the other, pixels are found by one index beside
 //! pointers that stay, and weights are asked for four rows at a time: 20½. V2 1.0 224 has 76 million instructions for 90 and takes
 //! 0.92 of the time beside a busy thread, V1 1.0 0.86; with the core to itself, 0.99. An index that LLVM can follow becomes a
-//! pointer for each pixel again, which cost 2 %. By 4 steps: a third of the gain at most. Half a panel, 12 × 1: 27 instructions for 29, and
+//! pointer for each pixel again, which cost 2 %. By 4 steps: a third of the gain at most. By 8 steps: 21 for a step, V1 and V2 took 2
+//! to 4 % longer beside busy neighbours (Zen 3), and the file compiled in four fifths of the time. Half a panel, 12 × 1: 27 instructions for 29, and
 //! nearly twice the time to compile this file; 25 where pixels lie a block apart and need no pointer each, and the stem's nine taps
 //! of a row one after the other as well: V2 0.35 96 had 2.4 % fewer instructions, and took as long. Not measured on AVX-512, whose
 //! step is 36 instructions in 10 cycles.
@@ -166,38 +167,38 @@ impl Kernel for Pointwise {
     }
 }
 
-/// Whether eight steps of `k` stand one after the other, in a tile of so many vectors.
+/// Whether the steps of a whole block of `k` stand one after the other, in a tile of so many vectors and pixels. Tiles of 3 pixels are
+/// rare.
 #[inline(always)]
-const fn unrolls<S: Vector>(vectors: usize) -> bool {
-    S::F32_LANES == 8 && vectors > 1
+const fn unrolls<S: Vector>(vectors: usize, pixels: usize) -> bool {
+    S::F32_LANES == 8 && vectors > 1 && pixels > 3
 }
 
-/// Steps of `k` that stand one after the other.
-const EIGHT: usize = 8;
-
-/// The part of `k` that a tile goes over by eights: how many, and from one to the next in `x`, in turns. The rest goes in segments.
+/// How a tile goes over `k`: so many whole blocks of it, each `hop` values of `x` from the one before, perhaps 8 values more,
+/// and the rest in segments.
 #[derive(Clone, Copy)]
-struct Eights {
+struct Blocks {
     count: usize,
-    hops: [usize; 2],
+    hop: usize,
+    eight: bool,
 }
 
-impl Eights {
-    /// None, where tiles are not unrolled or segments are neither blocks nor all of `k`.
+impl Blocks {
+    /// None but the rest, where tiles are not unrolled or segments are neither blocks nor all of `k`.
     #[inline(always)]
-    fn of(a: &PointwiseArgs, unrolled: bool) -> Eights {
+    fn of(a: &PointwiseArgs, unrolled: bool) -> Blocks {
         let together = a.segment >= a.k;
         if unrolled && (together || a.segment == BLOCK) {
-            let next_block = if together { EIGHT } else { a.x_segment.wrapping_sub(EIGHT) };
-            Eights { count: a.k / EIGHT, hops: [EIGHT, next_block] }
+            let hop = if together { BLOCK } else { a.x_segment };
+            Blocks { count: a.k / BLOCK, hop, eight: a.k % BLOCK >= BLOCK / 2 }
         } else {
-            Eights { count: 0, hops: [0; 2] }
+            Blocks { count: 0, hop: 0, eight: false }
         }
     }
 }
 
-/// Weights that a tile asks for while it computes: so many times [`Ahead::at_once`] rows in each eight of `k`, or segment where
-/// there are no eights.
+/// Weights that a tile asks for while it computes: so many times [`Ahead::at_once`] rows in each block of `k`, or segment where
+/// there are no blocks.
 #[derive(Clone, Copy)]
 struct Ahead {
     w: *const f32,
@@ -208,7 +209,7 @@ impl Ahead {
     /// Rows that are asked for one after the other. Where steps are unrolled, a loop over a few rows is as long as a step.
     #[inline(always)]
     const fn at_once<S: Vector>() -> usize {
-        if unrolls::<S>(2) { 4 } else { 1 }
+        if unrolls::<S>(2, MAX_MR) { 4 } else { 1 }
     }
 }
 
@@ -238,9 +239,9 @@ unsafe fn all_pixels<S: Vector, A: MulAdd>(
         && (a.whole_blocks || a.n.is_multiple_of(whole));
     let max = max_mr::<S>(panels.len(), half);
     let tiles = a.m.div_ceil(max);
-    let eights = Eights::of(a, unrolls::<S>(if half { 1 } else { 2 }));
+    let blocks = Blocks::of(a, unrolls::<S>(if half { 1 } else { 2 }, max));
     // places of a tile at which it asks
-    let places = if eights.count > 0 { eights.count } else { a.k.div_ceil(a.segment) };
+    let places = if blocks.count > 0 { blocks.count } else { a.k.div_ceil(a.segment) };
     let (lines, at_once) = (panels.len() * (a.k + 1), places * Ahead::at_once::<S>());
     let asking = if resident { 0 } else { tiles.min(lines.div_ceil(at_once)) };
     let times = lines.div_ceil(asking.max(1) * at_once);
@@ -253,9 +254,9 @@ unsafe fn all_pixels<S: Vector, A: MulAdd>(
         unsafe {
             // a level of few tiles has none of these
             if const { !S::FEW_TILES } && plain {
-                panel_tiles::<S, A, true>(simd, a, eights, ahead, mr, i, panels.clone(), half);
+                panel_tiles::<S, A, true>(simd, a, blocks, ahead, mr, i, panels.clone(), half);
             } else {
-                panel_tiles::<S, A, false>(simd, a, eights, ahead, mr, i, panels.clone(), half);
+                panel_tiles::<S, A, false>(simd, a, blocks, ahead, mr, i, panels.clone(), half);
             }
         }
         ahead.w = ahead.w.wrapping_add(ahead.times * at_once * BLOCK);
@@ -284,7 +285,8 @@ const fn max_mr<S: Vector>(panels: usize, half: bool) -> usize {
     }
 }
 
-/// Splits `m` pixels into the fewest tiles of at most `max`, evenly, by `unit` of them: first pixel and count of each.
+/// Splits `m` pixels into the fewest tiles of at most `max`, evenly, by `unit` of them: first pixel and count of each. Of 3 pixels or
+/// more, no tile has fewer than 3, or than 2 where `max` is 3: there are none for these.
 #[inline(always)]
 fn split(m: usize, max: usize, unit: usize) -> impl Iterator<Item = (usize, usize)> {
     let (units, tiles) = (m.div_ceil(unit), m.div_ceil(max));
@@ -322,7 +324,7 @@ const fn sharing<S: Vector>(panels: usize, half: bool) -> usize {
 unsafe fn panel_tiles<S: Vector, A: MulAdd, const PLAIN: bool>(
     simd: S,
     a: &PointwiseArgs,
-    eights: Eights,
+    blocks: Blocks,
     ahead: Ahead,
     mr: usize,
     i: usize,
@@ -337,7 +339,7 @@ unsafe fn panel_tiles<S: Vector, A: MulAdd, const PLAIN: bool>(
             match mr.next_multiple_of(sharing::<S>($panels.len(), half)) {
                 $($mr => for part in 0..$channels / (S::F32_LANES * $nv) {
                     let lane = part * S::F32_LANES * $nv;
-                    tiles::<S, A, PLAIN, $half, $mr, $np, $nv>(simd, a, eights, ahead, i, mr - 1, $panels, lane);
+                    tiles::<S, A, PLAIN, $half, $mr, $np, $nv>(simd, a, blocks, ahead, i, mr - 1, $panels, lane);
                 },)*
                 _ => unreachable!(),
             }
@@ -349,22 +351,22 @@ unsafe fn panel_tiles<S: Vector, A: MulAdd, const PLAIN: bool>(
             (16, ..) => match (panels.len(), half) {
                 // such a call is never plain
                 (2, true) if const { !PLAIN } => {
-                    tiles!(true, panels.start..panels.start + 1, BLOCK, 1 by 1: 2 4 6 8 10);
+                    tiles!(true, panels.start..panels.start + 1, BLOCK, 1 by 1: 4 6 8 10);
                 }
                 (3, true) if const { !PLAIN } => {
-                    tiles!(true, panels.start..panels.start + 2, BLOCK, 2 by 1: 2 4 6 8 10);
+                    tiles!(true, panels.start..panels.start + 2, BLOCK, 2 by 1: 4 6 8 10);
                 }
-                (3, _) => tiles!(panels.clone(), BLOCK, 3 by 1: 2 4 6 8),
-                (1, _) => tiles!(panels.clone(), BLOCK, 1 by 1: 2 4 6 8 10 12),
-                _ => tiles!(panels.clone(), BLOCK, 2 by 1: 1 2 3 4 5 6 7 8 9 10),
+                (3, _) => tiles!(panels.clone(), BLOCK, 3 by 1: 4 6 8),
+                (1, _) => tiles!(panels.clone(), BLOCK, 1 by 1: 4 6 8 10 12),
+                _ => tiles!(panels.clone(), BLOCK, 2 by 1: 3 4 5 6 7 8 9 10),
             },
-            (8, _, false) => tiles!(panels.clone(), BLOCK, 1 by 2: 1 2 3 4 5 6),
-            (8, _, true) => tiles!(panels.clone(), BLOCK / 2, 1 by 1: 1 2 3 4 5 6 7 8 9 10 11 12),
-            (4, 32, false) => tiles!(panels.clone(), BLOCK, 1 by 4: 1 2 3 4 5 6),
-            (4, 32, true) => tiles!(panels.clone(), BLOCK / 2, 1 by 2: 1 2 3 4 5 6 7 8 9 10 11 12),
+            (8, _, false) => tiles!(panels.clone(), BLOCK, 1 by 2: 3 4 5 6),
+            (8, _, true) => tiles!(panels.clone(), BLOCK / 2, 1 by 1: 3 4 5 6 7 8 9 10 11 12),
+            (4, 32, false) => tiles!(panels.clone(), BLOCK, 1 by 4: 3 4 5 6),
+            (4, 32, true) => tiles!(panels.clone(), BLOCK / 2, 1 by 2: 3 4 5 6 7 8 9 10 11 12),
             // the tiles of half a panel are those of a whole one: one place calls them
-            (4, ..) => tiles!(panels.clone(), if half { BLOCK / 2 } else { BLOCK }, 1 by 2: 1 2 3 4 5),
-            _ => tiles!(panels.clone(), if half { BLOCK / 2 } else { BLOCK }, 1 by 4: 1 2 3),
+            (4, ..) => tiles!(panels.clone(), if half { BLOCK / 2 } else { BLOCK }, 1 by 2: 3 4 5),
+            _ => tiles!(panels.clone(), if half { BLOCK / 2 } else { BLOCK }, 1 by 4: 2 3),
         }
     }
 }
@@ -389,7 +391,7 @@ unsafe fn tiles<
 >(
     simd: S,
     a: &PointwiseArgs,
-    eights: Eights,
+    blocks: Blocks,
     ahead: Ahead,
     i: usize,
     last: usize,
@@ -485,24 +487,28 @@ unsafe fn tiles<
                 };
             }
             let mut left = a.k;
-            if const { unrolls::<S>(NV) } {
-                let [mut hop, mut next_hop] = eights.hops;
+            if const { unrolls::<S>(NV, MR) } {
                 let mut at = 0;
-                for _ in 0..eights.count {
+                for _ in 0..blocks.count {
                     ask!();
-                    unrolled!(STEP in EIGHT, of 0 1 2 3 4 5 6 7, { step!(at + STEP, STEP) });
-                    w = w.wrapping_add(EIGHT * BLOCK);
+                    unrolled!(STEP in BLOCK, of 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15, { step!(at + STEP, STEP) });
+                    w = w.wrapping_add(BLOCK * BLOCK);
                     // else each pixel has a pointer that moves
-                    at = opaque(at.wrapping_add(hop));
-                    (hop, next_hop) = (next_hop, hop);
+                    at = opaque(at + blocks.hop);
                 }
-                left -= eights.count * EIGHT;
+                left -= blocks.count * BLOCK;
+                if blocks.eight {
+                    unrolled!(STEP in BLOCK / 2, of 0 1 2 3 4 5 6 7, { step!(at + STEP, STEP) });
+                    w = w.wrapping_add(BLOCK / 2 * BLOCK);
+                    at += BLOCK / 2;
+                    left -= BLOCK / 2;
+                }
                 for p in 0..MR {
                     x[p] = x[p].wrapping_add(at);
                 }
             }
             while left > 0 {
-                if const { !unrolls::<S>(NV) } || eights.count == 0 {
+                if const { !unrolls::<S>(NV, MR) } || blocks.count == 0 {
                     ask!();
                 }
                 let segment = left.min(a.segment);
