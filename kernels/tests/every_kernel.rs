@@ -43,7 +43,11 @@ fn every_kernel_equals_the_reference_in_every_table() {
                 });
             }
             // input and output of every case, twice
-            assert!(guard::made() - made > 60, "{}: its memory is not guarded", kind.name());
+            assert!(
+                guard::made() - made > if cfg!(miri) { 8 } else { 60 },
+                "{}: its memory is not guarded",
+                kind.name()
+            );
         }
         ran.push(table.isa());
     }
@@ -284,15 +288,17 @@ fn pointwise_each_way(table: &Kernels) {
     let sums = [Sums::Whole, Sums::Slabs { in_place: true }, Sums::Slabs { in_place: false }];
     let residuals = [Residual::None, Residual::Apart, Residual::InPlace];
     let mut way = 0;
-    for m in 1..=13 {
-        for n in [1, 3, 7, 8, 9, 13, 16, 17, 23, 31, 40] {
+    // tiles of scalar, which Miri runs, have at most 3 pixels
+    for &m in few(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13], &[1, 3, 5]) {
+        for &n in few(&[1, 3, 7, 8, 9, 13, 16, 17, 23, 31, 40], &[3, 9, 17]) {
             let k = [2, 5, 19][way % 3];
             let segments = [Segments::Together, Segments::Blocks, Segments::Pieces(1 + k / 2, way % 2)][way / 3 % 3];
             let (sums, residual) = (sums[way / 9 % 3], residuals[way / 27 % 3]);
             let (clamp, seed) = (CLAMPS[way % CLAMPS.len()], rng.next());
             let case = PointwiseCase { m, k, n, segments, sums, residual, clamp, values: Values::Plain, seed };
             pointwise_case(table, case);
-            way += 1;
+            // every third way and its neighbours come soon, where cases are few
+            way += if cfg!(miri) { 10 } else { 1 };
         }
     }
 }
@@ -500,8 +506,8 @@ const CHANNELS: [usize; 19] = [1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 15, 16, 17, 24, 3
 const WIDTHS: [usize; 20] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20];
 
 /// Of both, those that reach every tile and every tail.
-const FEW_CHANNELS: [usize; 4] = [3, 9, 16, 31];
-const FEW_WIDTHS: [usize; 9] = [1, 2, 3, 5, 7, 8, 11, 12, 14];
+const FEW_CHANNELS: [usize; 2] = [3, 17];
+const FEW_WIDTHS: [usize; 3] = [1, 4, 7];
 
 fn dwconv3x3(table: &Kernels, stride: usize) {
     let mut rng = Rng(stride as u64);
