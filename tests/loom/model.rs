@@ -75,12 +75,14 @@ struct Pool {
     team: Arc<Team>,
     jobs: Vec<JoinHandle<()>>,
     patience: Patience,
+    /// The worker whose job the pool does not take.
+    refused: Option<usize>,
 }
 
 impl Pool {
     fn new(workers: usize, patience: Patience) -> Pool {
         let team = Arc::new(Team::new((0..workers).map(|_| Slot::default()).collect()));
-        Pool { team, jobs: Vec::new(), patience }
+        Pool { team, jobs: Vec::new(), patience, refused: None }
     }
 
     /// One run, with a job for each follower that has none. `leader` leads it, or does not.
@@ -93,6 +95,9 @@ impl Pool {
         let patience = self.patience;
         let work = Work { pieces, run: &run, workers: self.team.workers(), patience };
         leader(self.team.open(&work, |worker| {
+            if self.refused == Some(worker) {
+                resume_unwind(Box::new("the pool takes no job"));
+            }
             let team = Arc::clone(&self.team);
             self.jobs.push(thread::spawn(move || team.follow(worker, patience)));
         }))
@@ -191,11 +196,17 @@ fn tasks_of_foreign_threads_in_any_order() {
 
 /// Runs in which a piece of `step` panics where `worker` runs it. No piece of a later step runs then, the caller gets the payload, and
 /// `after` further runs of the team are as good as any. Where the follower does not come, the leader runs its piece, and all is well.
-fn a_worker_panics(preemptions: usize, pieces: &'static [usize], (step, worker): (usize, usize), after: usize) {
+fn a_worker_panics(
+    preemptions: usize,
+    workers: usize,
+    pieces: &'static [usize],
+    (step, worker): (usize, usize),
+    after: usize,
+) {
     let outcomes = std::sync::Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
     let counted = std::sync::Arc::clone(&outcomes);
     model(preemptions, move || {
-        let mut pool = Pool::new(2, ASLEEP);
+        let mut pool = Pool::new(workers, ASLEEP);
         let [failed, later] = [AtomicUsize::new(0), AtomicUsize::new(0)];
         let run = |at: usize, _: usize, by: usize| {
             if (at, by) == (step, worker) {
@@ -216,7 +227,7 @@ fn a_worker_panics(preemptions: usize, pieces: &'static [usize], (step, worker):
         let all_later: usize = pieces[step + 1..].iter().sum();
         assert_eq!(later.into_inner(), if failed == 0 { all_later } else { 0 }, "pieces of later steps");
         for _ in 0..after {
-            pool.run_tensors(&[2, 2]);
+            pool.run_tensors(pieces);
         }
         pool.end();
         counted[failed].fetch_add(1, Relaxed);
@@ -227,25 +238,32 @@ fn a_worker_panics(preemptions: usize, pieces: &'static [usize], (step, worker):
 
 #[test]
 fn a_follower_that_panics_stops_the_run() {
-    a_worker_panics(3, &[2, 2, 2], (0, 1), 0);
+    a_worker_panics(3, 2, &[2, 2, 2], (0, 1), 0);
 }
 
 #[test]
 fn a_follower_that_panics_in_a_later_step_stops_the_run() {
-    a_worker_panics(2, &[2, 2, 2], (1, 1), 0);
+    a_worker_panics(2, 2, &[2, 2, 2], (1, 1), 0);
 }
 
 #[test]
 fn a_leader_that_panics_stops_the_run() {
-    a_worker_panics(3, &[2, 2], (0, 0), 0);
-    a_worker_panics(2, &[2, 2, 2], (1, 0), 0);
+    a_worker_panics(3, 2, &[2, 2], (0, 0), 0);
+    a_worker_panics(2, 2, &[2, 2, 2], (1, 0), 0);
 }
 
 #[test]
 fn a_run_after_a_panic_is_whole() {
     for worker in 0..2 {
-        a_worker_panics(2, &[2, 2], (0, worker), 1);
+        a_worker_panics(2, 2, &[2, 2], (0, worker), 1);
     }
+}
+
+/// A follower that is behind may see the failure of a step that it has not begun. It stops as well, and the leader waits for neither.
+#[test]
+fn a_follower_that_panics_stops_one_that_is_a_step_behind() {
+    a_worker_panics(2, 3, &[0, 3, 1], (1, 2), 0);
+    a_worker_panics(2, 3, &[0, 3, 1], (1, 1), 0);
 }
 
 /// A run that is opened, never led, and dropped: no step but the first begins, and the next run of the team is whole.
@@ -283,4 +301,23 @@ fn a_run_that_is_never_led_ends() {
 #[test]
 fn a_panic_of_a_run_that_is_never_led_is_not_of_the_next() {
     a_run_is_never_led(3, true);
+}
+
+#[test]
+fn a_job_that_the_pool_refuses_leaves_its_slot_free() {
+    for refused in 1..3 {
+        model(1, move || {
+            let mut pool = Pool::new(3, ASLEEP);
+            pool.refused = Some(refused);
+            let run =
+                AssertUnwindSafe(|| pool.run(&[3, 3], |_, _, _| {}, |_| panic!("a run without its job is opened")));
+            let failure = catch_unwind(run).unwrap_err();
+            assert_eq!(failure.downcast_ref(), Some(&"the pool takes no job"));
+            pool.refused = None;
+            pool.run_tensors(&[3, 3]);
+            // each slot has had its job
+            assert!(pool.jobs.len() >= 2);
+            pool.end();
+        });
+    }
 }
