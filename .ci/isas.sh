@@ -50,7 +50,7 @@ run() {
         cargo test --quiet --workspace --all-features $options $(tests "$emulator" "$suites")
         if [ -n "$emulator" ] && [ -z "$suites" ]; then
             # shellcheck disable=SC2086 # the words are arguments
-            cargo test --quiet --workspace --all-features $options --test=planner -- by_all_thresholds
+            PROPTEST_CASES=$(((PROPTEST_CASES + 1) / 2)) cargo test --quiet --workspace --all-features $options --test=planner -- by_all_thresholds
         fi
     )
     printf '== %s: %s s\n' "$name" $((SECONDS - began))

@@ -259,10 +259,14 @@ fn a_run_after_a_panic_is_whole() {
     }
 }
 
-/// A follower that is behind may see the failure of a step that it has not begun. It stops as well, and the leader waits for neither.
+/// A follower that is a step behind may see the failure of a step that it has not begun. It stops as well, and no worker waits for it.
 #[test]
-fn a_follower_that_panics_stops_one_that_is_a_step_behind() {
+fn a_panic_stops_a_follower_that_is_a_step_behind() {
     a_worker_panics(2, 3, &[0, 3, 1], (1, 2), 0);
+}
+
+#[test]
+fn a_panic_of_the_first_follower_stops_one_that_is_a_step_behind() {
     a_worker_panics(2, 3, &[0, 3, 1], (1, 1), 0);
 }
 
@@ -306,7 +310,7 @@ fn a_panic_of_a_run_that_is_never_led_is_not_of_the_next() {
 #[test]
 fn a_job_that_the_pool_refuses_leaves_its_slot_free() {
     for refused in 1..3 {
-        model(1, move || {
+        model(2, move || {
             let mut pool = Pool::new(3, ASLEEP);
             pool.refused = Some(refused);
             let run =
