@@ -13,8 +13,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # The tests of a leg. What starts child processes stays on the host: qemu-user would run them there, and not on its CPU. An emulator takes
-# many times as long, and is spared the tests of errors, allocations, threads, plans and the conformance kit, where no instruction set
-# makes a difference. Where kernels ran in an earlier leg, an emulated CPU can only differ in what is dispatched: there every operator and every
+# many times as long, and is spared the tests of errors, allocations, threads and the conformance kit, where no instruction set makes a
+# difference. Thresholds and strips of plans do differ: of the planner's tests, those that draw all thresholds run. Where kernels ran in an earlier leg, an emulated CPU can only differ in what is dispatched: there every operator and every
 # kernel runs once more, in few suites.
 dispatched="every_kernel operators digests pointwise_gemm capi"
 tests() {
@@ -48,6 +48,10 @@ run() {
         # shellcheck disable=SC2046,SC2086 # the words are arguments; the same packages and features each time, or cargo
         # would build anew
         cargo test --quiet --workspace --all-features $options $(tests "$emulator" "$suites")
+        if [ -n "$emulator" ] && [ -z "$suites" ]; then
+            # shellcheck disable=SC2086 # the words are arguments
+            PROPTEST_CASES=$(((PROPTEST_CASES + 1) / 2)) cargo test --quiet --workspace --all-features $options --test=planner -- by_all_thresholds
+        fi
     )
     printf '== %s: %s s\n' "$name" $((SECONDS - began))
 }

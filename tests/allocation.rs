@@ -1,18 +1,20 @@
-//! A run allocates nothing but the jobs that it hands to a pool: an allocator counts, on the calling thread and on every thread of a pool.
+//! A run allocates nothing but the jobs that it hands to a pool of rayon's: an allocator counts, on the calling thread and on every other
+//! thread of the run.
 
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout as MemoryLayout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Barrier, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use common::{CANARY, Dense, LEVELS, Rng, SCHEDULES, Values};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sepconv::{
     Activation, Conv2d, ConvDesc, Dense as DenseLayer, DepthwiseConv2d, Filter, Fusion, GlobalAveragePool,
-    InvertedResidual, InvertedResidualDesc, Layer, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Result,
-    SeparableConv2d, Shape, Shortcut, Threads, ViewMut,
+    InvertedResidual, InvertedResidualDesc, Layer, Network, Padding, ParallelFor, Plan, PlanOptions, PointwiseConv2d,
+    Result, SeparableConv2d, Shape, Shortcut, Threads, ViewMut,
 };
 
 thread_local! {
@@ -60,12 +62,24 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations and deallocations of this thread, and of a pool's, while `body` runs.
-fn allocations(pool: Option<&ThreadPool>, body: impl FnOnce()) -> usize {
+/// Threads that run tasks beside the calling one.
+trait Others {
+    /// Calls `task` once on each of them.
+    fn each(&self, task: &(dyn Fn() + Sync));
+}
+
+impl Others for ThreadPool {
+    fn each(&self, task: &(dyn Fn() + Sync)) {
+        self.broadcast(|_| task());
+    }
+}
+
+/// Allocations and deallocations of this thread, and of others, while `body` runs.
+fn allocations(others: Option<&dyn Others>, body: impl FnOnce()) -> usize {
     let counter: &'static AtomicUsize = Box::leak(Box::new(AtomicUsize::new(0)));
     let set = |to: Option<&'static AtomicUsize>| {
-        if let Some(pool) = pool {
-            pool.broadcast(|_| COUNTER.set(to));
+        if let Some(others) = others {
+            others.each(&|| COUNTER.set(to));
         }
         COUNTER.set(to);
     };
@@ -76,6 +90,103 @@ fn allocations(pool: Option<&ThreadPool>, body: impl FnOnce()) -> usize {
     let after = counter.load(Ordering::SeqCst);
     set(None);
     after - before
+}
+
+type Task = &'static (dyn Fn(usize) + Sync);
+
+/// Three threads, the calling one first. The others wait for tasks, and allocate nothing for them.
+struct Parked {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    /// Tasks that the others began.
+    begun: AtomicUsize,
+}
+
+struct Shared {
+    /// The task, or none where the threads shall end.
+    task: Mutex<Option<Task>>,
+    begin: Barrier,
+    end: Barrier,
+}
+
+impl Parked {
+    const THREADS: usize = 3;
+
+    fn new() -> Parked {
+        let [begin, end] = [(); 2].map(|()| Barrier::new(Self::THREADS));
+        let shared = Arc::new(Shared { task: Mutex::new(None), begin, end });
+        let spawn = |index| {
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || {
+                loop {
+                    shared.begin.wait();
+                    let task = *shared.task.lock().unwrap();
+                    let Some(task) = task else { return };
+                    task(index);
+                    shared.end.wait();
+                }
+            })
+        };
+        Parked { threads: (1..Self::THREADS).map(spawn).collect(), shared, begun: AtomicUsize::new(0) }
+    }
+
+    fn run(&self, task: &(dyn Fn(usize) + Sync)) {
+        // SAFETY: the threads let go of the task before the barrier at the end, which this function waits for.
+        let kept = unsafe { core::mem::transmute::<&(dyn Fn(usize) + Sync), Task>(task) };
+        *self.shared.task.lock().unwrap() = Some(kept);
+        self.shared.begin.wait();
+        task(0);
+        self.shared.end.wait();
+        *self.shared.task.lock().unwrap() = None;
+    }
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        self.shared.begin.wait();
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Others for Parked {
+    fn each(&self, task: &(dyn Fn() + Sync)) {
+        self.run(&|index| {
+            if index > 0 {
+                task();
+            }
+        });
+    }
+}
+
+impl ParallelFor for Parked {
+    fn threads(&self) -> usize {
+        Self::THREADS
+    }
+
+    fn parallel_for(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        assert!(count <= Self::THREADS);
+        self.run(&|index| {
+            if index < count {
+                self.begun.fetch_add(usize::from(index > 0), Ordering::Relaxed);
+                task(index);
+            }
+        });
+    }
+}
+
+/// Three threads in name: the calling one runs all tasks.
+struct OnCaller;
+
+impl ParallelFor for OnCaller {
+    fn threads(&self) -> usize {
+        3
+    }
+
+    fn parallel_for(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        (0..count).for_each(task);
+    }
 }
 
 /// The one pool of this file, which nothing drops: what rayon leaves behind of a pool that is gone, any thread of another
@@ -93,9 +204,12 @@ fn the_counter_counts() {
     };
     assert_eq!(allocations(None, allocate), 2);
     assert_eq!(allocations(None, || {}), 0);
+    let parked = Parked::new();
+    assert_eq!(allocations(Some(&parked), || parked.each(&allocate)), 2 * 2);
+    assert_eq!(allocations(Some(&parked), || parked.each(&|| ())), 0);
     let pool = pool();
     let inside =
-        pool.install(|| allocations(Some(&pool), || (0..2).for_each(|_| drop(pool.broadcast(|_| allocate())))));
+        pool.install(|| allocations(Some(&**pool), || (0..2).for_each(|_| drop(pool.broadcast(|_| allocate())))));
     assert!(inside >= 2 * 3 * 2, "allocations of every worker count, got {inside}");
 }
 
@@ -175,7 +289,7 @@ fn plans(options: &PlanOptions) -> Vec<(String, Plan)> {
 
 /// Allocations and deallocations in 5 runs. There is a run before them, so that what rayon sets up once does not count. The output is
 /// looked at, so that something did run.
-fn allocations_of_5_runs(name: &str, plan: &Plan, pool: Option<&ThreadPool>) -> usize {
+fn allocations_of_5_runs(name: &str, plan: &Plan, others: Option<&dyn Others>) -> usize {
     let input = Dense::random(&mut Rng(2), plan.input_shape(), Values::Plain);
     let mut output = vec![CANARY; plan.output_shape().len().unwrap()];
     let mut scratch = plan.scratch().unwrap();
@@ -185,7 +299,7 @@ fn allocations_of_5_runs(name: &str, plan: &Plan, pool: Option<&ThreadPool>) -> 
     };
     run(&mut output);
     output.fill(CANARY);
-    let count = allocations(pool, || (0..5).for_each(|_| run(&mut output)));
+    let count = allocations(others, || (0..5).for_each(|_| run(&mut output)));
     assert!(output.iter().all(|v| v.is_finite()), "{name}: some output was not written");
     count
 }
@@ -200,6 +314,28 @@ fn a_run_on_one_thread_allocates_nothing() {
     }
 }
 
+#[test]
+fn a_run_on_threads_of_the_callers_own_allocates_nothing() {
+    for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
+        let parked = Arc::new(Parked::new());
+        let mut shared = 0;
+        for (name, plan) in plans(&level.options().threads(Threads::Custom(parked.clone()))) {
+            let before = parked.begun.load(Ordering::Relaxed);
+            let count = allocations_of_5_runs(&name, &plan, Some(&*parked));
+            assert_eq!(count, 0, "{name}: allocations or deallocations in 5 runs");
+            // one run before the five
+            let begun = parked.begun.load(Ordering::Relaxed) - before;
+            assert_eq!(begun, 6 * (plan.threads() - 1), "{name}: tasks of other threads");
+            shared += usize::from(begun > 0);
+        }
+        assert!(shared >= 10, "only {shared} plans are shared out");
+        for (name, plan) in plans(&level.options().threads(Threads::Custom(Arc::new(OnCaller)))) {
+            let count = allocations_of_5_runs(&name, &plan, None);
+            assert_eq!(count, 0, "{name}: allocations or deallocations in 5 runs, all on the caller");
+        }
+    }
+}
+
 /// Two followers, each a job of a run, which rayon allocates and frees; those of the run before, and a block of rayon's queue.
 const JOBS_OF_5_RUNS: usize = 6 * 2 * 2 + 2;
 
@@ -209,9 +345,9 @@ fn a_run_on_a_pool_allocates_nothing_but_its_jobs() {
     let of_three = |level: &common::Level| plans(&level.options().threads(Threads::Pool(pool.clone())).max_threads(3));
     for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
         for (name, plan) in of_three(level) {
-            let outside = allocations_of_5_runs(&name, &plan, Some(&pool));
+            let outside = allocations_of_5_runs(&name, &plan, Some(&**pool));
             assert!(outside <= JOBS_OF_5_RUNS, "{name}: {outside} allocations or deallocations in 5 runs");
-            let inside = pool.install(|| allocations_of_5_runs(&name, &plan, Some(&pool)));
+            let inside = pool.install(|| allocations_of_5_runs(&name, &plan, Some(&**pool)));
             assert!(
                 inside <= JOBS_OF_5_RUNS,
                 "{name}: {inside} allocations or deallocations in 5 runs inside the pool"

@@ -6,14 +6,14 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{
-    ChainCase, Limits, MOST_THREADS, Runs, SCHEDULES, assert_required_levels, chain, check, for_each_case, input,
-    layers, reference, threads,
+    ChainCase, Dense, Guarded, Limits, MOST_THREADS, Runs, SCHEDULES, assert_required_levels, chain, check,
+    for_each_case, input, layers, note, reference, same_bits, threads,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use sepconv::testing::{Case, Cases, ConvCase, Op, Thresholds};
-use sepconv::{Error, Fusion, Isa, Layer, Network, Padding, PlanOptions, Shape, StageReport};
+use sepconv::{Error, Fusion, Isa, Layer, Network, Padding, Plan, PlanOptions, Shape, StageReport, ViewMut};
 
 fn equals_the_reference(case: &Case, fusions: &[Fusion], runs: Runs) -> Result<(), TestCaseError> {
     let chain = ChainCase { case: case.clone(), runs };
@@ -118,6 +118,51 @@ fn blocks_by_all_thresholds() {
     assert_required_levels();
 }
 
+/// The library's thresholds and tiny ones, with every number but the limits of scratch at an end, then with each number alone. No
+/// thresholds come twice.
+fn thresholds_with_ends() -> Vec<(String, Thresholds)> {
+    let (mut all, mut names) = (Vec::<(String, Thresholds)>::new(), Vec::new());
+    let library = Thresholds::of(Isa::Scalar);
+    { library }.each(|name, _| names.push(name));
+    let mut add = |case: String, base: Thresholds, end: usize, is_set: &dyn Fn(usize) -> bool| {
+        for strips in [None, Some(true), Some(false)] {
+            let mut thresholds = base;
+            thresholds.strips = strips;
+            let mut at = 0;
+            thresholds.each(|_, value| {
+                if is_set(at) {
+                    *value = end;
+                }
+                at += 1;
+            });
+            if all.iter().all(|(_, other)| *other != thresholds) {
+                all.push((format!("{case} {end}, strips {strips:?}"), thresholds));
+            }
+        }
+    };
+    let tiny = Limits::Tiny.thresholds(Isa::Scalar).unwrap();
+    for end in [0, 1, usize::MAX] {
+        add("all".into(), library, end, &|at| !names[at].starts_with("scratch"));
+        for (at, name) in names.iter().enumerate() {
+            add(format!("{name} ({at})"), library, end, &|other| other == at);
+            add(format!("tiny, {name} ({at})"), tiny, end, &|other| other == at);
+        }
+    }
+    all
+}
+
+/// The first difference from the reference of a run that starts with NaN in its scratch.
+fn difference(plan: &Plan, input: &Dense, expected: &Dense) -> Option<String> {
+    let mut output = Guarded::new(expected.data.len());
+    let mut scratch = plan.scratch().unwrap();
+    scratch.as_mut_slice().fill(f32::NAN);
+    note(&plan.explain().to_string());
+    plan.run(input.view(), ViewMut::new(output.slice_mut(), expected.shape).unwrap(), &mut scratch).unwrap();
+    let mut values = output.slice().iter().zip(&expected.data).enumerate();
+    let (at, (got, expected)) = values.find(|(_, (got, expected))| !same_bits(**got, **expected))?;
+    Some(format!("value {at}: expected {expected:e}, got {got:e}\n{}", plan.explain()))
+}
+
 /// Every threshold at its ends, all at once and one by one.
 #[test]
 fn thresholds_at_their_ends() {
@@ -129,51 +174,36 @@ fn thresholds_at_their_ends() {
         .depthwise(depthwise(1).padding(Padding::all(3)))
         .average_pool()
         .dense(point(10));
-    let problem = ChainCase { case: case.clone(), runs: Runs::on(1) }.problem();
-    let network = Network::new(layers(&problem)).unwrap();
-    let input = input(&problem);
-    let expected = reference(&problem, Isa::Scalar.arithmetic());
-    let mut names = Vec::new();
-    Thresholds::of(Isa::Scalar).each(|name, _| names.push(name));
+    // rows of a call in strips are of depthwise convolutions on the caller's pixels
+    let strips = |stride| Case::new(Shape::new(1, 9, 11, 32)).depthwise(depthwise(1).strides([stride; 2]));
     let (mut planned, mut refused) = (0, 0);
-    for all in [true, false] {
-        for name in &names {
-            for end in [0, 1, usize::MAX] {
-                for strips in [None, Some(true), Some(false)] {
-                    let mut thresholds = Thresholds::of(Isa::Scalar);
-                    thresholds.strips = strips;
-                    thresholds.each(|other, value| {
-                        if (all && !name.starts_with("scratch") && !other.starts_with("scratch")) || other == *name {
-                            *value = end;
-                        }
-                    });
-                    for count in [1, 5] {
-                        let options = PlanOptions::new()
-                            .max_isa(Isa::Scalar)
-                            .max_threads(MOST_THREADS)
-                            .threads(threads(count))
-                            .spins(100)
-                            .thresholds(thresholds);
-                        let plan = match network.plan(case.input, &options) {
-                            Ok(plan) => plan,
-                            Err(error) if matches!(error.without_layers(), Error::Scratch { .. }) => {
-                                refused += 1;
-                                continue;
-                            }
-                            Err(error) => panic!("{name} {end}: {error}"),
-                        };
+    for case in [case, strips(1), strips(2)] {
+        let problem = ChainCase { case: case.clone(), runs: Runs::on(1) }.problem();
+        let network = Network::new(layers(&problem)).unwrap();
+        let input = input(&problem);
+        let expected = reference(&problem, Isa::Scalar.arithmetic());
+        for (name, thresholds) in thresholds_with_ends() {
+            for count in [1, 5] {
+                let options = PlanOptions::new()
+                    .max_isa(Isa::Scalar)
+                    .max_threads(MOST_THREADS)
+                    .threads(threads(count))
+                    .spins(100)
+                    .thresholds(thresholds);
+                match network.plan(case.input, &options) {
+                    Ok(plan) => {
                         planned += 1;
-                        let mut output = vec![f32::NAN; expected.data.len()];
-                        let to = sepconv::ViewMut::new(&mut output, expected.shape).unwrap();
-                        plan.run(input.view(), to, &mut plan.scratch().unwrap()).unwrap();
-                        let equal = output.iter().zip(&expected.data).all(|(&a, &b)| common::same_bits(a, b));
-                        assert!(equal, "{name} {end}, {count} threads, strips {strips:?}\n{}", plan.explain());
+                        if let Some(difference) = difference(&plan, &input, &expected) {
+                            panic!("{name}, {count} threads, {case}: {difference}");
+                        }
                     }
+                    Err(error) if matches!(error.without_layers(), Error::Scratch { .. }) => refused += 1,
+                    Err(error) => panic!("{name}: {error}"),
                 }
             }
         }
     }
-    assert!(planned > 100 && refused > 0, "{planned} planned, {refused} refused");
+    assert!(planned > 3000 && refused > 0, "{planned} planned, {refused} refused");
 }
 
 #[test]
@@ -252,6 +282,8 @@ fn ways(case: &ChainCase, stages: &[StageReport]) -> Vec<String> {
 
 #[test]
 fn small_cases_take_every_way() {
+    /// Plans of each way that are run.
+    const RUN: usize = 5;
     const STAGES: [&str; 9] = [
         "pointwise",
         "convolution",
@@ -269,26 +301,6 @@ fn small_cases_take_every_way() {
         "several slabs of all rows",
         "several slabs of several groups",
     ];
-    // always the same cases, however many the tests above run
-    let mut runner = TestRunner::deterministic();
-    let strategy = chain(Cases::chain());
-    let mut seen = BTreeMap::<String, usize>::new();
-    for turn in 0..1500 {
-        let case = strategy.new_tree(&mut runner).unwrap().current();
-        let network = Network::new(layers(&case.problem())).unwrap();
-        for limits in [Limits::Tiny, Limits::Mixed(case.case.seed)] {
-            let options = PlanOptions::new().threads(threads(turn % MOST_THREADS + 1)).max_threads(MOST_THREADS);
-            let isa = options.isa().unwrap();
-            let plan = network.plan(case.case.input, &options.thresholds(limits.thresholds(isa).unwrap()));
-            match plan {
-                Ok(plan) => ways(&case, &plan.explain().stages).into_iter().for_each(|way| {
-                    *seen.entry(way).or_default() += 1;
-                }),
-                Err(error) if limits.may_refuse(&error) => {}
-                Err(error) => panic!("{}: {error}", case.case),
-            }
-        }
-    }
     let fused = &STAGES[3..8];
     let mut expected: Vec<String> = STAGES.iter().map(|&stage| stage.to_owned()).collect();
     expected.extend(STAGES.iter().map(|stage| format!("shared: {stage}")));
@@ -302,8 +314,38 @@ fn small_cases_take_every_way() {
     expected.extend(["rows copied into the ring", "rows computed into the ring"].map(String::from));
     expected.extend(["the pointwise weights", "threads share its channels"].map(String::from));
     expected.extend(["threads share the channels", "fused, its"].map(String::from));
+    // always the same cases, however many the tests above run
+    let mut runner = TestRunner::deterministic();
+    let strategy = chain(Cases::chain());
+    let mut seen = BTreeMap::<String, usize>::new();
+    for turn in 0..1500 {
+        let case = strategy.new_tree(&mut runner).unwrap().current();
+        let problem = case.problem();
+        let network = Network::new(layers(&problem)).unwrap();
+        for limits in [Limits::Tiny, Limits::Mixed(case.case.seed)] {
+            let options =
+                PlanOptions::new().threads(threads(turn % MOST_THREADS + 1)).max_threads(MOST_THREADS).spins(100);
+            let isa = options.isa().unwrap();
+            let plan = match network.plan(case.case.input, &options.thresholds(limits.thresholds(isa).unwrap())) {
+                Ok(plan) => plan,
+                Err(error) if limits.may_refuse(&error) => continue,
+                Err(error) => panic!("{}: {error}", case.case),
+            };
+            let mut is_early = false;
+            for way in ways(&case, &plan.explain().stages) {
+                let count = seen.entry(way.clone()).or_default();
+                *count += 1;
+                is_early |= *count <= RUN && expected.contains(&way);
+            }
+            if is_early
+                && let Some(difference) = difference(&plan, &input(&problem), &reference(&problem, plan.arithmetic()))
+            {
+                panic!("{}, {limits:?}: {difference}", case.case);
+            }
+        }
+    }
     for way in &expected {
         let count = seen.get(way).copied().unwrap_or(0);
-        assert!(count >= 5, "{way}: only {count} times; all: {seen:#?}");
+        assert!(count >= RUN, "{way}: only {count} times; all: {seen:#?}");
     }
 }

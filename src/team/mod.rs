@@ -126,7 +126,7 @@ fn custom(team: &Team, threads: &dyn ParallelFor, work: &Work<'_>) {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-    use std::sync::atomic::AtomicBool;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -167,12 +167,13 @@ mod tests {
     fn each_piece_runs_once_in_its_step() {
         let pieces = [3, 1, 2, 5, 1, 1, 64];
         for threads in all_threads() {
+            let workers = threads.count().min(4);
             let mut crew = Crew::new(4).unwrap();
             for spins in [0, 1, 100, 20_000] {
                 for round in 0..100 {
                     let runs = pieces.map(|count| (0..count).map(|_| AtomicUsize::new(0)).collect::<Vec<_>>());
                     crew.run(&threads, spins, &pieces, &|step, piece, worker| {
-                        assert!(worker < 4);
+                        assert!(worker == piece % workers || worker == 0, "piece {piece} by worker {worker}");
                         let done = |count: &Vec<AtomicUsize>| count.iter().all(|n| n.load(Ordering::Relaxed) == 1);
                         assert!(runs[..step].iter().all(done), "step {step} began before the one before was done");
                         if (step + piece + worker + round) % 7 == 0 {
@@ -187,25 +188,52 @@ mod tests {
         }
     }
 
+    /// Holds each worker in its first piece until all workers have begun theirs: so each of them is certain to join.
+    struct All {
+        workers: usize,
+        begun: AtomicUsize,
+    }
+
+    impl All {
+        fn new(workers: usize) -> All {
+            All { workers, begun: AtomicUsize::new(0) }
+        }
+
+        fn wait(&self, step: usize, piece: usize, worker: usize) {
+            if step > 0 || piece != worker {
+                return;
+            }
+            self.begun.fetch_add(1, Ordering::Relaxed);
+            let began = Instant::now();
+            while self.begun.load(Ordering::Relaxed) < self.workers {
+                assert!(began.elapsed() < Duration::from_secs(30), "a worker does not come");
+                std::thread::yield_now();
+            }
+        }
+    }
+
     #[test]
     fn a_panic_of_any_worker_reaches_the_caller_and_the_crew_runs_again() {
         for threads in all_threads() {
+            let workers = threads.count().min(4);
             let mut crew = Crew::new(4).unwrap();
-            for failing in 0..4 {
+            for failing in 0..workers {
                 for step in 0..3 {
-                    let failed = AtomicBool::new(false);
-                    let run = |at: usize, _: usize, worker: usize| {
+                    let (all, failed, later) = (All::new(workers), AtomicUsize::new(0), AtomicUsize::new(0));
+                    let run = |at: usize, piece: usize, worker: usize| {
+                        all.wait(at, piece, worker);
                         if at == step && worker == failing {
-                            failed.store(true, Ordering::Relaxed);
+                            failed.fetch_add(1, Ordering::Relaxed);
                             std::panic::resume_unwind(Box::new("a piece failed"));
                         }
+                        later.fetch_add(usize::from(at > step), Ordering::Relaxed);
                     };
-                    let crew = Mutex::new(&mut crew);
-                    let caught = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| {
-                        crew.lock().unwrap().run(&threads, 50, &[8, 8, 8], &run).unwrap();
-                    }));
-                    // the leader runs the pieces of a worker that does not come
-                    assert_eq!(caught.is_err(), failed.load(Ordering::Relaxed), "{threads:?}, worker {failing}");
+                    let run = core::panic::AssertUnwindSafe(|| crew.run(&threads, 50, &[8, 8, 8], &run).unwrap());
+                    let failure = std::panic::catch_unwind(run).expect_err("the caller does not hear of the panic");
+                    let case = format!("{threads:?}, worker {failing}, step {step}");
+                    assert_eq!(failure.downcast_ref(), Some(&"a piece failed"), "{case}");
+                    assert_eq!(failed.into_inner(), 1, "{case}: failures");
+                    assert_eq!(later.into_inner(), 0, "{case}: pieces of later steps");
                 }
             }
             let count = AtomicUsize::new(0);
@@ -214,6 +242,74 @@ mod tests {
             };
             crew.run(&threads, 50, &[8, 8], &run).unwrap();
             assert_eq!(count.into_inner(), 16);
+        }
+    }
+
+    #[cfg(feature = "rayon")]
+    mod pools {
+        use std::collections::HashSet;
+        use std::thread::ThreadId;
+
+        use super::*;
+
+        fn pool(threads: usize) -> std::sync::Arc<rayon::ThreadPool> {
+            std::sync::Arc::new(rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap())
+        }
+
+        /// The threads of a run, for which every worker comes.
+        fn threads_of_a_run(crew: &mut Crew, threads: &Threads) -> HashSet<ThreadId> {
+            let (all, ids) = (All::new(crew.team.workers().min(threads.count())), Mutex::new(HashSet::new()));
+            let run = |step: usize, piece: usize, worker: usize| {
+                all.wait(step, piece, worker);
+                if piece == 0 {
+                    // a worker more than are waited for would come meanwhile
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                ids.lock().unwrap().insert(std::thread::current().id());
+            };
+            crew.run(threads, 50, &[6; 5], &run).unwrap();
+            ids.into_inner().unwrap()
+        }
+
+        /// A crew is as large as the pool in which its plan was made, and a run takes no more threads than the pool that runs it has.
+        #[test]
+        fn a_run_takes_no_more_threads_than_its_crew_or_its_pool_has() {
+            let caller = std::thread::current().id();
+            for size in [1, 2, 3, 9] {
+                let pool = pool(size);
+                let own: HashSet<_> = pool.broadcast(|_| std::thread::current().id()).into_iter().collect();
+                for threads in [Threads::Global, Threads::Pool(pool.clone())] {
+                    let ids = pool.install(|| threads_of_a_run(&mut Crew::new(3).unwrap(), &threads));
+                    assert!(ids.len() == size.min(3) && ids.is_subset(&own), "inside {threads:?}: {ids:?} of {own:?}");
+                }
+                let mut ids = threads_of_a_run(&mut Crew::new(3).unwrap(), &Threads::Pool(pool));
+                assert!(ids.remove(&caller), "the caller leads");
+                assert!(ids.len() == size.min(3) - 1 && ids.is_subset(&own), "{size} threads: {ids:?} of {own:?}");
+            }
+            let ids = threads_of_a_run(&mut Crew::new(3).unwrap(), &Threads::Global);
+            assert!(ids.contains(&caller) && ids.len() == rayon::current_num_threads().min(3), "{ids:?}");
+        }
+
+        /// A new pool may lie where one lay that was dropped, and whose threads are still busy.
+        #[test]
+        fn a_pool_has_jobs_of_its_own_whatever_pool_was_at_its_address() {
+            for _ in 0..8 {
+                let (gone, gate) = (pool(2), std::sync::Arc::new(Mutex::new(())));
+                let closed = gate.lock().unwrap();
+                for _ in 0..2 {
+                    let gate = gate.clone();
+                    gone.spawn(move || drop(gate.lock()));
+                }
+                let address = std::sync::Arc::as_ptr(&gone);
+                let mut crew = Crew::new(2).unwrap();
+                crew.run(&Threads::Pool(gone), 50, &[2], &|_, _, _| {}).unwrap();
+                assert!(!crew.team.is_idle(), "the job waits behind those that wait at the gate");
+                let new = pool(2);
+                let at_its_address = std::sync::Arc::as_ptr(&new) == address;
+                let ids = threads_of_a_run(&mut crew, &Threads::Pool(new));
+                assert_eq!(ids.len(), 2, "at the same address: {at_its_address}");
+                drop(closed);
+            }
         }
     }
 }
