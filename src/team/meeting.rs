@@ -242,6 +242,8 @@ impl Team {
                     // the leader waits for the entry; a worker that is still behind an earlier step may wait for this one
                     self.slots[worker].progress.steps.set(step + 1);
                 } else if self.meet(work, worker, step + 1) == Met::Stop {
+                    // the failure may be of a step that this worker has not begun, and others wait for the worker behind that step
+                    self.slots[worker].progress.steps.set(NEVER);
                     break;
                 }
             }
