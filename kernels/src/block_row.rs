@@ -14,8 +14,8 @@
 use core::ops::Range;
 
 use crate::pack::RowLayout;
-use crate::simd::{MulAdd, Vector, load, store};
-use crate::{BLOCK, Kernel};
+use crate::simd::{Vector, load, store};
+use crate::{BLOCK, Kernel, Level};
 
 /// What [`BlockRow`] copies. Offsets and distances are counted in values.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl Kernel for BlockRow {
     /// `x` is readable in every input channel that `channels` names, of `width` pixels; `out` is writable in whole
     /// blocks for `channels`; they do not overlap.
     #[inline(always)]
-    unsafe fn run<S: Vector, A: MulAdd>(simd: S, a: &BlockRowArgs) {
+    unsafe fn run<L: Level>(simd: L::Token, a: &BlockRowArgs) {
         let first = a.channels.start / BLOCK;
         // SAFETY: the caller's, for channels of the range and pixels below `width`.
         unsafe {

@@ -44,7 +44,7 @@ use core::mem::MaybeUninit;
 
 use crate::pack::RowLayout;
 use crate::simd::{MulAdd, Places, Vector, copy_pixels, load, store};
-use crate::{BLOCK, Kernel};
+use crate::{BLOCK, Kernel, Level};
 
 /// What the depthwise kernels compute on. Offsets and distances are counted in values.
 #[derive(Clone, Copy, Debug)]
@@ -103,13 +103,15 @@ impl<const STRIDE: usize> Kernel for DwConv3x3<STRIDE> {
     /// but for those that are zeros by `edges` and `zeros`, `w` in whole blocks; the output rows are writable in
     /// `channels` channels of `width` pixels (in whole blocks with `whole_blocks`), and overlap nothing that is read.
     #[inline(always)]
-    unsafe fn run<S: Vector, A: MulAdd>(simd: S, a: &DepthwiseArgs) {
+    unsafe fn run<L: Level>(simd: L::Token, a: &DepthwiseArgs) {
         // SAFETY: the caller's promise.
         unsafe {
             match a.edges {
-                None => rows3x3::<S, A, Blocks, STRIDE>(simd, a),
-                Some(_) if const { by_strips::<S>() } => rows3x3::<S, A, Pixels, STRIDE>(simd, a),
-                Some(edges) => pixels::rows::<S, A, STRIDE>(simd, a, edges),
+                None => rows3x3::<L::Token, L::Step, Blocks, STRIDE>(simd, a),
+                Some(_) if const { by_strips::<L::Token>() } => {
+                    rows3x3::<L::Token, L::Step, Pixels, STRIDE>(simd, a);
+                }
+                Some(edges) => pixels::rows::<L::Token, L::Step, STRIDE>(simd, a, edges),
             }
         }
     }
@@ -438,7 +440,7 @@ impl Kernel for DwConv {
     /// # Safety
     /// As [`DwConv3x3::run`], for windows of `kernel`, `stride` and `dilation`.
     #[inline(always)]
-    unsafe fn run<S: Vector, A: MulAdd>(simd: S, a: &DepthwiseArgs) {
+    unsafe fn run<L: Level>(simd: L::Token, a: &DepthwiseArgs) {
         let [kh, kw] = a.kernel;
         // SAFETY: the caller's promise, for every block of channels and pixel.
         unsafe {
@@ -452,12 +454,20 @@ impl Kernel for DwConv {
                             #[inline(always)]
                             |lane, to, pixel| {
                                 let first = block * a.x.block + $x * a.stride * BLOCK + lane;
-                                tile::<S, A, $px>(simd, a, first, w.add(lane), to, pixel, [out.lo, out.hi]);
+                                tile::<L::Token, L::Step, $px>(
+                                    simd,
+                                    a,
+                                    first,
+                                    w.add(lane),
+                                    to,
+                                    pixel,
+                                    [out.lo, out.hi],
+                                );
                             },
                         );
                     };
                 }
-                tiles!(S, a.width, tile);
+                tiles!(L::Token, a.width, tile);
             }
         }
     }

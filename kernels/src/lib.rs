@@ -48,7 +48,7 @@ pub mod simd;
 pub use block_row::{BlockRow, BlockRowArgs};
 pub use depthwise::{DepthwiseArgs, DwConv, DwConv3x3};
 pub use isa::{Arithmetic, Isa, UnknownIsa};
-pub use list::{Kernel, KernelKind, Kernels};
+pub use list::{Kernel, KernelKind, Kernels, Level};
 pub use pointwise::{Pointwise, PointwiseArgs};
 pub use pool::{AveragePool, PoolArgs};
 

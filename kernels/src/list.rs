@@ -16,7 +16,7 @@ pub trait Kernel {
     ///
     /// # Safety
     /// Each kernel says what its arguments must be.
-    unsafe fn run<S: Vector, A: MulAdd>(simd: S, args: &Self::Args);
+    unsafe fn run<L: Level>(simd: L::Token, args: &Self::Args);
 }
 
 /// Each line is a kernel: the field of [`Kernels`], the variant of [`KernelKind`], the type, its arguments and its
@@ -104,10 +104,15 @@ impl Kernels {
 }
 
 /// An instruction set with a way of rounding, and the one function in which its features are enabled.
-trait Level {
+pub trait Level {
+    /// The instruction set.
     type Token: Vector;
+    /// The way of rounding.
     type Step: MulAdd;
 
+    /// Runs a kernel, or a part of one that is a function of its own. Functions are small by that, and LLVM's time grows with the
+    /// square of the loops in one.
+    ///
     /// # Safety
     /// The CPU has the instruction set; the arguments are as `K::run` asks.
     unsafe fn enter<K: Kernel>(args: &K::Args);
@@ -131,10 +136,11 @@ macro_rules! levels {
                     type Step = $step;
 
                     $(#[target_feature(enable = $features)])?
+                    #[inline(never)]
                     unsafe fn enter<K: Kernel>(args: &K::Args) {
                         // SAFETY: the caller's promise on CPU and arguments.
                         #[allow(unused_unsafe, reason = "some tokens are safe to make")]
-                        unsafe { K::run::<$token, $step>($new, args) }
+                        unsafe { K::run::<Here>($new, args) }
                     }
                 }
 

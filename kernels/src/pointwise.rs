@@ -62,14 +62,17 @@
 //! What lost: 4 pixels × 3 vectors on AVX2 spills (36–40 % of the peak); a division for each pixel of a tile in place
 //! of the table of offsets cost a quarter at k = 16; slabs of 192 to 320 of `k` whose weights stay in L1, with partial
 //! sums on the stack, took 3 to 5 % longer than long sums over weights that come from L2; one loop over all of `k`, or one
-//! that tests at its end only, made LLVM keep sums on the stack (0.70 at K = 16). Every place that a tile is called from is a
-//! copy of all of them: with four, this file took nine minutes to compile with checks.
+//! that tests at its end only, made LLVM keep sums on the stack (0.70 at K = 16). Each kind of
+//! tile is a function of its own, which a call enters at most twice: inlined into one function, all tiles took twice as long to compile,
+//! and were no faster.
 
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
+use pulp::Simd;
+
 use crate::simd::{MulAdd, Places, Vector, copy_pixels, load, opaque, pixels_to_block, prefetch, store};
-use crate::{BLOCK, Kernel};
+use crate::{BLOCK, Kernel, Level};
 
 /// What [`Pointwise`] computes on. Offsets and distances are counted in values.
 #[derive(Clone, Copy, Debug)]
@@ -136,11 +139,11 @@ impl Kernel for Pointwise {
     /// panels for `n` and `k`; `partial`, if any, `m` × 16 values a panel. `out` overlaps none of the others, but it
     /// may be `partial` or `residual` at the same offsets.
     #[inline(always)]
-    unsafe fn run<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs) {
+    unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs) {
         let panels = a.n.div_ceil(BLOCK);
         let half = (1..=BLOCK / 2).contains(&(a.n % BLOCK));
         // the panels that tiles of one kind go over, and those at the end for tiles of another
-        let wide = match panels_of_tile::<S>() {
+        let wide = match panels_of_tile::<L::Token>() {
             1 => panels - usize::from(half),
             _ if half => (panels - 1).saturating_sub(1) / 2 * 2,
             _ if panels.is_multiple_of(2) => panels,
@@ -150,16 +153,16 @@ impl Kernel for Pointwise {
         unsafe {
             if a.m <= 2 {
                 for i in 0..a.m {
-                    few_pixels::<S, A>(simd, a, i, panels);
+                    few_pixels::<L::Token, L::Step>(simd, a, i, panels);
                 }
                 return;
             }
             let resident = a.k * a.n * size_of::<f32>() <= RESIDENT_WEIGHTS;
             for (part, half) in [(0..wide, false), (wide..panels, half)] {
-                let step = if resident || part.end > wide { part.len() } else { panels_of_tile::<S>() };
+                let step = if resident || part.end > wide { part.len() } else { panels_of_tile::<L::Token>() };
                 let mut first = part.start;
                 while first < part.end {
-                    all_pixels::<S, A>(simd, a, first..first + step, half, resident);
+                    all_pixels::<L>(a, first..first + step, half, resident);
                     first += step;
                 }
             }
@@ -197,12 +200,14 @@ impl Blocks {
     }
 }
 
-/// Weights that a tile asks for while it computes: so many times [`Ahead::at_once`] rows in each block of `k`, or segment where
-/// there are no blocks.
+/// Weights that tiles ask for while they compute: each tile from the tile `from` on, `times` × [`Ahead::at_once`] rows in each block of
+/// `k`, or segment where there are no blocks; one tile `hop` values behind the other.
 #[derive(Clone, Copy)]
 struct Ahead {
     w: *const f32,
+    from: usize,
     times: usize,
+    hop: usize,
 }
 
 impl Ahead {
@@ -211,6 +216,13 @@ impl Ahead {
     const fn at_once<S: Vector>() -> usize {
         if unrolls::<S>(2, MAX_MR) { 4 } else { 1 }
     }
+
+    /// For the tiles behind the first `tiles`.
+    #[inline(always)]
+    fn after(self, tiles: usize) -> Ahead {
+        let asked = tiles.saturating_sub(self.from);
+        Ahead { w: self.w.wrapping_add(asked * self.hop), from: self.from.saturating_sub(tiles), ..self }
+    }
 }
 
 /// All pixels, one tile after the other, each in all of some panels.
@@ -218,48 +230,44 @@ impl Ahead {
 /// Where weights are not `resident`, the panels that follow are fetched into the cache meanwhile: the last tiles ask for
 /// them, since what the first ones asked for would be gone again.
 ///
-/// Called at one place, so that the tiles are compiled once.
-///
 /// # Safety
 /// As [`Pointwise::run`].
 #[inline(always)]
-unsafe fn all_pixels<S: Vector, A: MulAdd>(
-    simd: S,
-    a: &PointwiseArgs,
-    panels: Range<usize>,
-    half: bool,
-    resident: bool,
-) {
+unsafe fn all_pixels<L: Level>(a: &PointwiseArgs, panels: Range<usize>, half: bool, resident: bool) {
+    let lanes = <L::Token as Simd>::F32_LANES;
     // what stands around a few steps of k counts, so that most calls have a tile of their own that asks nothing
-    let whole = if S::F32_LANES == BLOCK { BLOCK } else { BLOCK / 2 };
+    let whole = if lanes == BLOCK { BLOCK } else { BLOCK / 2 };
     let plain = resident
-        && !shares_vectors::<S>(half)
+        && !shares_vectors::<L::Token>(half)
         && a.partial.is_null()
         && a.residual.is_null()
         && (a.whole_blocks || a.n.is_multiple_of(whole));
-    let max = max_mr::<S>(panels.len(), half);
+    let max = max_mr::<L::Token>(panels.len(), half);
     let tiles = a.m.div_ceil(max);
-    let blocks = Blocks::of(a, unrolls::<S>(if half { 1 } else { 2 }, max));
-    // places of a tile at which it asks
-    let places = if blocks.count > 0 { blocks.count } else { a.k.div_ceil(a.segment) };
-    let (lines, at_once) = (panels.len() * (a.k + 1), places * Ahead::at_once::<S>());
-    let asking = if resident { 0 } else { tiles.min(lines.div_ceil(at_once)) };
-    let times = lines.div_ceil(asking.max(1) * at_once);
-    let mut ahead = Ahead { w: a.w.wrapping_add(panels.end * a.w_panel), times: 0 };
-    for (t, (i, mr)) in split(a.m, max, sharing::<S>(panels.len(), half)).enumerate() {
-        if t + asking >= tiles {
-            ahead.times = times;
-        }
+    let blocks = Blocks::of(a, unrolls::<L::Token>(if half { 1 } else { 2 }, max));
+    let mut ahead = Ahead { w: a.w.wrapping_add(panels.end * a.w_panel), from: tiles, times: 0, hop: 0 };
+    if !resident {
+        // places of a tile at which it asks
+        let places = if blocks.count > 0 { blocks.count } else { a.k.div_ceil(a.segment) };
+        let (lines, at_once) = (panels.len() * (a.k + 1), places * Ahead::at_once::<L::Token>());
+        let asking = tiles.min(lines.div_ceil(at_once));
+        ahead.times = lines.div_ceil(asking * at_once);
+        ahead.hop = ahead.times * at_once * BLOCK;
+        ahead.from = tiles - asking;
+    }
+    let mut done = 0;
+    for (first, count, mr) in split(a.m, max, sharing::<L::Token>(panels.len(), half)) {
+        let group = Tiles { call: *a, first, count, blocks, panels: panels.clone(), half, ahead: ahead.after(done) };
         // SAFETY: the caller's.
         unsafe {
             // a level of few tiles has none of these
-            if const { !S::FEW_TILES } && plain {
-                panel_tiles::<S, A, true>(simd, a, blocks, ahead, mr, i, panels.clone(), half);
+            if const { !L::Token::FEW_TILES } && plain {
+                group.enter::<L, true>(mr);
             } else {
-                panel_tiles::<S, A, false>(simd, a, blocks, ahead, mr, i, panels.clone(), half);
+                group.enter::<L, false>(mr);
             }
         }
-        ahead.w = ahead.w.wrapping_add(ahead.times * at_once * BLOCK);
+        done += count;
     }
 }
 
@@ -285,19 +293,16 @@ const fn max_mr<S: Vector>(panels: usize, half: bool) -> usize {
     }
 }
 
-/// Splits `m` pixels into the fewest tiles of at most `max`, evenly, by `unit` of them: first pixel and count of each. Of 3 pixels or
-/// more, no tile has fewer than 3, or than 2 where `max` is 3: there are none for these.
+/// Splits `m` pixels into the fewest tiles of at most `max`, evenly, by `unit` of them: twice the first pixel, a number of tiles, and
+/// the pixels of each, of which the last tile may lack one. Of 3 pixels or more, no tile has fewer than 3, or than 2 where `max`
+/// is 3: there are none for these.
 #[inline(always)]
-fn split(m: usize, max: usize, unit: usize) -> impl Iterator<Item = (usize, usize)> {
+fn split(m: usize, max: usize, unit: usize) -> impl Iterator<Item = (usize, usize, usize)> {
     let (units, tiles) = (m.div_ceil(unit), m.div_ceil(max));
     let (each, longer) = (units / tiles, units % tiles);
-    (0..tiles).map(
-        #[inline(always)]
-        move |t| {
-            let first = (t * each + t.min(longer)) * unit;
-            (first, ((each + usize::from(t < longer)) * unit).min(m - first))
-        },
-    )
+    let behind = longer * (each + 1) * unit;
+    let groups = [(0, longer, (each + 1) * unit), (behind, tiles - longer, each * unit)];
+    groups.into_iter().filter(|&(_, count, _)| count > 0)
 }
 
 /// Whether two pixels share a vector, in tiles of half a panel.
@@ -313,60 +318,96 @@ const fn sharing<S: Vector>(panels: usize, half: bool) -> usize {
     if shares_vectors::<S>(half) || (S::F32_LANES == BLOCK && panels % 2 == 1) { 2 } else { 1 }
 }
 
-/// `mr` pixels from `i` on in some panels, of which only the first 8 channels count with `half`, by as many vectors at
-/// a time as the registers hold.
-///
-/// `PLAIN`: sums start from the bias, nothing is added to them, all vectors are whole, and no weights are asked for.
-///
-/// # Safety
-/// As [`Pointwise::run`], for pixels `i..i + mr`.
-#[inline(always)]
-unsafe fn panel_tiles<S: Vector, A: MulAdd, const PLAIN: bool>(
-    simd: S,
-    a: &PointwiseArgs,
+/// Tiles of as many pixels, one behind the other: all of a call's but those that have a pixel more, or less.
+pub(crate) struct Tiles {
+    call: PointwiseArgs,
+    /// The first pixel of the first tile.
+    first: usize,
+    count: usize,
     blocks: Blocks,
-    ahead: Ahead,
-    mr: usize,
-    i: usize,
     panels: Range<usize>,
+    /// Only the first 8 channels of the last panel count.
     half: bool,
-) {
-    macro_rules! tiles {
-        ($panels:expr, $channels:expr, $np:literal by $nv:literal: $($mr:literal)*) => {
-            tiles!(false, $panels, $channels, $np by $nv: $($mr)*)
-        };
-        ($half:literal, $panels:expr, $channels:expr, $np:literal by $nv:literal: $($mr:literal)*) => {
-            match mr.next_multiple_of(sharing::<S>($panels.len(), half)) {
-                $($mr => for part in 0..$channels / (S::F32_LANES * $nv) {
-                    let lane = part * S::F32_LANES * $nv;
-                    tiles::<S, A, PLAIN, $half, $mr, $np, $nv>(simd, a, blocks, ahead, i, mr - 1, $panels, lane);
-                },)*
-                _ => unreachable!(),
+    ahead: Ahead,
+}
+
+impl Tiles {
+    /// Runs them in tiles of `mr` pixels, by as many vectors at a time as the registers hold.
+    ///
+    /// `PLAIN`: sums start from the bias, nothing is added to them, all vectors are whole, and no weights are asked for.
+    ///
+    /// # Safety
+    /// As [`Pointwise::run`], for these pixels and panels.
+    #[inline(always)]
+    unsafe fn enter<L: Level, const PLAIN: bool>(&self, mr: usize) {
+        macro_rules! tiles {
+            ($np:literal by $nv:literal: $($mr:literal)*) => { tiles!(false, $np by $nv: $($mr)*) };
+            ($half:literal, $np:literal by $nv:literal: $($mr:literal)*) => {
+                match mr {
+                    $($mr => L::enter::<Tile<PLAIN, $half, $mr, $np, $nv>>(self),)*
+                    _ => unreachable!(),
+                }
+            };
+        }
+        // SAFETY: the caller's.
+        unsafe {
+            match (<L::Token as Simd>::F32_LANES, <L::Token as Simd>::REGISTER_COUNT, self.half) {
+                (16, ..) => match (self.panels.len(), self.half) {
+                    // such a call is never plain
+                    (2, true) if const { !PLAIN } => tiles!(true, 1 by 1: 4 6 8 10),
+                    (3, true) if const { !PLAIN } => tiles!(true, 2 by 1: 4 6 8 10),
+                    (3, _) => tiles!(3 by 1: 4 6 8),
+                    (1, _) => tiles!(1 by 1: 4 6 8 10 12),
+                    _ => tiles!(2 by 1: 3 4 5 6 7 8 9 10),
+                },
+                (8, _, false) => tiles!(1 by 2: 3 4 5 6),
+                (8, _, true) => tiles!(1 by 1: 3 4 5 6 7 8 9 10 11 12),
+                (4, 32, false) => tiles!(1 by 4: 3 4 5 6),
+                (4, 32, true) => tiles!(1 by 2: 3 4 5 6 7 8 9 10 11 12),
+                // the tiles of half a panel are those of a whole one
+                (4, ..) => tiles!(1 by 2: 3 4 5),
+                _ => tiles!(1 by 4: 2 3),
             }
-        };
+        }
     }
-    // SAFETY: the caller's.
-    unsafe {
-        match (S::F32_LANES, S::REGISTER_COUNT, half) {
-            (16, ..) => match (panels.len(), half) {
-                // such a call is never plain
-                (2, true) if const { !PLAIN } => {
-                    tiles!(true, panels.start..panels.start + 1, BLOCK, 1 by 1: 4 6 8 10);
+}
+
+/// `f32_pointwise`, as far as a kind of tile goes: see [`tiles`]. A function of its own for each.
+pub(crate) enum Tile<const PLAIN: bool, const HALF: bool, const MR: usize, const NP: usize, const NV: usize> {}
+
+impl<const PLAIN: bool, const HALF: bool, const MR: usize, const NP: usize, const NV: usize> Kernel
+    for Tile<PLAIN, HALF, MR, NP, NV>
+{
+    type Args = Tiles;
+
+    /// # Safety
+    /// As [`Tiles::enter`].
+    #[inline(always)]
+    unsafe fn run<L: Level>(simd: L::Token, group: &Tiles) {
+        let Tiles { call, first, count, blocks, half, ahead, .. } = group;
+        let lanes = <L::Token as Simd>::F32_LANES;
+        // of a tile with half a panel behind its others, that half is apart
+        let panels = group.panels.start..group.panels.end - usize::from(HALF);
+        let channels = if *half && !HALF { BLOCK / 2 } else { BLOCK };
+        for t in 0..*count {
+            let i = first + t * MR;
+            // the last tile of a call may lack a pixel
+            let last = MR.min(call.m - i) - 1;
+            for part in 0..channels / (lanes * NV) {
+                // SAFETY: the caller's.
+                unsafe {
+                    tiles::<L::Token, L::Step, PLAIN, HALF, MR, NP, NV>(
+                        simd,
+                        call,
+                        *blocks,
+                        ahead.after(t),
+                        i,
+                        last,
+                        panels.clone(),
+                        part * lanes * NV,
+                    );
                 }
-                (3, true) if const { !PLAIN } => {
-                    tiles!(true, panels.start..panels.start + 2, BLOCK, 2 by 1: 4 6 8 10);
-                }
-                (3, _) => tiles!(panels.clone(), BLOCK, 3 by 1: 4 6 8),
-                (1, _) => tiles!(panels.clone(), BLOCK, 1 by 1: 4 6 8 10 12),
-                _ => tiles!(panels.clone(), BLOCK, 2 by 1: 3 4 5 6 7 8 9 10),
-            },
-            (8, _, false) => tiles!(panels.clone(), BLOCK, 1 by 2: 3 4 5 6),
-            (8, _, true) => tiles!(panels.clone(), BLOCK / 2, 1 by 1: 3 4 5 6 7 8 9 10 11 12),
-            (4, 32, false) => tiles!(panels.clone(), BLOCK, 1 by 4: 3 4 5 6),
-            (4, 32, true) => tiles!(panels.clone(), BLOCK / 2, 1 by 2: 3 4 5 6 7 8 9 10 11 12),
-            // the tiles of half a panel are those of a whole one: one place calls them
-            (4, ..) => tiles!(panels.clone(), if half { BLOCK / 2 } else { BLOCK }, 1 by 2: 3 4 5),
-            _ => tiles!(panels.clone(), if half { BLOCK / 2 } else { BLOCK }, 1 by 4: 2 3),
+            }
         }
     }
 }
@@ -478,7 +519,7 @@ unsafe fn tiles<
             }
             macro_rules! ask {
                 () => {
-                    for _ in 0..if PLAIN { 0 } else { ahead.times } {
+                    for _ in 0..if PLAIN || ahead.from > 0 { 0 } else { ahead.times } {
                         for row in 0..Ahead::at_once::<S>() {
                             prefetch(next.wrapping_add(row * BLOCK));
                         }

@@ -2,8 +2,10 @@
 //! then one division. Sums hide their latency behind the other vector of the block; the input is read once, so memory
 //! bounds it on all but the smallest planes.
 
-use crate::simd::{MulAdd, Vector, load, store};
-use crate::{BLOCK, Kernel};
+use pulp::Simd;
+
+use crate::simd::{Vector, load, store};
+use crate::{BLOCK, Kernel, Level};
 
 /// What [`AveragePool`] computes on. Offsets and distances are counted in values.
 #[derive(Clone, Copy, Debug)]
@@ -38,11 +40,12 @@ impl Kernel for AveragePool {
     /// `x` is readable in `channels` channels of every pixel of the plane, `out` writable in `channels` channels; they
     /// do not overlap.
     #[inline(always)]
-    unsafe fn run<S: Vector, A: MulAdd>(simd: S, a: &PoolArgs) {
+    unsafe fn run<L: Level>(simd: L::Token, a: &PoolArgs) {
+        let lanes = <L::Token as Simd>::F32_LANES;
         let divisor = simd.splat_f32s(a.divisor);
         let mut c = 0;
         while c < a.channels {
-            let n = S::F32_LANES.min(a.channels - c);
+            let n = lanes.min(a.channels - c);
             // SAFETY: the caller's, for channels `c..c + n`.
             unsafe {
                 let x = a.x.add(c / BLOCK * a.x_block + c % BLOCK);
@@ -50,15 +53,15 @@ impl Kernel for AveragePool {
                 for y in 0..a.plane[0] {
                     for p in 0..a.plane[1] {
                         let x = x.add(y * a.x_row + p * a.x_pixel);
-                        let v = if n == S::F32_LANES { load(simd, x) } else { simd.load_lanes(x, n) };
+                        let v = if n == lanes { load(simd, x) } else { simd.load_lanes(x, n) };
                         sum = simd.add_f32s(sum, v);
                     }
                 }
                 let out = a.out.add(c / BLOCK * a.out_block + c % BLOCK);
                 let mean = simd.div_f32s(sum, divisor);
-                if n == S::F32_LANES { store(simd, out, mean) } else { simd.store_lanes(out, mean, n) }
+                if n == lanes { store(simd, out, mean) } else { simd.store_lanes(out, mean, n) }
             }
-            c += S::F32_LANES;
+            c += lanes;
         }
     }
 }
