@@ -28,9 +28,9 @@ TARGET = "aarch64-unknown-linux-gnu"
 CORES = ["cortex-a76", "neoverse-n1"]
 ITERATIONS = 300
 
-# the instantiations of `Level::enter` for NEON, by what rustc's v0 mangling makes of the kernel's type
+# the instantiations of `Level::enter` for NEON, by what rustc's v0 mangling makes of the kernel's type, or of its tiles'
 KERNELS = {
-    "f32_pointwise": r"4neon\w*4Here\w*5enterNtNt\w*9pointwise9Pointwise",
+    "f32_pointwise": r"4neon\w*4Here\w*5enterI?NtNt\w*9pointwise(?:9Pointwise|4Tile)",
     "f32_dwconv3x3s1": r"4neon\w*4Here\w*5enterINtNt\w*9depthwise9DwConv3x3Kj1_",
     "f32_dwconv3x3s2": r"4neon\w*4Here\w*5enterINtNt\w*9depthwise9DwConv3x3Kj2_",
     "f32_dwconv3x3s3": r"4neon\w*4Here\w*5enterINtNt\w*9depthwise9DwConv3x3Kj3_",
@@ -204,8 +204,8 @@ class Function:
 
 
 def functions(path):
-    """The NEON kernels of an assembly file: name → [`Function`]."""
-    tables, table, found = defaultdict(list), None, {}
+    """The NEON kernels of an assembly file: name → every [`Function`] of it."""
+    tables, table, found = defaultdict(list), None, defaultdict(list)
     symbol, lines = None, []
     text = path.read_text().splitlines()
     for line in text:
@@ -224,7 +224,7 @@ def functions(path):
         elif line.startswith(".Lfunc_end"):
             for name, pattern in KERNELS.items():
                 if symbol and re.search(pattern, symbol):
-                    found[name] = Function(lines, tables)
+                    found[name].append(Function(lines, tables))
             symbol = None
         elif symbol:
             lines.append(line)
@@ -307,7 +307,7 @@ def main():
         kernels = functions(options.asm or build(Path(directory)))
 
     failures, rows = [], defaultdict(list)
-    for kernel, function in kernels.items():
+    for kernel, function in [(kernel, function) for kernel, all in kernels.items() for function in all]:
         for instruction in function.spills():
             failures.append(f"{kernel}: a sum is stored between multiply-adds: {instruction}")
         for header, code in function.paths():
