@@ -31,8 +31,8 @@
 //! keeps a table of twelve distances on the stack otherwise. What remains of a row is told apart three times, so that
 //! each width is there once or twice: an arm for each rest with all of its tiles is no faster, and took the compiler
 //! twice as long. What lost: one list of widths that is gone through one by one (0.65 at 7 pixels), a match in a loop
-//! (3 % at 7 pixels); clamping and storing each sum as soon as it
-//! is done; skewing the order so that the three taps of a row lie further apart.
+//! (3 % at 7 pixels), a loop over the one or two tiles of 7 (on NEON the first turn is then there twice); clamping and
+//! storing each sum as soon as it is done; skewing the order so that the three taps of a row lie further apart.
 //!
 //! Rows of a caller's NHWC tensor are read where they lie, by tiles that go over all channels (`depthwise/pixels.rs`), and
 //! with AVX-512 by strips.
@@ -299,17 +299,27 @@ macro_rules! tiles {
                 $tile!(x, 12);
                 x += 12;
             }
-            while matches!(width - x, 7 | 11 | 14) {
-                $tile!(x, 7);
-                x += 7;
+            match width - x {
+                7 | 11 | 14 => {
+                    $tile!(x, 7);
+                    x += 7;
+                }
+                8..=10 => {
+                    $tile!(x, 8);
+                    x += 8;
+                }
+                _ => {}
             }
-            if width - x >= 8 {
-                $tile!(x, 8);
-                x += 8;
-            }
-            if width - x >= 4 {
-                $tile!(x, 4);
-                x += 4;
+            match width - x {
+                7 => {
+                    $tile!(x, 7);
+                    x += 7;
+                }
+                4..=6 => {
+                    $tile!(x, 4);
+                    x += 4;
+                }
+                _ => {}
             }
             if width - x >= 2 {
                 $tile!(x, 2);
