@@ -14,8 +14,9 @@ cd "$(dirname "$0")/.."
 
 # The tests of a leg. What starts child processes stays on the host: qemu-user would run them there, and not on its CPU. An emulator takes
 # many times as long, and is spared the tests of errors, allocations, threads and the conformance kit, where no instruction set makes a
-# difference. Thresholds and strips of plans do differ: of the planner's tests, those that draw all thresholds run. Where kernels ran in an earlier leg, an emulated CPU can only differ in what is dispatched: there every operator and every
-# kernel runs once more, in few suites.
+# difference. Thresholds and strips of plans do differ: of the planner's tests, those that draw all thresholds run. Where kernels ran in
+# an earlier leg, an emulated CPU can only differ in what is dispatched: there every operator and every kernel runs once more, in few
+# suites.
 dispatched="every_kernel operators digests pointwise_gemm capi"
 tests() {
     local file name

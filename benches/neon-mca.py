@@ -28,13 +28,16 @@ TARGET = "aarch64-unknown-linux-gnu"
 CORES = ["cortex-a76", "neoverse-n1"]
 ITERATIONS = 300
 
-# the instantiations of `Level::enter` for NEON, by what rustc's v0 mangling makes of the kernel's type, or of its tiles'
+# the instantiations of `Level::enter` for NEON, by what rustc's v0 mangling makes of the types of the kernel and of its tiles
 KERNELS = {
-    "f32_pointwise": r"4neon\w*4Here\w*5enterI?NtNt\w*9pointwise(?:9Pointwise|4Tile)",
-    "f32_dwconv3x3s1": r"4neon\w*4Here\w*5enterINtNt\w*9depthwise9DwConv3x3Kj1_",
-    "f32_dwconv3x3s2": r"4neon\w*4Here\w*5enterINtNt\w*9depthwise9DwConv3x3Kj2_",
-    "f32_dwconv3x3s3": r"4neon\w*4Here\w*5enterINtNt\w*9depthwise9DwConv3x3Kj3_",
-    "f32_dwconv": r"4neon\w*4Here\w*5enterNtNt\w*9depthwise6DwConvE",
+    "f32_pointwise": [
+        r"4neon\w*4Here\w*5enterNtNt\w*9pointwise9Pointwise",
+        r"4neon\w*4Here\w*5enterINtNt\w*9pointwise4Tile",
+    ],
+    "f32_dwconv3x3s1": [r"4neon\w*4Here\w*5enterINtNt\w*9depthwise9DwConv3x3Kj1_"],
+    "f32_dwconv3x3s2": [r"4neon\w*4Here\w*5enterINtNt\w*9depthwise9DwConv3x3Kj2_"],
+    "f32_dwconv3x3s3": [r"4neon\w*4Here\w*5enterINtNt\w*9depthwise9DwConv3x3Kj3_"],
+    "f32_dwconv": [r"4neon\w*4Here\w*5enterNtNt\w*9depthwise6DwConvE"],
 }
 # the share of the peak that the tile of most of the work is to reach, epilogue apart
 GOALS = {
@@ -204,8 +207,10 @@ class Function:
 
 
 def functions(path):
-    """The NEON kernels of an assembly file: name → every [`Function`] of it."""
-    tables, table, found = defaultdict(list), None, defaultdict(list)
+    """The NEON kernels of an assembly file: pairs of a name and a [`Function`]."""
+    tables, table, found = defaultdict(list), None, []
+    missing = {(name, pattern) for name, patterns in KERNELS.items() for pattern in patterns}
+    wanted = sorted(missing)
     symbol, lines = None, []
     text = path.read_text().splitlines()
     for line in text:
@@ -222,15 +227,15 @@ def functions(path):
         if label:
             symbol, lines = label[1], []
         elif line.startswith(".Lfunc_end"):
-            for name, pattern in KERNELS.items():
+            for name, pattern in wanted:
                 if symbol and re.search(pattern, symbol):
-                    found[name].append(Function(lines, tables))
+                    found.append((name, Function(lines, tables)))
+                    missing.discard((name, pattern))
             symbol = None
         elif symbol:
             lines.append(line)
-    missing = KERNELS.keys() - found.keys()
     if missing:
-        raise SystemExit(f"no NEON instance of {', '.join(sorted(missing))} in {path}")
+        raise SystemExit(f"no NEON instance of {', '.join(map(' by '.join, sorted(missing)))} in {path}")
     return found
 
 
@@ -307,7 +312,7 @@ def main():
         kernels = functions(options.asm or build(Path(directory)))
 
     failures, rows = [], defaultdict(list)
-    for kernel, function in [(kernel, function) for kernel, all in kernels.items() for function in all]:
+    for kernel, function in kernels:
         for instruction in function.spills():
             failures.append(f"{kernel}: a sum is stored between multiply-adds: {instruction}")
         for header, code in function.paths():

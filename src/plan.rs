@@ -136,7 +136,7 @@ impl Plan {
     /// It is in proportion to the tensors. Those between steps take no more than all of them at once, in blocks of 16
     /// channels and with the columns of zeros that their readers ask for: no more of these than a tensor has columns,
     /// or 16. A worker's scratch for a stage is at most 64 MiB and 64 times the bytes of the stage's input, output and
-    /// weights, and never more than 1 GiB: where fusion would take more, the plan goes without; where a stage alone
+    /// weights, and never more than 1 GiB: where fusion would take more, the layer goes without; where a stage alone
     /// would, it is [`Error::Scratch`].
     pub fn scratch_bytes(&self) -> usize {
         self.inner.memory * size_of::<f32>()

@@ -22,7 +22,7 @@ extern crate std;
 /// loops stay loops keeps its sums in memory.
 ///
 /// It is not for every loop. In place of the inner loops of the tiles, it halved the time of LLVM's passes, and the front end took
-/// twice of what that gained, by constants to evaluate or by arms to drop.
+/// more than that gained, by constants to evaluate or by arms to drop.
 macro_rules! unrolled {
     ($i:ident in $count:expr, of $($n:literal)*, $body:block) => {
         const { assert!($count <= [$($n),*].len()) };

@@ -293,9 +293,9 @@ const fn max_mr<S: Vector>(panels: usize, half: bool) -> usize {
     }
 }
 
-/// Splits `m` pixels into the fewest tiles of at most `max`, evenly, by `unit` of them: twice the first pixel, a number of tiles, and
-/// the pixels of each, of which the last tile may lack one. Of 3 pixels or more, no tile has fewer than 3, or than 2 where `max`
-/// is 3: there are none for these.
+/// Splits `m` pixels into the fewest tiles of at most `max`, evenly, by `unit` of them: the longer tiles, and those of one unit less. Of
+/// each, the first pixel, the number of tiles, and the pixels of one; the last tile of all may lack a pixel. Of 3 pixels or more, no
+/// tile has fewer than 3, or than 2 where `max` is 3: there are none for these.
 #[inline(always)]
 fn split(m: usize, max: usize, unit: usize) -> impl Iterator<Item = (usize, usize, usize)> {
     let (units, tiles) = (m.div_ceil(unit), m.div_ceil(max));
@@ -440,6 +440,7 @@ unsafe fn tiles<
     lane: usize,
 ) {
     let lanes = S::F32_LANES;
+    let times = if PLAIN || ahead.from > 0 { 0 } else { ahead.times };
     // SAFETY: every address below is one that the caller promised: a pixel of `i..=i + last`, a channel of the panels.
     unsafe {
         let mut pixels = [a.x; MR];
@@ -519,7 +520,7 @@ unsafe fn tiles<
             }
             macro_rules! ask {
                 () => {
-                    for _ in 0..if PLAIN || ahead.from > 0 { 0 } else { ahead.times } {
+                    for _ in 0..times {
                         for row in 0..Ahead::at_once::<S>() {
                             prefetch(next.wrapping_add(row * BLOCK));
                         }
