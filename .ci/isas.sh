@@ -28,7 +28,7 @@ tests() {
     for file in tests/*.rs kernels/tests/*.rs; do
         name=$(basename "$file" .rs)
         if [ -n "$1" ]; then
-            case $name in wrong_input | weights_errors | allocation | failing_allocator | conformance | names | planner | threads) continue ;; esac
+            case $name in wrong_input | weights_errors | allocation | failing_allocator | conformance | names | planner | threads | processor_time) continue ;; esac
             ! grep -q 'process::Command' "$file" || continue
         fi
         echo "--test=$name"
