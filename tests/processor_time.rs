@@ -37,7 +37,7 @@ fn more_threads_than_cores_take_little_more_than_one() {
     let plans =
         [PlanOptions::new(), PlanOptions::new().threads(many), insisted].map(|o| network.plan(shape, &o).unwrap());
     let cores = std::thread::available_parallelism().unwrap().get();
-    assert_eq!(plans.each_ref().map(|plan| plan.threads()), [1, cores.min(10), 10]);
+    assert_eq!(plans.each_ref().map(sepconv::Plan::threads), [1, cores.min(10), 10]);
     let mut scratches = plans.each_ref().map(|plan| plan.scratch().unwrap());
     let mut outputs = plans.each_ref().map(|plan| vec![common::CANARY; plan.output_shape().len().unwrap()]);
     let mut costs: Vec<[f64; 3]> = Vec::new();
