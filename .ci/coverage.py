@@ -11,14 +11,14 @@ import pathlib
 import sys
 
 
-def main(report, folder):
+def main(report, *folders):
     root = pathlib.Path(__file__).resolve().parent.parent
     counts = collections.defaultdict(collections.Counter)
     for function in json.loads(pathlib.Path(report).read_text())["data"][0]["functions"]:
         for line, column, end_line, end_column, count, file, _, kind in function["regions"]:
             path = pathlib.Path(function["filenames"][file])
             # 0 is code; the others are gaps and what a macro expands to
-            if kind == 0 and path.is_relative_to(root / folder):
+            if kind == 0 and any(path.is_relative_to(root / folder) for folder in folders):
                 # a function is there once for each crate that it was compiled in, and for each type
                 counts[path][line, column, end_line, end_column] += count
     failed = False

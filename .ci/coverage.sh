@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Shows that the tests reach every line of src/program/: prints the share of lines and of regions of each file, every line that no
+# Shows that the tests reach every line of src/plan/ and src/run/: prints the share of lines and of regions of each file, every line that no
 # test ran, and fails where such a line does not say why.
 #
 #   .ci/coverage.sh [CARGO TEST OPTIONS...]     suites that plan, unless options name others
@@ -21,7 +21,7 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 tools=$(rustc --print sysroot)/lib/rustlib/$host/bin
 [ -x "$tools/llvm-cov" ] || rustup component add llvm-tools
 
-export CARGO_INCREMENTAL=0 COVERAGE_OF=src/program PROPTEST_CASES=${PROPTEST_CASES:-64}
+export CARGO_INCREMENTAL=0 COVERAGE_OF=src/plan:src/run PROPTEST_CASES=${PROPTEST_CASES:-64}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/coverage
 export RUSTC_WORKSPACE_WRAPPER=$PWD/.ci/coverage.sh
 profiles=$CARGO_TARGET_DIR/profiles
@@ -47,5 +47,5 @@ LLVM_PROFILE_FILE=$profiles/%p-%m.profraw cargo test --quiet -p sepconv --all-fe
 "$tools/llvm-profdata" merge --sparse --failure-mode=all "$profiles"/*.profraw -o "$profiles/all.profdata"
 mapfile -t objects <"$profiles/objects"
 "$tools/llvm-cov" export --format=text --instr-profile "$profiles/all.profdata" "${objects[@]}" \
-    --sources "$COVERAGE_OF" >"$profiles/coverage.json"
-python3 .ci/coverage.py "$profiles/coverage.json" "$COVERAGE_OF"
+    --sources ${COVERAGE_OF//:/ } >"$profiles/coverage.json"
+python3 .ci/coverage.py "$profiles/coverage.json" ${COVERAGE_OF//:/ }

@@ -66,9 +66,8 @@ mod network;
 mod ops;
 mod options;
 mod plan;
-mod program;
+mod run;
 mod shape;
-mod team;
 mod tensor;
 mod threads;
 
@@ -88,13 +87,14 @@ pub use ops::{
     SeparableConv2d, Shortcut,
 };
 pub use options::{Fusion, PlanOptions, Schedule};
-pub use plan::{Bound, Explain, Plan, Scratch, StageReport};
+pub use plan::{Bound, Explain, StageReport};
 // whose pools and types the public items take, in the version that they take
 #[cfg(feature = "rayon")]
 pub use rayon;
+pub use run::{Plan, Scratch};
 pub use sepconv_kernels::{Arithmetic, Isa, KernelKind, UnknownIsa};
 pub use shape::{Padding, Shape};
-pub use tensor::{View, ViewMut};
+pub use tensor::{Element, ElementType, View, ViewMut};
 pub use threads::{MAX_THREADS, ParallelFor, Threads};
 
 /// What the README shows compiles and runs.

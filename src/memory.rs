@@ -9,51 +9,85 @@ use std::alloc::{Layout, alloc, dealloc};
 
 use aligned_vec::{ABox, AVec};
 
+use crate::tensor::{Element, ElementType};
 use crate::{Error, Result};
 
-/// Memory that starts on a cache line.
-pub(crate) type Aligned = ABox<[f32]>;
+/// Bytes of a cache line.
+pub(crate) const LINE: usize = 64;
 
-/// `len` zeros, or an error where the allocator has none.
+/// Bytes that start on a cache line.
+pub(crate) type Aligned = ABox<[u8]>;
+
+/// `len` bytes of zeros, or an error where the allocator has none.
 pub(crate) fn zeros(what: &'static str, len: usize) -> Result<Aligned> {
-    let failed = Error::Allocation { what, bytes: len.saturating_mul(size_of::<f32>()) };
+    let failed = Error::Allocation { what, bytes: len };
     // beyond this an allocator need not be asked
-    if len > isize::MAX as usize / size_of::<f32>() - 4096 {
+    if len > isize::MAX as usize - (4096 * LINE) {
         return Err(failed);
     }
     let mut memory = AVec::new(0);
     memory.try_reserve_exact(len).map_err(|_| failed)?;
-    memory.resize(len, 0.0);
+    memory.resize(len, 0);
     Ok(memory.into_boxed_slice())
 }
 
-/// Deals out parts of one region, each beginning on a cache line; only their places are computed here.
+/// Packed weights: elements of one type, as bytes that start on a cache line.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    bytes: Aligned,
+    element: ElementType,
+}
+
+impl Packed {
+    /// `len` zeros, which `fill` overwrites.
+    pub(crate) fn new<T: Element>(len: usize, fill: impl FnOnce(&mut [T])) -> Result<Packed> {
+        let mut bytes = zeros("packed weights", len.saturating_mul(size_of::<T>()))?;
+        // SAFETY: the bytes start on a cache line, are as many as `len` elements have, and zeros are elements of each type.
+        fill(unsafe { core::slice::from_raw_parts_mut(bytes.as_mut_ptr().cast::<T>(), len) });
+        Ok(Packed { bytes, element: T::TYPE })
+    }
+
+    /// Elements, those of padding counted.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() / self.element.bytes()
+    }
+
+    /// Bytes, those of padding counted.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The first element.
+    pub(crate) fn as_ptr<T: Element>(&self) -> *const T {
+        debug_assert_eq!(T::TYPE, self.element);
+        self.bytes.as_ptr().cast()
+    }
+}
+
+/// Deals out parts of one region, each beginning on a cache line; only their places are computed here, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Carver {
     end: usize,
 }
 
-/// Values of a cache line.
-const LINE: usize = 16;
-
 impl Carver {
-    /// The place of the next `len` values.
-    pub(crate) fn floats(&mut self, len: usize) -> Result<usize> {
+    /// The place of the next `len` bytes.
+    pub(crate) fn bytes(&mut self, len: usize) -> Result<usize> {
         let at = self.end;
         self.end = len
             .checked_next_multiple_of(LINE)
             .and_then(|len| at.checked_add(len))
-            .filter(|&end| end <= isize::MAX as usize / size_of::<f32>())
+            .filter(|&end| end <= isize::MAX as usize)
             .ok_or(Error::Allocation { what: "scratch", bytes: usize::MAX })?;
         Ok(at)
     }
 
-    /// The place of the next `len` offsets or pointers.
-    pub(crate) fn words(&mut self, len: usize) -> Result<usize> {
-        self.floats(len.saturating_mul(size_of::<usize>() / size_of::<f32>()))
+    /// The place of the next `len` values of `T`.
+    pub(crate) fn values<T>(&mut self, len: usize) -> Result<usize> {
+        self.bytes(len.saturating_mul(size_of::<T>()))
     }
 
-    /// The length of the region so far.
+    /// Bytes of the region so far.
     pub(crate) fn len(&self) -> usize {
         self.end
     }

@@ -3,7 +3,7 @@
 use crate::ops::{
     Conv2d, Dense, DepthwiseConv2d, GlobalAveragePool, InvertedResidual, PointwiseConv2d, SeparableConv2d,
 };
-use crate::program::Node;
+use crate::plan::Node;
 use crate::{Error, Plan, PlanOptions, Result, Shape, memory};
 
 /// One layer of a [`Network`].

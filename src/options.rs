@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use crate::program::cost::Thresholds;
+use crate::plan::cost::Thresholds;
 use crate::threads::cores;
 use crate::{Error, Isa, MAX_THREADS, Result, Threads};
 

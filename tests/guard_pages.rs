@@ -156,7 +156,7 @@ fn packed_weights_and_scratch_lie_beside_guard_pages() {
             let outside = match placement {
                 Placement::Start => memory.as_ptr().wrapping_sub(1),
                 // behind the last line, to which memory is aligned
-                Placement::End => memory.as_ptr().wrapping_add(memory.len() + 2 * LINE / size_of::<f32>() - 1),
+                Placement::End => memory.as_ptr().wrapping_add(memory.len() + 2 * LINE - 1),
             };
             let what = format!("scratch at the {placement:?}");
             note(&what);

@@ -226,7 +226,7 @@ fn run(network: &Network, image: &Dense, options: &PlanOptions) -> Dense {
     let shape = plan.output_shape();
     let mut y = Dense { shape, data: vec![f32::NAN; shape.len().unwrap()] };
     let mut scratch = plan.scratch().unwrap();
-    scratch.as_mut_slice().fill(f32::NAN);
+    scratch.as_mut_slice().fill(0xFF);
     plan.run(image.view(), ViewMut::new(&mut y.data, shape).unwrap(), &mut scratch).unwrap();
     y
 }

@@ -155,7 +155,7 @@ fn thresholds_with_ends() -> Vec<(String, Thresholds)> {
 fn difference(plan: &Plan, input: &Dense, expected: &Dense) -> Option<String> {
     let mut output = Guarded::new(expected.data.len());
     let mut scratch = plan.scratch().unwrap();
-    scratch.as_mut_slice().fill(f32::NAN);
+    scratch.as_mut_slice().fill(0xFF);
     note(&plan.explain().to_string());
     plan.run(input.view(), ViewMut::new(output.slice_mut(), expected.shape).unwrap(), &mut scratch).unwrap();
     let mut values = output.slice().iter().zip(&expected.data).enumerate();

@@ -1,7 +1,7 @@
 //! Global average pooling: from a plane to one pixel.
 
 use crate::ops::operator;
-use crate::program::Node;
+use crate::plan::Node;
 use crate::{Error, Result};
 
 /// The mean of every channel over the plane: pixels are added in the order of rows and columns, then divided by their

@@ -1,7 +1,7 @@
 //! Standard convolution: what MobileNet begins with, and what separability is measured against.
 
 use crate::ops::{operator, pack};
-use crate::program::Node;
+use crate::plan::Node;
 use crate::{ConvDesc, Result};
 
 /// A standard 2-D convolution, then bias or batch norm, then an activation.

@@ -1,7 +1,7 @@
 //! The dense layer that a network ends in.
 
 use crate::ops::{operator, pack};
-use crate::program::Node;
+use crate::plan::Node;
 use crate::{ConvDesc, Result};
 
 /// A dense layer: `N×1×1×C` to `N×1×1×K`. It is a pointwise convolution over planes of any size, so a layer trained on

@@ -1,8 +1,7 @@
 //! Depthwise convolution: a filter of its own for each channel.
 
-use crate::memory::Arc;
 use crate::ops::{operator, pack};
-use crate::program::Node;
+use crate::plan::Node;
 use crate::{ConvDesc, Result};
 
 /// A depthwise convolution, then bias or batch norm, then an activation.
@@ -39,7 +38,6 @@ impl DepthwiseConv2d {
     #[allow(clippy::needless_pass_by_value, reason = "a description is made to be used up")]
     pub fn new(desc: ConvDesc<'_>) -> Result<DepthwiseConv2d> {
         let depthwise = pack::depthwise(&desc, "depthwise")?;
-        let depthwise = Arc::try_new("operator", depthwise)?;
         Ok(DepthwiseConv2d { node: Node::chain(["depthwise"; 3], None, Some(depthwise), None)? })
     }
 }

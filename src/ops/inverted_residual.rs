@@ -1,8 +1,7 @@
 //! The inverted residual: MobileNetV2's block.
 
-use crate::memory::Arc;
 use crate::ops::{operator, pack};
-use crate::program::{Chain, Node, channels};
+use crate::plan::{Chain, Node, channels};
 use crate::{ConvDesc, Error, Result, Shape};
 
 /// Whether an [`InvertedResidual`] adds its input to its output.
@@ -100,18 +99,19 @@ impl InvertedResidual {
     /// Checks the descriptions, folds their batch norms and packs their weights.
     #[allow(clippy::needless_pass_by_value, reason = "a description is made to be used up")]
     pub fn new(desc: InvertedResidualDesc<'_>) -> Result<InvertedResidual> {
-        let mut depthwise = pack::depthwise(&desc.depthwise, "depthwise")?;
+        let depthwise = match desc.expand {
+            None => pack::depthwise(&desc.depthwise, "depthwise")?,
+            Some(_) => pack::depthwise_once(&desc.depthwise, "depthwise")?,
+        };
         let project = pack::pointwise(&desc.project, "project")?;
         let mut expand = None;
-        if let Some(desc) = &desc.expand {
+        if let Some(expand_desc) = &desc.expand {
             // With a multiplier, expand computes each channel as often as the depthwise stage reads it: rows of the
             // expanded tensor are then what the kernels read, and never need a second form.
-            let conv = pack::repeated(desc, "expand", depthwise.multiplier)?;
-            channels("depthwise", desc.filter.outputs(), depthwise.inputs)?;
-            expand = Some(conv);
-            (depthwise.inputs, depthwise.multiplier) = (depthwise.outputs(), 1);
+            let filter = desc.depthwise.filter;
+            expand = Some(pack::repeated(expand_desc, "expand", filter.outputs() / filter.inputs())?);
+            channels("depthwise", expand_desc.filter.outputs(), filter.inputs())?;
         }
-        let depthwise = Arc::try_new("operator", depthwise)?;
         let chain = Chain::new(expand, Some(depthwise), Some(project))
             .map_err(|misfit| misfit.named(["expand", "depthwise", "project"]))?;
         desc.check_shortcut()?;

@@ -1,5 +1,5 @@
 //! The operators, a file each. An operator validates its description, folds the batch norm, packs its weights, and
-//! hands a node to the planner; how a node runs is `program`'s business.
+//! hands a node to the planner; `plan` decides how a node runs.
 
 mod average_pool;
 mod conv2d;
@@ -22,12 +22,12 @@ pub use one_shot::pointwise_gemm;
 pub use pointwise::PointwiseConv2d;
 pub use separable::SeparableConv2d;
 
-use crate::program::Node;
+use crate::plan::Node;
 use crate::{Result, Shape};
 
 /// The shape that a node makes of `input`.
 pub(crate) fn output_shape(node: &Node, input: Shape) -> Result<Shape> {
-    crate::program::shapes_of(node, input).map(|[.., last]| last)
+    crate::plan::shapes_of(node, input).map(|[.., last]| last)
 }
 
 /// What every operator has: its node, the shape it makes, its plan. A method that looks at the shapes of input and output
@@ -35,7 +35,7 @@ pub(crate) fn output_shape(node: &Node, input: Shape) -> Result<Shape> {
 macro_rules! operator {
     ($operator:ident $(, $check:ident)?) => {
         impl $operator {
-            pub(crate) fn node(&self) -> &crate::program::Node {
+            pub(crate) fn node(&self) -> &crate::plan::Node {
                 &self.node
             }
 

@@ -5,8 +5,8 @@ use core::ops::Range;
 use sepconv_kernels::reference;
 
 use crate::options::SPINS;
-use crate::program::share;
-use crate::team::{Crew, serial};
+use crate::plan::share;
+use crate::run::team::{Crew, serial};
 use crate::threads::cores;
 use crate::{Activation, Error, Filter, Result, Threads, View, ViewMut};
 

@@ -2,17 +2,17 @@
 
 use sepconv_kernels::pack;
 
-use crate::memory::{Aligned, Arc, collect, zeros};
-use crate::program::{Conv, Depthwise};
+use crate::memory::{Arc, Packed, collect};
+use crate::plan::{ConvStage, DepthwiseStage, Epilogue, PackedConv, PackedDepthwise, Stage};
 use crate::{ConvDesc, Error, Result};
 
 /// Checks and packs a standard convolution, the stage `what` of an operator.
-pub(super) fn conv(desc: &ConvDesc<'_>, what: &'static str) -> Result<Arc<Conv>> {
+pub(super) fn conv(desc: &ConvDesc<'_>, what: &'static str) -> Result<ConvStage> {
     repeated(desc, what, 1)
 }
 
 /// The same, with each output channel `repeat` times in a row.
-pub(super) fn repeated(desc: &ConvDesc<'_>, what: &'static str, repeat: usize) -> Result<Arc<Conv>> {
+pub(super) fn repeated(desc: &ConvDesc<'_>, what: &'static str, repeat: usize) -> Result<ConvStage> {
     let filter = desc.filter;
     if filter.is_depthwise() {
         return Err(Error::FilterOrder { operator: what, expected: "HWIO, OIHW or OHWI", got: filter.order_name() });
@@ -31,12 +31,12 @@ pub(super) fn repeated(desc: &ConvDesc<'_>, what: &'static str, repeat: usize) -
             }
         }
     })?;
-    let conv = Conv { window: desc.window(), inputs, outputs, clamp: desc.activation.bounds(), weights };
-    Arc::try_new("operator", conv)
+    let op = Arc::try_new("operator", PackedConv { window: desc.window(), inputs, outputs, weights })?;
+    Ok(Stage { op, epilogue: epilogue(desc) })
 }
 
 /// The same for a 1×1 convolution of stride 1.
-pub(super) fn pointwise(desc: &ConvDesc<'_>, what: &'static str) -> Result<Arc<Conv>> {
+pub(super) fn pointwise(desc: &ConvDesc<'_>, what: &'static str) -> Result<ConvStage> {
     if !desc.is_pointwise() {
         let [h, w] = desc.filter.kernel();
         return Err(Error::Value {
@@ -49,7 +49,16 @@ pub(super) fn pointwise(desc: &ConvDesc<'_>, what: &'static str) -> Result<Arc<C
 }
 
 /// Checks and packs a depthwise convolution.
-pub(super) fn depthwise(desc: &ConvDesc<'_>, what: &'static str) -> Result<Depthwise> {
+pub(super) fn depthwise(desc: &ConvDesc<'_>, what: &'static str) -> Result<DepthwiseStage> {
+    depthwise_of(desc, what, false)
+}
+
+/// The same behind a stage that computes each channel as often as the multiplier says: the packed convolution has multiplier 1.
+pub(super) fn depthwise_once(desc: &ConvDesc<'_>, what: &'static str) -> Result<DepthwiseStage> {
+    depthwise_of(desc, what, true)
+}
+
+fn depthwise_of(desc: &ConvDesc<'_>, what: &'static str, once: bool) -> Result<DepthwiseStage> {
     let filter = desc.filter;
     if !filter.is_depthwise() {
         return Err(Error::FilterOrder {
@@ -66,7 +75,9 @@ pub(super) fn depthwise(desc: &ConvDesc<'_>, what: &'static str) -> Result<Depth
             *out = filter.at(tap / kw, tap % kw, o / multiplier, o % multiplier);
         }
     })?;
-    Ok(Depthwise { window: desc.window(), inputs, multiplier, clamp: desc.activation.bounds(), weights })
+    let (inputs, multiplier) = if once { (outputs, 1) } else { (inputs, multiplier) };
+    let op = Arc::try_new("operator", PackedDepthwise { window: desc.window(), inputs, multiplier, weights })?;
+    Ok(Stage { op, epilogue: epilogue(desc) })
 }
 
 /// Panels of 16 outputs, each of the description's `repeat` times: bias, then `k` rows. `weights(first, k, out)` writes
@@ -77,11 +88,11 @@ fn packed(
     outputs: usize,
     repeat: usize,
     weights: impl Fn(usize, usize, &mut [f32]),
-) -> Result<Aligned> {
+) -> Result<Packed> {
     let overflow = Error::Allocation { what: "packed weights", bytes: usize::MAX };
-    let mut packed = zeros("packed weights", pack::pointwise_len(k, outputs).ok_or(overflow)?)?;
+    let len = pack::pointwise_len(k, outputs).ok_or(overflow)?;
     let scales = collect("folded batch norm", (0..outputs).map(|o| desc.fold(o / repeat).0))?;
-    pack::pack_rows(k, outputs, &mut packed, |first, row, out| match row {
+    let row = |first: usize, row: usize, out: &mut [f32]| match row {
         0 => {
             for (o, out) in (first..).zip(out) {
                 *out = desc.fold(o / repeat).1 as f32;
@@ -96,6 +107,11 @@ fn packed(
                 }
             }
         }
-    });
-    Ok(packed)
+    };
+    Packed::new(len, |packed| pack::pack_rows(k, outputs, packed, row))
+}
+
+/// How the sums of a stage end.
+fn epilogue(desc: &ConvDesc<'_>) -> Epilogue {
+    Epilogue { clamp: desc.activation.bounds() }
 }

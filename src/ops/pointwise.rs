@@ -1,7 +1,7 @@
 //! Pointwise convolution: 1×1, the other half of a separable convolution.
 
 use crate::ops::{operator, pack};
-use crate::program::Node;
+use crate::plan::Node;
 use crate::{ConvDesc, Result};
 
 /// A 1×1 convolution of stride 1, then bias or batch norm, then an activation.

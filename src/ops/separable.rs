@@ -1,8 +1,7 @@
 //! Depthwise-separable convolution: MobileNetV1's block.
 
-use crate::memory::Arc;
 use crate::ops::{operator, pack};
-use crate::program::Node;
+use crate::plan::Node;
 use crate::{ConvDesc, Result};
 
 /// A depthwise convolution and a pointwise convolution, each with its own batch norm and activation: `1/N + 1/Dk²` of
@@ -19,7 +18,6 @@ impl SeparableConv2d {
     #[allow(clippy::needless_pass_by_value, reason = "a description is made to be used up")]
     pub fn new(depthwise: ConvDesc<'_>, pointwise: ConvDesc<'_>) -> Result<SeparableConv2d> {
         let depthwise = pack::depthwise(&depthwise, "depthwise")?;
-        let depthwise = Arc::try_new("operator", depthwise)?;
         let pointwise = pack::pointwise(&pointwise, "pointwise")?;
         let node = Node::chain(["", "depthwise", "pointwise"], None, Some(depthwise), Some(pointwise))?;
         Ok(SeparableConv2d { node })

@@ -106,7 +106,7 @@ pub use values::Values;
 // what a printed case is made of, so that one `use` is enough
 pub use crate::{Activation, Padding, Shape};
 // for the tests of this crate: what its planner decides by
-pub use crate::program::cost::{StripRows, Thresholds};
+pub use crate::plan::cost::{StripRows, Thresholds};
 pub use sepconv_kernels::Arithmetic;
 // [`Cases`] are its strategies
 pub use proptest;

@@ -230,7 +230,7 @@ pub fn check(
                     return Err(fail(format!("the plan runs on {isa} with {:?}", plan.arithmetic())));
                 }
                 let mut scratch = plan.scratch().map_err(|e| fail(format!("no scratch: {e}")))?;
-                scratch.as_mut_slice().fill(f32::NAN);
+                scratch.as_mut_slice().fill(0xFF);
                 for _ in 0..1 + usize::from(runs.again) {
                     // so that neither end goes with one number of threads
                     let end = (turn + turn / 2) % 2;

@@ -1,7 +1,7 @@
 //! Every interleaving of small runs: pieces run once, in their step, by their home or the leader; no worker sleeps for ever; and no
 //! follower touches a run that is over. A panic reaches the caller, and no piece of a later step runs.
 //!
-//! `src/team/meeting.rs` is compiled here against loom's atomics, locks and threads. loom reports a deadlock, a read that races with a
+//! `src/run/team/meeting.rs` is compiled here against loom's atomics, locks and threads. loom reports a deadlock, a read that races with a
 //! write, and a leak of anything that it counts.
 
 #![allow(unreachable_pub, dead_code, reason = "the library uses all of the file that is compiled here")]
@@ -13,7 +13,7 @@ mod sync {
     pub(super) use loom::thread::yield_now;
 }
 
-#[path = "../../src/team/meeting.rs"]
+#[path = "../../src/run/team/meeting.rs"]
 mod meeting;
 
 use std::any::Any;

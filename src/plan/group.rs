@@ -12,7 +12,7 @@
 //! cost least, as described where nothing is won.
 
 use super::cost::Thresholds;
-use super::legal::{Chain, Part, STAGES, may_be_one_step};
+use super::stage::{Chain, STAGES, Stage, may_be_one_step};
 use super::{Node, lower::shapes_of};
 use crate::memory::push;
 use crate::{Result, Shape};
@@ -50,12 +50,12 @@ pub(super) fn regroup(nodes: &[Node], input: Shape, thresholds: &Thresholds) -> 
             Node::Chain { chain, shortcut } if !(*shortcut && before == shape) => {
                 let mut described = true;
                 let mut from = before;
-                for (part, to) in chain.parts().into_iter().zip(shapes) {
-                    if let Some(part) = part {
+                for (stage, to) in chain.stages().iter().zip(shapes) {
+                    if let Some(stage) = stage {
                         let values = from.len()?;
                         let values = if values > thresholds.near_border { values } else { 0 };
                         push("plan", &mut borders, Border::new(values, described))?;
-                        push("plan", &mut stages, part)?;
+                        push("plan", &mut stages, stage.clone())?;
                         (described, from) = (false, to);
                     }
                 }
@@ -72,7 +72,7 @@ pub(super) fn regroup(nodes: &[Node], input: Shape, thresholds: &Thresholds) -> 
 }
 
 /// Appends a run of stages in its best groups, and empties it.
-fn group(stages: &mut Vec<Part>, borders: &mut Vec<Border>, out: &mut Vec<Node>) -> Result<()> {
+fn group(stages: &mut Vec<Stage>, borders: &mut Vec<Border>, out: &mut Vec<Node>) -> Result<()> {
     push("plan", borders, Border::new(0, true))?;
     borders[0].cost = (0, 0);
     for end in 1..borders.len() {

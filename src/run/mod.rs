@@ -1,15 +1,25 @@
-//! A plan: every decision made, ready to run; and how it explains itself.
+//! A plan, ready to run: the program that `plan/` decided on, with the kernels and the threads that execute it.
+//!
+//! Here slices become pointers. Outside of this folder and of `kernels/`, unsafe code is in the one-shot call on the `gemm` crate, in
+//! `memory.rs`, and in what C calls (`capi/`). What makes it sound is said once: every offset is computed from the shapes that the
+//! plan was made for, [`Plan::run`] checks that slices have those shapes, and the scratch comes from the same plan.
 
-use core::fmt;
+mod bind;
+mod chain;
+mod conv;
+mod pool;
+pub(crate) mod team;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sepconv_kernels::{KernelKind, Kernels};
+use sepconv_kernels::Kernels;
 
-use crate::memory::{self, Aligned, Arc, Carver, product};
-use crate::program::{Lowering, Node, Program, Refused, Run, lower};
-use crate::team::{self, Crew};
+use crate::memory::{self, Aligned, Arc, Carver};
+use crate::plan::{Explain, Lowering, Node, Program, Refused, Step, lower};
 use crate::threads::process;
 use crate::{Arithmetic, Error, Isa, PlanOptions, Result, Shape, Threads, View, ViewMut};
+use bind::Memory;
+use team::Crew;
 
 /// An operator or a network, planned for one input shape.
 ///
@@ -36,9 +46,9 @@ struct Inner {
     process: u32,
     /// Polls of a waiting worker before it sleeps.
     spins: u32,
-    /// Where the scratch of the first worker begins, behind the tensors between steps.
+    /// The byte where the scratch of the first worker begins, behind the tensors between steps.
     workers_at: usize,
-    /// Values of scratch in all.
+    /// Bytes of scratch in all.
     memory: usize,
 }
 
@@ -52,14 +62,33 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// The memory itself. What it holds between runs means nothing and may be overwritten.
-    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+    /// The bytes themselves. What they hold between runs means nothing and may be overwritten.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut self.memory
     }
 }
 
+impl Step {
+    /// Runs one piece.
+    ///
+    /// # Safety
+    /// `memory` is bound to slices of the shapes that the plan was made for and to an arena of its size; `scratch` is a
+    /// worker's own region of the size that lowering found. No other thread runs this piece, and all earlier steps are
+    /// done.
+    unsafe fn run(&self, memory: &Memory<'_>, piece: usize, scratch: *mut u8) {
+        // SAFETY: the caller's.
+        unsafe {
+            match self {
+                Step::Conv(step) => step.run(memory, piece, scratch),
+                Step::Chain(step) => step.run(memory, piece, scratch),
+                Step::Pool(step) => step.run(memory, piece),
+            }
+        }
+    }
+}
+
 /// The pointers of one run, shared with its workers.
-struct Shared<'a>(Run<'a>);
+struct Shared<'a>(Memory<'a>);
 
 // SAFETY: workers write disjoint pieces of what the pointers lead to, and a step is only begun when the one before is
 // done.
@@ -78,12 +107,12 @@ impl Plan {
         let thresholds = options.thresholds_for(kernels.isa());
         let lowering = Lowering { fusion: options.fusion, workers, kernels, thresholds };
         let program = if input.is_empty() { Program::default() } else { lower(nodes, input, &lowering)? };
-        let pieces = memory::collect("plan", program.steps.iter().map(crate::program::Step::pieces))?;
+        let pieces = memory::collect("plan", program.steps.iter().map(Step::pieces))?;
         // a plan of which no step is shared needs no pool
         let workers = workers.min(pieces.iter().copied().max().unwrap_or(1));
         let mut carver = Carver::default();
-        carver.floats(program.arena)?;
-        let workers_at = carver.floats(product(&[program.worker, workers])?)?;
+        carver.bytes(program.arena)?;
+        let workers_at = carver.bytes(program.worker.saturating_mul(workers))?;
         let inner = Inner {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             program,
@@ -139,7 +168,7 @@ impl Plan {
     /// weights, and never more than 1 GiB: where fusion would take more, the layer goes without; where a stage alone
     /// would, it is [`Error::Scratch`].
     pub fn scratch_bytes(&self) -> usize {
-        self.inner.memory * size_of::<f32>()
+        self.inner.memory
     }
 
     /// Memory for one run at a time; keep it and use it again.
@@ -197,7 +226,7 @@ impl Plan {
             return Err(Error::ForeignScratch { expected: inner.id, got: scratch.plan });
         }
         let Program { steps, tensors, worker, .. } = &inner.program;
-        let shared = Shared(Run {
+        let shared = Shared(Memory {
             kernels: inner.kernels,
             tensors,
             input: input.data().as_ptr(),
@@ -227,119 +256,8 @@ impl Plan {
             isa: self.isa(),
             arithmetic: self.arithmetic(),
             threads: self.inner.workers,
-            arena_bytes: self.inner.program.arena * size_of::<f32>(),
+            arena_bytes: self.inner.program.arena,
             stages: self.inner.program.reports.clone(),
         }
-    }
-}
-
-/// What bounds a stage, as predicted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Bound {
-    /// Multiply-adds.
-    Compute,
-    /// Bytes moved.
-    Bandwidth,
-}
-
-impl Bound {
-    /// FLOPs that a core does in the time in which it moves a byte between L2 and L3: about 100 GFLOP/s over 50 GB/s.
-    const FLOPS_PER_BYTE: u64 = 2;
-
-    pub(crate) fn predict(macs: u64, bytes: u64) -> Bound {
-        if macs.saturating_mul(2) < bytes.saturating_mul(Self::FLOPS_PER_BYTE) {
-            Bound::Bandwidth
-        } else {
-            Bound::Compute
-        }
-    }
-}
-
-/// What a plan decided, stage by stage. It prints as a table.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Explain {
-    /// The instruction set.
-    pub isa: Isa,
-    /// How a step of a sum is rounded.
-    pub arithmetic: Arithmetic,
-    /// Threads that can take part.
-    pub threads: usize,
-    /// Bytes of the tensors between stages.
-    pub arena_bytes: usize,
-    /// The stages, in the order in which they run.
-    pub stages: Vec<StageReport>,
-}
-
-/// One stage of a plan.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct StageReport {
-    /// What it is: `pointwise → depthwise → pointwise`.
-    pub name: &'static str,
-    /// What it reads.
-    pub input: Shape,
-    /// What it writes.
-    pub output: Shape,
-    /// The kernels that it runs on, in the order of the data.
-    pub kernels: Vec<KernelKind>,
-    /// Whether several stages of the description run as this one.
-    pub fused: bool,
-    /// Why it is fused, or is not.
-    pub why: String,
-    /// How a depthwise stage goes over its plane.
-    pub schedule: Option<String>,
-    /// Multiply-accumulate operations.
-    pub macs: u64,
-    /// Bytes of inputs, outputs and weights.
-    pub bytes: u64,
-    /// Bytes of scratch that each worker needs for it.
-    pub scratch_bytes: usize,
-    /// Pieces that it is shared out in.
-    pub pieces: usize,
-    /// What bounds it, as predicted.
-    pub bound: Bound,
-}
-
-impl fmt::Display for Explain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{} ({:?} arithmetic), {} thread{}, {} KiB between stages",
-            self.isa,
-            self.arithmetic,
-            self.threads,
-            if self.threads == 1 { "" } else { "s" },
-            self.arena_bytes.div_ceil(1024)
-        )?;
-        for (i, s) in self.stages.iter().enumerate() {
-            write!(f, "{i:3}  {}  {} → {}  ", s.name, s.input, s.output)?;
-            for (k, kernel) in s.kernels.iter().enumerate() {
-                write!(f, "{}{}_{}", if k > 0 { " + " } else { "" }, kernel.name(), self.isa)?;
-            }
-            writeln!(f)?;
-            writeln!(
-                f,
-                "     {}: {}{}",
-                if s.fused { "fused" } else { "not fused" },
-                s.why,
-                s.schedule.as_ref().map_or(String::new(), |s| format!("; {s}"))
-            )?;
-            writeln!(
-                f,
-                "     {:.2} MFLOP, {} KiB moved, {} KiB scratch, {} piece{}; bound by {}",
-                s.macs as f64 * 2e-6,
-                s.bytes.div_ceil(1024),
-                s.scratch_bytes.div_ceil(1024),
-                s.pieces,
-                if s.pieces == 1 { "" } else { "s" },
-                match s.bound {
-                    Bound::Compute => "compute",
-                    Bound::Bandwidth => "bandwidth",
-                }
-            )?;
-        }
-        Ok(())
     }
 }

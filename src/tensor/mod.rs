@@ -1,5 +1,9 @@
 //! Views of the caller's memory as NHWC tensors.
 
+mod element;
+
+pub use element::{Element, ElementType};
+
 use crate::{Error, Result, Shape};
 
 /// An NHWC tensor to read. Value `(n, y, x, c)` is at `((n × h + y) × w + x) × pixel_stride + c`.

@@ -1,0 +1,162 @@
+//! A standard convolution on the pointwise microkernel, planned: taps are segments of `k`, found by offsets.
+//!
+//! ```text
+//!   1×1, no padding    pixels are read where they lie
+//!   k×k                the input rows of a group of output rows are copied once, dense and with their padding; the taps of a
+//!                      kernel row then lie together, and each kernel row is a segment
+//!   dilated columns    the taps of each pixel of a group are gathered: one segment
+//! ```
+
+use sepconv_kernels::BLOCK;
+
+use super::cost::Thresholds;
+use super::layout::{PlannedTensor, TensorLayout};
+use super::offsets::PixelTable;
+use super::share::{ConvParts, rows_within};
+use super::stage::{Chain, ConvStage, Ends, Misfit, PackedConv, STAGES};
+use crate::memory::{Carver, product};
+use crate::shape::Extent;
+use crate::{Result, Shape};
+
+/// How taps are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taps {
+    InPlace,
+    Window,
+    Gathered,
+}
+
+/// Rows of a convolution, some panels at a time, to wherever the step wants them.
+#[derive(Debug)]
+pub(crate) struct ConvRows {
+    pub(crate) stage: ConvStage,
+    pub(crate) input: Shape,
+    pub(crate) extent: Extent,
+    pub(crate) taps: Taps,
+    /// Output rows of one call of the kernel.
+    pub(crate) group: usize,
+    pub(crate) x_pixels: PixelTable,
+    pub(crate) out_pixels: PixelTable,
+    pub(crate) residual_pixels: Option<PixelTable>,
+    /// The place of the copied window, or of the gathered taps, in a worker's scratch.
+    pub(crate) window: usize,
+}
+
+/// Where rows are computed to.
+#[derive(Clone, Copy)]
+pub(super) enum RowTarget<'a> {
+    Tensor(&'a PlannedTensor),
+    /// A ring of so many rows.
+    Ring(TensorLayout, usize),
+}
+
+impl ConvRows {
+    /// Rows of a convolution over `x` to `out`, with `residual` added; scratch is carved from the worker's. `budget` is the
+    /// number of values that the input of one kernel call may take.
+    pub(super) fn new(
+        stage: ConvStage,
+        x: &PlannedTensor,
+        out: RowTarget<'_>,
+        residual: Option<&PlannedTensor>,
+        budget: usize,
+        thresholds: &Thresholds,
+        scratch: &mut Carver,
+    ) -> Result<ConvRows> {
+        let conv = &*stage.op;
+        let (input, most) = (x.shape, thresholds.planned_offsets);
+        let extent = conv.window.over([input.h, input.w])?;
+        let taps = Taps::of(conv, &extent);
+        let width = extent.out[1];
+        let group = group_rows(conv, taps, &extent, budget)?;
+        let (k, columns) = (conv.k(), conv.columns_read(width));
+        let window = match taps {
+            Taps::InPlace => 0,
+            Taps::Window => product(&[conv.rows_read(group), columns, conv.inputs])?,
+            Taps::Gathered => product(&[group, width, k])?,
+        };
+        let dense = |w, c| TensorLayout::nhwc(Shape { n: 1, h: group, w, c }, c);
+        let x_pixels = match taps {
+            Taps::InPlace => PixelTable::of(x, group, width, conv.window.stride, most, scratch)?,
+            Taps::Window => {
+                PixelTable::within(dense(columns, conv.inputs), group, width, conv.window.stride, most, scratch)?
+            }
+            Taps::Gathered => PixelTable::within(dense(width, k), group, width, [1, 1], most, scratch)?,
+        };
+        let out_pixels = match out {
+            RowTarget::Tensor(out) => PixelTable::of(out, group, width, [1, 1], most, scratch)?,
+            RowTarget::Ring(layout, rows) => PixelTable::of_ring(layout, rows, width, most, scratch)?,
+        };
+        let of_residual = |residual| PixelTable::of(residual, group, width, [1, 1], most, scratch);
+        let residual_pixels = residual.map(of_residual).transpose()?;
+        let window = scratch.values::<f32>(window)?;
+        Ok(ConvRows { taps, group, x_pixels, out_pixels, residual_pixels, window, stage, input, extent })
+    }
+}
+
+impl Taps {
+    fn of(conv: &PackedConv, extent: &Extent) -> Taps {
+        if conv.window.kernel == [1, 1] && extent.before == [0, 0] && extent.after == [0, 0] {
+            Taps::InPlace
+        } else if conv.window.dilation[1] == 1 {
+            Taps::Window
+        } else {
+            Taps::Gathered
+        }
+    }
+}
+
+/// Output rows of one call of the kernel, of which the input takes at most `budget` values.
+///
+/// Windows overlap: of a window that is copied, an output row adds what its stride passes. By the values of all taps a group would
+/// be a single row where channels are many, and every group reads all weights.
+fn group_rows(conv: &PackedConv, taps: Taps, extent: &Extent, budget: usize) -> Result<usize> {
+    let ([kh, kw], [sy, sx]) = (conv.window.kernel, conv.window.stride);
+    let width = extent.out[1];
+    let values = match taps {
+        Taps::Window => product(&[width, sy.min(kh), sx.min(kw), conv.inputs])?,
+        Taps::InPlace | Taps::Gathered => product(&[width, conv.k()])?,
+    };
+    Ok(rows_within(budget, values, extent.out[0]))
+}
+
+impl PackedConv {
+    /// Input rows that `rows` output rows read.
+    pub(crate) fn rows_read(&self, rows: usize) -> usize {
+        (rows - 1) * self.window.stride[0] + self.window.reach(0)
+    }
+
+    /// Input columns that a row of `width` output pixels reads.
+    pub(crate) fn columns_read(&self, width: usize) -> usize {
+        (width - 1) * self.window.stride[1] + self.window.reach(1)
+    }
+}
+
+/// A convolution from tensor to tensor.
+#[derive(Debug)]
+pub(crate) struct ConvStep {
+    pub(crate) rows: ConvRows,
+    pub(crate) ends: Ends,
+    pub(crate) parts: ConvParts,
+}
+
+impl ConvStep {
+    /// A step of a convolution alone, or an error where it does not fit the tensors.
+    pub(super) fn new(
+        chain: &Chain,
+        tensors: &[PlannedTensor],
+        ends: Ends,
+        workers: usize,
+        thresholds: &Thresholds,
+        scratch: &mut Carver,
+    ) -> Result<ConvStep> {
+        chain.over(tensors, &ends)?;
+        let (Some(stage), None) = (chain.head(), chain.depthwise()) else {
+            return Err(Misfit::Order.named(STAGES));
+        };
+        let (x, out) = (&tensors[ends.input], RowTarget::Tensor(&tensors[ends.output]));
+        let residual = ends.residual.map(|r| &tensors[r]);
+        let rows = ConvRows::new(stage.cloned(), x, out, residual, thresholds.group_values, thresholds, scratch)?;
+        let (lines, panels) = (x.shape.n * rows.extent.out[0], stage.op.outputs.div_ceil(BLOCK));
+        Ok(ConvStep { rows, ends, parts: ConvParts::new(lines, panels, workers) })
+    }
+}

@@ -1,0 +1,103 @@
+//! Every decision about a run, and no pointer.
+//!
+//! ```text
+//!   ops, network ──▶ Node ──lower──▶ Step + PlannedTensor ──▶ run
+//! ```
+//!
+//! An operator and a network come down to the same thing: a list of [`Node`]s. [`lower`] turns each into one step (fused) or
+//! several, gives every tensor between them a layout and a place in the arena, and sizes the scratch of a worker. A step is cut
+//! into pieces. No two pieces write the same value. A plan is data: shapes, layouts, places and tables of offsets. `run/` turns
+//! it and the caller's slices into calls of kernels.
+
+mod chain;
+mod conv;
+pub(crate) mod cost;
+mod group;
+mod layout;
+mod lower;
+mod offsets;
+mod pool;
+mod report;
+mod schedule;
+mod share;
+mod stage;
+
+use sepconv_kernels::Kernels;
+
+pub(crate) use chain::{ChainStep, Head, TailPixels, rows_in};
+pub(crate) use conv::{ConvRows, ConvStep, Taps};
+use cost::Thresholds;
+pub(crate) use layout::{Place, PlannedTensor, TensorLayout};
+pub(crate) use lower::{Program, Refused, lower, shapes_of};
+pub(crate) use offsets::{Offsets, PixelTable};
+pub(crate) use pool::PoolStep;
+pub use report::{Bound, Explain, StageReport};
+pub(crate) use share::{lanes, share};
+pub(crate) use stage::{Chain, ConvStage, DepthwiseStage, Epilogue, PackedConv, PackedDepthwise, Stage, channels};
+
+use crate::memory::Arc;
+use crate::{Fusion, Result};
+
+/// What lowering takes: one layer, whose stages may run as one.
+#[derive(Clone, Debug)]
+pub(crate) enum Node {
+    /// Stages that may run as one step, and whether the input is added to the output where the shapes are the same.
+    Chain { chain: Chain, shortcut: bool },
+    /// The mean over the plane.
+    Pool { channels: usize },
+}
+
+impl Node {
+    /// Input channels and output channels.
+    pub(crate) fn channels(&self) -> [usize; 2] {
+        match self {
+            Node::Pool { channels } => [*channels; 2],
+            Node::Chain { chain, .. } => chain.channels(),
+        }
+    }
+
+    /// A layer of one convolution, which errors call `name`.
+    pub(crate) fn conv(name: &'static str, conv: ConvStage) -> Result<Node> {
+        Node::chain([name; 3], Some(conv), None, None)
+    }
+
+    /// A layer of these stages without a shortcut, or why they are none. Errors call the stages by `names`.
+    pub(crate) fn chain(
+        names: [&'static str; 3],
+        head: Option<ConvStage>,
+        depthwise: Option<DepthwiseStage>,
+        tail: Option<ConvStage>,
+    ) -> Result<Node> {
+        let chain = Chain::new(head, depthwise, tail).map_err(|misfit| misfit.named(names))?;
+        Ok(Node::Chain { chain, shortcut: false })
+    }
+}
+
+/// What a program is lowered for.
+#[derive(Debug)]
+pub(crate) struct Lowering {
+    pub(crate) fusion: Fusion,
+    /// Threads that share out each step: at least 1.
+    pub(crate) workers: usize,
+    pub(crate) kernels: &'static Kernels,
+    pub(crate) thresholds: Thresholds,
+}
+
+/// A step: it runs when the one before is done.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Conv(Arc<ConvStep>),
+    Chain(Arc<ChainStep>),
+    Pool(PoolStep),
+}
+
+impl Step {
+    /// Into how many pieces it is cut.
+    pub(crate) fn pieces(&self) -> usize {
+        match self {
+            Step::Conv(step) => step.parts.rows * step.parts.panels,
+            Step::Chain(step) => step.middle.n * step.parts.rows * step.parts.channels,
+            Step::Pool(step) => step.parts,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What a plan says about itself.
+
+use core::fmt;
+
+use sepconv_kernels::KernelKind;
+
+use super::layout::PlannedTensor;
+use super::lower::{Draft, DraftKind};
+use super::stage::Op;
+use crate::memory::{reserve, text};
+use crate::{Arithmetic, Isa, Result, Shape};
+
+/// What bounds a stage, as predicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Bound {
+    /// Multiply-adds.
+    Compute,
+    /// Bytes moved.
+    Bandwidth,
+}
+
+impl Bound {
+    /// FLOPs that a core does in the time in which it moves a byte between L2 and L3: about 100 GFLOP/s over 50 GB/s.
+    const FLOPS_PER_BYTE: u64 = 2;
+
+    pub(crate) fn predict(macs: u64, bytes: u64) -> Bound {
+        if macs.saturating_mul(2) < bytes.saturating_mul(Self::FLOPS_PER_BYTE) {
+            Bound::Bandwidth
+        } else {
+            Bound::Compute
+        }
+    }
+}
+
+/// What a plan decided, stage by stage. It prints as a table.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Explain {
+    /// The instruction set.
+    pub isa: Isa,
+    /// How a step of a sum is rounded.
+    pub arithmetic: Arithmetic,
+    /// Threads that can take part.
+    pub threads: usize,
+    /// Bytes of the tensors between stages.
+    pub arena_bytes: usize,
+    /// The stages, in the order in which they run.
+    pub stages: Vec<StageReport>,
+}
+
+/// One stage of a plan.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StageReport {
+    /// What it is: `pointwise → depthwise → pointwise`.
+    pub name: &'static str,
+    /// What it reads.
+    pub input: Shape,
+    /// What it writes.
+    pub output: Shape,
+    /// The kernels that it runs on, in the order of the data.
+    pub kernels: Vec<KernelKind>,
+    /// Whether several stages of the description run as this one.
+    pub fused: bool,
+    /// Why it is fused, or is not.
+    pub why: String,
+    /// How a depthwise stage goes over its plane.
+    pub schedule: Option<String>,
+    /// Multiply-accumulate operations.
+    pub macs: u64,
+    /// Bytes of inputs, outputs and weights.
+    pub bytes: u64,
+    /// Bytes of scratch that each worker needs for it.
+    pub scratch_bytes: usize,
+    /// Pieces that it is shared out in.
+    pub pieces: usize,
+    /// What bounds it, as predicted.
+    pub bound: Bound,
+}
+
+impl fmt::Display for Explain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} ({:?} arithmetic), {} thread{}, {} KiB between stages",
+            self.isa,
+            self.arithmetic,
+            self.threads,
+            if self.threads == 1 { "" } else { "s" },
+            self.arena_bytes.div_ceil(1024)
+        )?;
+        for (i, s) in self.stages.iter().enumerate() {
+            write!(f, "{i:3}  {}  {} → {}  ", s.name, s.input, s.output)?;
+            for (k, kernel) in s.kernels.iter().enumerate() {
+                write!(f, "{}{}_{}", if k > 0 { " + " } else { "" }, kernel.name(), self.isa)?;
+            }
+            writeln!(f)?;
+            writeln!(
+                f,
+                "     {}: {}{}",
+                if s.fused { "fused" } else { "not fused" },
+                s.why,
+                s.schedule.as_ref().map_or(String::new(), |s| format!("; {s}"))
+            )?;
+            writeln!(
+                f,
+                "     {:.2} MFLOP, {} KiB moved, {} KiB scratch, {} piece{}; bound by {}",
+                s.macs as f64 * 2e-6,
+                s.bytes.div_ceil(1024),
+                s.scratch_bytes.div_ceil(1024),
+                s.pieces,
+                if s.pieces == 1 { "" } else { "s" },
+                match s.bound {
+                    Bound::Compute => "compute",
+                    Bound::Bandwidth => "bandwidth",
+                }
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl StageReport {
+    /// What is known of a step before it is made.
+    pub(super) fn new(
+        draft: &Draft,
+        from: &PlannedTensor,
+        to: &PlannedTensor,
+        residual: Option<&PlannedTensor>,
+    ) -> Result<StageReport> {
+        let mut report = StageReport {
+            name: draft.name,
+            input: from.shape,
+            output: to.shape,
+            kernels: Vec::new(),
+            fused: draft.fused,
+            why: text(format_args!("{}", draft.why))?,
+            schedule: None,
+            macs: 0,
+            bytes: 0,
+            scratch_bytes: 0,
+            pieces: 1,
+            bound: Bound::Compute,
+        };
+        // a head, a depthwise stage and a tail
+        reserve("plan", &mut report.kernels, 3)?;
+        let mut weights = 0;
+        match &draft.kind {
+            DraftKind::Pool => report.kernels.push(KernelKind::AveragePool),
+            DraftKind::Conv(chain) | DraftKind::Chain { chain, .. } => {
+                let shapes = chain.shapes(from.shape)?;
+                for (stage, shape) in chain.stages().iter().zip(shapes) {
+                    let (macs, bytes) = match stage.as_ref().map(|stage| &stage.op) {
+                        Some(Op::Conv(conv)) => {
+                            report.kernels.push(KernelKind::Pointwise);
+                            (conv.macs(shape.pixels()), conv.weights.bytes())
+                        }
+                        Some(Op::Depthwise(depthwise)) => (depthwise.macs(shape.pixels()), depthwise.weights.bytes()),
+                        None => continue,
+                    };
+                    report.macs = report.macs.saturating_add(macs);
+                    weights += bytes as u64;
+                }
+            }
+        }
+        let bytes =
+            |t: &PlannedTensor| ((t.shape.pixels() * t.shape.c) as u64).saturating_mul(t.element.bytes() as u64);
+        let tensors = [Some(from), Some(to), residual].into_iter().flatten();
+        report.bytes = tensors.fold(weights, |sum, tensor| sum.saturating_add(bytes(tensor)));
+        report.bound = Bound::predict(report.macs, report.bytes);
+        Ok(report)
+    }
+}

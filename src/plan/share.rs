@@ -1,0 +1,102 @@
+//! What workers share: rows, channels and images of a step, and which of these come out even.
+
+use core::ops::Range;
+
+use sepconv_kernels::BLOCK;
+
+use super::Lowering;
+use super::stage::{Chain, PackedDepthwise};
+use crate::Shape;
+
+/// The `part`th of `parts` almost equal ranges of `0..len`.
+pub(crate) fn share(len: usize, parts: usize, part: usize) -> Range<usize> {
+    let (each, longer) = (len / parts, len % parts);
+    let start = part * each + part.min(longer);
+    start..start + each + usize::from(part < longer)
+}
+
+/// Channels of some channel blocks of a tensor of `channels`, of which the last block may have fewer than 16.
+///
+/// Blocks are a [`share`] of as many as hold these channels. Steps are only made where stages agree on that number, so there is
+/// at least one block.
+pub(crate) fn lanes(blocks: &Range<usize>, channels: usize) -> usize {
+    debug_assert!(blocks.start < blocks.end && blocks.start * BLOCK < channels, "{blocks:?} of {channels} channels");
+    (blocks.end * BLOCK).min(channels) - blocks.start * BLOCK
+}
+
+/// The share of `count` equal parts that the busiest of `workers` has.
+pub(super) fn busiest(count: usize, workers: usize) -> f64 {
+    count.div_ceil(workers) as f64 / count as f64
+}
+
+/// The longest run of output rows that a step takes at once, so that `values` a row stay below `budget`.
+pub(super) fn rows_within(budget: usize, values: usize, rows: usize) -> usize {
+    (budget / values.max(1)).clamp(1, rows.max(1))
+}
+
+/// Parts that the rows of each image of a depthwise step are shared out in, and its channels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChainParts {
+    pub(crate) rows: usize,
+    pub(crate) channels: usize,
+}
+
+impl ChainParts {
+    /// Of a step that makes `out`. Workers share out the rows of an image only where images alone do not come out even.
+    pub(super) fn new(out: Shape, workers: usize, by_channels: bool) -> ChainParts {
+        match (out.n.is_multiple_of(workers), by_channels) {
+            (true, _) => ChainParts { rows: 1, channels: 1 },
+            (false, true) => ChainParts { rows: 1, channels: workers.min(out.c.div_ceil(BLOCK)) },
+            (false, false) => ChainParts { rows: workers.min(out.h), channels: 1 },
+        }
+    }
+}
+
+/// Parts of the rows of all images of a convolution, and parts of its panels. One of them is 1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConvParts {
+    pub(crate) rows: usize,
+    pub(crate) panels: usize,
+}
+
+impl ConvParts {
+    /// Of `lines` rows in all images, and `panels` panels.
+    pub(super) fn new(lines: usize, panels: usize, workers: usize) -> ConvParts {
+        if workers == 1 {
+            ConvParts { rows: 1, panels: 1 }
+        } else if busiest(lines, workers) <= busiest(panels, workers) {
+            ConvParts { rows: workers.min(lines), panels: 1 }
+        } else {
+            ConvParts { rows: 1, panels: workers.min(panels) }
+        }
+    }
+}
+
+/// Whether threads share a small plane faster by channels than by rows. Rows may divide unevenly, and the rows of a head at the border
+/// between two threads are computed twice. By channels, the tail is a step of its own, behind an exchange of a tensor as small as the
+/// plane.
+pub(super) fn worth_exchanging(
+    chain: &Chain,
+    depthwise: &PackedDepthwise,
+    [after_head, after_depthwise]: [Shape; 2],
+    lowering: &Lowering,
+) -> bool {
+    let (head, tail, workers) = (chain.head(), chain.tail(), lowering.workers);
+    let of_head = head.map_or(0, |head| head.op.macs(after_head.pixels()));
+    let of_depthwise = depthwise.macs(after_depthwise.pixels());
+    let of_tail = tail.map_or(0, |tail| tail.op.macs(after_depthwise.pixels()));
+
+    let height = after_depthwise.h;
+    let window = &depthwise.window;
+    let read = ((height.div_ceil(workers) - 1) * window.stride[0] + window.reach(0)).min(after_head.h);
+    let by_rows = of_head as f64 * read as f64 / after_head.h as f64
+        + of_depthwise.saturating_add(of_tail) as f64 * busiest(height, workers);
+
+    let worth_meeting = lowering.thresholds.worth_meeting as u64;
+    let shared = |macs: u64, parts: f64| macs as f64 * if macs < worth_meeting { 1.0 } else { parts };
+    let blocks = busiest(after_depthwise.c.div_ceil(BLOCK), workers);
+    let panels = tail.map_or(1.0, |tail| busiest(tail.op.outputs.div_ceil(BLOCK), workers));
+    let by_channels =
+        shared(of_head.saturating_add(of_depthwise), blocks) + shared(of_tail, panels.min(busiest(height, workers)));
+    by_rows > by_channels * (lowering.thresholds.worth_exchanging as f64 / 100.0)
+}

@@ -1,0 +1,667 @@
+//! Stages: which of them may run as one step, and whether a step fits its tensors.
+//!
+//! ```text
+//!   [convolution] depthwise [pointwise]     runs as a ChainStep
+//!   convolution                             runs as a ConvStep
+//!   average pool                            runs as a PoolStep
+//! ```
+//!
+//! [`is_legal`] alone decides which stages may be one step. Operators, the regrouping of a network and lowering all make a
+//! [`Chain`], whose constructors ask it. [`Ends::check`] alone decides whether a step fits its tensors. Every step asks it when
+//! the step is made. The unsafe code of `run/` relies on both, and on `layout.rs`, which gives tensors that live at the same time
+//! disjoint parts of the arena. A step subtracts channels, rows and columns without a check of its own, because these two
+//! functions have compared them.
+
+use core::ops::Range;
+
+use sepconv_kernels::pack;
+
+use super::layout::{Place, PlannedTensor, TensorLayout};
+use crate::memory::{Arc, Packed, product, text};
+use crate::shape::Window;
+use crate::{Error, Result, Shape};
+
+/// A standard convolution, packed: taps in the order of rows, columns and input channels, 16 outputs a panel.
+#[derive(Debug)]
+pub(crate) struct PackedConv {
+    pub(crate) window: Window,
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    pub(crate) weights: Packed,
+}
+
+/// A depthwise convolution, packed: output `c` reads input `c / multiplier`.
+#[derive(Debug)]
+pub(crate) struct PackedDepthwise {
+    pub(crate) window: Window,
+    pub(crate) inputs: usize,
+    pub(crate) multiplier: usize,
+    pub(crate) weights: Packed,
+}
+
+impl PackedConv {
+    /// Products that one output is the sum of.
+    pub(crate) fn k(&self) -> usize {
+        self.window.kernel[0] * self.window.kernel[1] * self.inputs
+    }
+
+    /// Whether every output pixel reads the one input pixel at its place.
+    pub(crate) fn is_pointwise(&self) -> bool {
+        self.window.kernel == [1, 1]
+            && self.window.stride == [1, 1]
+            && self.window.over([1, 1]).is_ok_and(|e| e.before == [0, 0] && e.out == [1, 1])
+    }
+
+    /// Multiply-adds of `pixels` output pixels.
+    pub(super) fn macs(&self, pixels: usize) -> u64 {
+        (pixels as u64).saturating_mul((self.k() as u64).saturating_mul(self.outputs as u64))
+    }
+
+    /// Whether its weights are packed for its sizes, which are at least 1 and do not overflow.
+    fn is_packed(&self) -> bool {
+        let [kh, kw] = self.window.kernel;
+        let k = kh.checked_mul(kw).and_then(|taps| taps.checked_mul(self.inputs));
+        self.window.check().is_ok()
+            && self.inputs > 0
+            && self.outputs > 0
+            && k.and_then(|k| pack::pointwise_len(k, self.outputs)) == Some(self.weights.len())
+    }
+}
+
+impl PackedDepthwise {
+    pub(crate) fn outputs(&self) -> usize {
+        self.inputs * self.multiplier
+    }
+
+    /// Multiply-adds of `pixels` output pixels.
+    pub(super) fn macs(&self, pixels: usize) -> u64 {
+        let taps = self.window.kernel[0] * self.window.kernel[1];
+        (pixels as u64).saturating_mul((taps as u64).saturating_mul(self.outputs() as u64))
+    }
+
+    /// As [`PackedConv::is_packed`].
+    fn is_packed(&self) -> bool {
+        let [kh, kw] = self.window.kernel;
+        let len = match (kh.checked_mul(kw), self.inputs.checked_mul(self.multiplier)) {
+            (Some(taps), Some(outputs)) if outputs > 0 => pack::depthwise_len(taps, outputs),
+            _ => None,
+        };
+        self.window.check().is_ok() && len == Some(self.weights.len())
+    }
+}
+
+/// What a stage computes.
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    Conv(Arc<PackedConv>),
+    Depthwise(Arc<PackedDepthwise>),
+}
+
+/// What the sums of a stage go through before they are stored. A residual of the step is added to the sums of its last stage first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Epilogue {
+    /// The least and the greatest value that is stored.
+    pub(crate) clamp: [f32; 2],
+}
+
+/// A stage with weights: what it computes, and how its sums end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stage<O = Op> {
+    pub(crate) op: O,
+    pub(crate) epilogue: Epilogue,
+}
+
+/// A convolution as a stage.
+pub(crate) type ConvStage = Stage<Arc<PackedConv>>;
+/// A depthwise convolution as a stage.
+pub(crate) type DepthwiseStage = Stage<Arc<PackedDepthwise>>;
+
+impl<O: Clone> Stage<&O> {
+    /// The same stage, shared.
+    pub(super) fn cloned(self) -> Stage<O> {
+        Stage { op: self.op.clone(), epilogue: self.epilogue }
+    }
+}
+
+impl From<ConvStage> for Stage {
+    fn from(stage: ConvStage) -> Stage {
+        Stage { op: Op::Conv(stage.op), epilogue: stage.epilogue }
+    }
+}
+
+impl From<DepthwiseStage> for Stage {
+    fn from(stage: DepthwiseStage) -> Stage {
+        Stage { op: Op::Depthwise(stage.op), epilogue: stage.epilogue }
+    }
+}
+
+/// The places of a step's stages: the head, the depthwise stage and the tail.
+type Places = [Option<Stage>; Chain::MOST];
+
+/// Stages that may run as one step: an optional convolution, a depthwise convolution, an optional pointwise convolution;
+/// or a convolution alone, which is the head then.
+#[derive(Clone, Debug)]
+pub(crate) struct Chain {
+    stages: Places,
+}
+
+/// The reason why stages cannot run as one step. `stage` is 0 for the head, 1 for the depthwise stage, 2 for the tail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Misfit {
+    /// No step has stages in this order.
+    Order,
+    /// Sizes or packed weights of a stage contradict each other.
+    Packed { stage: usize },
+    /// A stage reads another number of channels than the one before it writes.
+    Channels { stage: usize, expected: usize, got: usize },
+    /// A convolution stands before a depthwise convolution that reads each channel several times. The ring holds what the
+    /// head computes, so each channel would have to be there as often: the head's packed weights must repeat it.
+    Multiplier { multiplier: usize },
+    /// Behind a depthwise stage stands a convolution that is not 1×1, or has a stride or padding.
+    Tail,
+}
+
+impl Misfit {
+    /// The error, with these names for the head, the depthwise stage and the tail.
+    pub(crate) fn named(self, names: [&'static str; 3]) -> Error {
+        let refused = |why: core::fmt::Arguments<'_>| text(why).map_or_else(|error| error, Error::Fusion);
+        match self {
+            Misfit::Channels { stage, expected, got } => Error::Channels { what: names[stage], expected, got },
+            Misfit::Order => refused(format_args!("stages in an order that no step has")),
+            Misfit::Packed { stage } => refused(format_args!("{}: weights that are not of its sizes", names[stage])),
+            Misfit::Multiplier { multiplier } => {
+                let [head, depthwise, _] = names;
+                refused(format_args!("{head} and {depthwise} with channel multiplier {multiplier} are no single step"))
+            }
+            Misfit::Tail => refused(format_args!("{}: expected 1×1, stride 1, no padding", names[2])),
+        }
+    }
+}
+
+/// The names of the stages of a step where no operator has better ones.
+pub(super) const STAGES: [&str; 3] = ["convolution input", "depthwise input", "pointwise input"];
+
+/// Whether these stages may run as one step, or why they may not.
+pub(super) fn is_legal(stages: &Places) -> core::result::Result<(), Misfit> {
+    let [head, depthwise, tail] = stages.each_ref().map(|stage| stage.as_ref().map(|stage| &stage.op));
+    let conv = |stage, op: Option<&'_ Op>| match op {
+        None => Ok(()),
+        Some(Op::Conv(conv)) if conv.is_packed() => Ok(()),
+        Some(Op::Conv(_)) => Err(Misfit::Packed { stage }),
+        Some(Op::Depthwise(_)) => Err(Misfit::Order),
+    };
+    conv(0, head)?;
+    conv(2, tail)?;
+    let depthwise = match depthwise {
+        Some(Op::Depthwise(depthwise)) => depthwise,
+        None if head.is_some() && tail.is_none() => return Ok(()),
+        _ => return Err(Misfit::Order),
+    };
+    if !depthwise.is_packed() {
+        return Err(Misfit::Packed { stage: 1 });
+    }
+    if let Some(Op::Conv(head)) = head {
+        if head.outputs != depthwise.inputs {
+            return Err(Misfit::Channels { stage: 1, expected: head.outputs, got: depthwise.inputs });
+        }
+        if depthwise.multiplier != 1 {
+            return Err(Misfit::Multiplier { multiplier: depthwise.multiplier });
+        }
+    }
+    if let Some(Op::Conv(tail)) = tail {
+        if tail.inputs != depthwise.outputs() {
+            return Err(Misfit::Channels { stage: 2, expected: depthwise.outputs(), got: tail.inputs });
+        }
+        if !tail.is_pointwise() {
+            return Err(Misfit::Tail);
+        }
+    }
+    Ok(())
+}
+
+/// Stages that follow each other, each in its place; `None` of more than fit.
+fn places(stages: &[Stage]) -> Option<Places> {
+    let depthwise = stages.iter().position(|stage| matches!(stage.op, Op::Depthwise(_)));
+    // the depthwise stage stands in the second place
+    let first = 1usize.checked_sub(depthwise.unwrap_or(1))?;
+    let mut places = [None, None, None];
+    for (place, stage) in (first..).zip(stages) {
+        *places.get_mut(place)? = Some(stage.clone());
+    }
+    Some(places)
+}
+
+/// Whether stages that follow each other may run as one step.
+pub(super) fn may_be_one_step(stages: &[Stage]) -> bool {
+    places(stages).is_some_and(|places| is_legal(&places).is_ok())
+}
+
+impl Chain {
+    /// The most stages of a step.
+    pub(super) const MOST: usize = 3;
+
+    /// These stages as one step, or why they are none.
+    pub(crate) fn new(
+        head: Option<ConvStage>,
+        depthwise: Option<DepthwiseStage>,
+        tail: Option<ConvStage>,
+    ) -> core::result::Result<Chain, Misfit> {
+        Chain::of_places([head.map(Stage::from), depthwise.map(Stage::from), tail.map(Stage::from)])
+    }
+
+    /// Stages that follow each other as one step, or why they are none.
+    pub(super) fn of(stages: &[Stage]) -> core::result::Result<Chain, Misfit> {
+        Chain::of_places(places(stages).ok_or(Misfit::Order)?)
+    }
+
+    fn of_places(stages: Places) -> core::result::Result<Chain, Misfit> {
+        is_legal(&stages)?;
+        Ok(Chain { stages })
+    }
+
+    fn conv(&self, place: usize) -> Option<Stage<&Arc<PackedConv>>> {
+        match &self.stages[place] {
+            Some(Stage { op: Op::Conv(op), epilogue }) => Some(Stage { op, epilogue: *epilogue }),
+            _ => None,
+        }
+    }
+
+    pub(super) fn head(&self) -> Option<Stage<&Arc<PackedConv>>> {
+        self.conv(0)
+    }
+
+    pub(super) fn depthwise(&self) -> Option<Stage<&Arc<PackedDepthwise>>> {
+        match &self.stages[1] {
+            Some(Stage { op: Op::Depthwise(op), epilogue }) => Some(Stage { op, epilogue: *epilogue }),
+            _ => None,
+        }
+    }
+
+    pub(super) fn tail(&self) -> Option<Stage<&Arc<PackedConv>>> {
+        self.conv(2)
+    }
+
+    /// Its stages, each in its place.
+    pub(super) fn stages(&self) -> &Places {
+        &self.stages
+    }
+
+    /// Input channels and output channels.
+    pub(crate) fn channels(&self) -> [usize; 2] {
+        let of = |stage: &Stage| match &stage.op {
+            Op::Conv(conv) => [conv.inputs, conv.outputs],
+            Op::Depthwise(depthwise) => [depthwise.inputs, depthwise.outputs()],
+        };
+        let mut channels = self.stages.iter().flatten().map(of);
+        // a chain has at least one stage
+        let [inputs, outputs] = channels.next().unwrap_or_default();
+        [inputs, channels.last().map_or(outputs, |[_, outputs]| outputs)]
+    }
+
+    /// Checks the tensors of a step against the stages, and returns the shape behind each stage.
+    pub(super) fn over(&self, tensors: &[PlannedTensor], ends: &Ends) -> Result<[Shape; Chain::MOST]> {
+        let shapes = self.shapes(ends.input(tensors)?.shape)?;
+        // the last convolution adds a residual to its sums
+        ends.check(tensors, shapes[2], self.tail().is_some() || self.depthwise().is_none())?;
+        Ok(shapes)
+    }
+
+    /// The shapes that it makes of `input`: behind the head, behind the depthwise stage, and behind the tail. A place without a
+    /// stage leaves the shape as it is.
+    pub(super) fn shapes(&self, input: Shape) -> Result<[Shape; Chain::MOST]> {
+        input.len()?;
+        let mut shapes = [input; Chain::MOST];
+        let mut shape = input;
+        for (place, stage) in self.stages.iter().enumerate() {
+            if let Some(stage) = stage {
+                let (window, inputs, outputs) = match &stage.op {
+                    Op::Conv(conv) => (&conv.window, conv.inputs, conv.outputs),
+                    Op::Depthwise(depthwise) => (&depthwise.window, depthwise.inputs, depthwise.outputs()),
+                };
+                channels(STAGES[place], inputs, shape.c)?;
+                let [h, w] = window.over([shape.h, shape.w])?.out;
+                shape = Shape::new(shape.n, h, w, outputs);
+                shape.len()?;
+            }
+            shapes[place] = shape;
+        }
+        Ok(shapes)
+    }
+}
+
+/// An error where a stage, called `what`, reads `got` channels and `expected` come to it.
+pub(crate) fn channels(what: &'static str, expected: usize, got: usize) -> Result<()> {
+    if expected == got { Ok(()) } else { Err(Error::Channels { what, expected, got }) }
+}
+
+/// The tensors that a step reads and writes, by their places in the program's list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) input: usize,
+    pub(crate) output: usize,
+    /// The tensor that is added to the output.
+    pub(crate) residual: Option<usize>,
+}
+
+impl Ends {
+    /// The tensor that the step reads.
+    pub(super) fn input<'a>(&self, tensors: &'a [PlannedTensor]) -> Result<&'a PlannedTensor> {
+        tensor(tensors, self.input)
+    }
+
+    /// Checks the tensors of a step that writes a tensor of shape `output`, and that `adds` a residual to it or not:
+    /// shapes, layouts, and that nothing is written where the step still reads.
+    pub(super) fn check(&self, tensors: &[PlannedTensor], output: Shape, adds: bool) -> Result<()> {
+        let refused = |why| Err(Error::Network(text(format_args!("a step {why}"))?));
+        let (from, to) = (self.input(tensors)?, tensor(tensors, self.output)?);
+        let residual = self.residual.map(|residual| tensor(tensors, residual)).transpose()?;
+        if to.shape != output {
+            return Err(Error::ShapeMismatch { what: "output of a step", expected: output, got: to.shape });
+        }
+        if let Some(residual) = residual {
+            if residual.shape != output {
+                return Err(Error::ShapeMismatch { what: "residual of a step", expected: output, got: residual.shape });
+            }
+            if !adds {
+                return refused("that adds no residual has one");
+            }
+        }
+        let written = to.memory()?;
+        for read in [Some(from), residual].into_iter().flatten() {
+            if read.place == Place::Output || read.place == to.place || overlap(&written, &read.memory()?) {
+                return refused("that writes what it reads");
+            }
+        }
+        if to.place == Place::Input {
+            return refused("that writes the caller's input");
+        }
+        Ok(())
+    }
+}
+
+fn tensor(tensors: &[PlannedTensor], at: usize) -> Result<&PlannedTensor> {
+    match tensors.get(at) {
+        Some(tensor) => Ok(tensor),
+        None => Err(Error::Network(text(format_args!("a step of tensor {at}, of which there are {}", tensors.len()))?)),
+    }
+}
+
+impl PlannedTensor {
+    /// The bytes of the arena that it takes, or none; an error where its layout is not one of its shape.
+    pub(super) fn memory(&self) -> Result<Range<usize>> {
+        let PlannedTensor { shape, element, place, layout } = *self;
+        if shape.is_empty() {
+            return Err(Error::ZeroSize { shape });
+        }
+        shape.len()?;
+        let expected = match place {
+            Place::Arena(_) if layout.whole => TensorLayout::blocked(shape, layout.columns)?,
+            _ => TensorLayout::nhwc(shape, shape.c),
+        };
+        if layout != expected {
+            return Err(Error::Network(text(format_args!("a tensor of {shape} whose layout is of another shape"))?));
+        }
+        match place {
+            Place::Input | Place::Output => Ok(0..0),
+            Place::Arena(at) => {
+                let bytes = product(&[shape.n, layout.image])?.checked_mul(element.bytes());
+                let end = bytes.and_then(|bytes| at.checked_add(bytes));
+                end.map(|end| at..end).ok_or(Error::TooLarge { what: "arena", shape })
+            }
+        }
+    }
+}
+
+fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
+    !a.is_empty() && !b.is_empty() && a.start < b.end && b.start < a.end
+}
+
+#[cfg(test)]
+mod tests {
+    use sepconv_kernels::Kernels;
+
+    use super::*;
+    use crate::memory::Carver;
+    use crate::plan::cost::Thresholds;
+    use crate::plan::{ChainStep, ConvStep, Lowering, PoolStep};
+    use crate::shape::Window;
+    use crate::tensor::ElementType;
+    use crate::{Fusion, Padding, Schedule};
+
+    fn window(kernel: usize, stride: usize) -> Window {
+        Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], padding: Padding::Same }
+    }
+
+    fn zeros(len: Option<usize>) -> Packed {
+        Packed::new::<f32>(len.unwrap(), |_| {}).unwrap()
+    }
+
+    fn conv(kernel: usize, inputs: usize, outputs: usize) -> PackedConv {
+        let weights = zeros(pack::pointwise_len(kernel * kernel * inputs, outputs));
+        PackedConv { window: window(kernel, 1), inputs, outputs, weights }
+    }
+
+    fn depthwise(inputs: usize, multiplier: usize) -> PackedDepthwise {
+        let weights = zeros(pack::depthwise_len(9, inputs * multiplier));
+        PackedDepthwise { window: window(3, 1), inputs, multiplier, weights }
+    }
+
+    fn stage<O>(op: O) -> Stage<Arc<O>> {
+        Stage { op: Arc::try_new("stage", op).unwrap(), epilogue: Epilogue { clamp: [0.0, 1.0] } }
+    }
+
+    #[test]
+    fn stages_that_fit_are_a_step() {
+        let (c, d) = (|| stage(conv(3, 4, 20)), || stage(depthwise(20, 1)));
+        let p = || stage(conv(1, 20, 7));
+        for parts in [
+            &[c().into()][..],
+            &[d().into()],
+            &[c().into(), d().into()],
+            &[d().into(), p().into()],
+            &[stage(depthwise(10, 2)).into(), p().into()],
+            &[c().into(), d().into(), p().into()],
+        ] {
+            assert!(may_be_one_step(parts), "{parts:?}");
+            let chain = Chain::of(parts).unwrap();
+            assert_eq!(chain.stages().iter().flatten().count(), parts.len());
+        }
+        for parts in [
+            &[][..],
+            &[c().into(), p().into()],
+            &[d().into(), d().into()],
+            &[d().into(), p().into(), p().into()],
+            &[d().into(), p().into(), d().into()],
+        ] {
+            assert!(!may_be_one_step(parts), "{parts:?}");
+            assert_eq!(Chain::of(parts).unwrap_err(), Misfit::Order);
+        }
+    }
+
+    #[test]
+    fn stages_that_do_not_fit_are_none() {
+        let misfit = |head: Option<PackedConv>, depthwise: Option<PackedDepthwise>, tail: Option<PackedConv>| {
+            let found = Chain::new(head.map(stage), depthwise.map(stage), tail.map(stage)).unwrap_err();
+            // every one of them is an error that says what it is
+            assert!(!found.named(["head", "depthwise", "tail"]).to_string().is_empty());
+            found
+        };
+        assert_eq!(misfit(None, None, None), Misfit::Order);
+        assert_eq!(misfit(Some(conv(1, 3, 4)), None, Some(conv(1, 4, 5))), Misfit::Order);
+        for multiplier in [2, 3] {
+            let found = misfit(Some(conv(3, 3, 16)), Some(depthwise(16, multiplier)), None);
+            assert_eq!(found, Misfit::Multiplier { multiplier });
+        }
+        let found = misfit(Some(conv(3, 3, 15)), Some(depthwise(16, 1)), None);
+        assert_eq!(found, Misfit::Channels { stage: 1, expected: 15, got: 16 });
+        let found = misfit(None, Some(depthwise(16, 2)), Some(conv(1, 16, 4)));
+        assert_eq!(found, Misfit::Channels { stage: 2, expected: 32, got: 16 });
+
+        let tail = |window| Some(PackedConv { window, ..conv(1, 16, 4) });
+        assert_eq!(misfit(None, Some(depthwise(16, 1)), Some(conv(3, 16, 4))), Misfit::Tail);
+        assert_eq!(misfit(None, Some(depthwise(16, 1)), tail(window(1, 2))), Misfit::Tail);
+        let padded = |bottom| Padding::Explicit { top: 0, bottom, left: 1 - bottom, right: 0 };
+        for padding in [padded(0), padded(1)] {
+            assert_eq!(misfit(None, Some(depthwise(16, 1)), tail(Window { padding, ..window(1, 1) })), Misfit::Tail);
+        }
+
+        for wrong in [
+            PackedConv { inputs: 4, ..conv(1, 3, 16) },
+            PackedConv { outputs: 17, ..conv(1, 3, 16) },
+            PackedConv { inputs: 0, ..conv(1, 3, 16) },
+            PackedConv { outputs: 0, weights: zeros(Some(0)), ..conv(1, 3, 16) },
+            PackedConv { inputs: usize::MAX, ..conv(3, 3, 16) },
+            PackedConv { window: window(2, 1), ..conv(1, 3, 16) },
+            PackedConv { window: window(1, 0), ..conv(1, 3, 16) },
+        ] {
+            assert_eq!(misfit(Some(wrong), None, None), Misfit::Packed { stage: 0 });
+        }
+        for wrong in [
+            PackedDepthwise { inputs: 17, ..depthwise(16, 1) },
+            PackedDepthwise { multiplier: 0, ..depthwise(16, 1) },
+            PackedDepthwise { multiplier: usize::MAX, ..depthwise(16, 1) },
+            PackedDepthwise { window: window(5, 1), ..depthwise(16, 1) },
+            PackedDepthwise { window: window(0, 1), ..depthwise(16, 1) },
+        ] {
+            assert_eq!(misfit(None, Some(wrong), None), Misfit::Packed { stage: 1 });
+        }
+    }
+
+    /// Tensors of a step from the caller's input, a tensor of the arena, to another one; a third is as the second is.
+    fn tensors(from: Shape, to: Shape) -> [PlannedTensor; 4] {
+        let blocked = |shape, place| PlannedTensor {
+            shape,
+            element: ElementType::F32,
+            place,
+            layout: TensorLayout::blocked(shape, [1, 1]).unwrap(),
+        };
+        let len = |t: &PlannedTensor| t.shape.n * t.layout.image * t.element.bytes();
+        let x = blocked(from, Place::Arena(0));
+        let out = blocked(to, Place::Arena(len(&x)));
+        let residual = blocked(to, Place::Arena(len(&x) + len(&out)));
+        [
+            x,
+            out,
+            residual,
+            PlannedTensor {
+                element: ElementType::F32,
+                shape: to,
+                place: Place::Output,
+                layout: TensorLayout::nhwc(to, to.c),
+            },
+        ]
+    }
+
+    const ENDS: Ends = Ends { input: 0, output: 1, residual: None };
+    const ADDS: Ends = Ends { residual: Some(2), ..ENDS };
+
+    /// Makes a step of `[head] [depthwise] [tail]`, or of none of them a pool.
+    fn step(chain: Option<&Chain>, tensors: &[PlannedTensor], ends: Ends) -> Result<()> {
+        let kernels = Kernels::available().next().unwrap();
+        let thresholds = Thresholds::of(kernels.isa());
+        let lowering = Lowering { fusion: Fusion::Auto, workers: 1, kernels, thresholds };
+        let scratch = &mut Carver::default();
+        match chain {
+            None => PoolStep::new(tensors, ends, 1).map(drop),
+            Some(chain) if chain.depthwise().is_none() => {
+                ConvStep::new(chain, tensors, ends, 1, &thresholds, scratch).map(drop)
+            }
+            Some(chain) => {
+                let schedule = Schedule::RowRing;
+                ChainStep::new(chain, tensors, ends, schedule, false, 1, &lowering, scratch).map(drop)
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_refuses_tensors_that_do_not_fit() {
+        let (c, d) = (|| Some(stage(conv(3, 4, 20))), || Some(stage(depthwise(20, 1))));
+        let p = || Some(stage(conv(1, 20, 7)));
+        let input = Shape::new(2, 5, 6, 4);
+        let chains = [
+            Some(Chain::new(c(), None, None).unwrap()),
+            Some(Chain::new(c(), d(), None).unwrap()),
+            Some(Chain::new(c(), d(), p()).unwrap()),
+            None,
+        ];
+        for chain in &chains {
+            let made = match chain {
+                Some(chain) => chain.shapes(input).unwrap()[2],
+                None => Shape { h: 1, w: 1, ..input },
+            };
+            let adds = chain.as_ref().is_some_and(|chain| chain.tail().is_some() || chain.depthwise().is_none());
+            let fit = tensors(input, made);
+            let chain = chain.as_ref();
+            step(chain, &fit, ENDS).unwrap();
+            step(chain, &fit, Ends { output: 3, ..ENDS }).unwrap();
+            assert_eq!(step(chain, &fit, ADDS).is_ok(), adds);
+
+            let refused =
+                |tensors: &[PlannedTensor], ends| assert!(step(chain, tensors, ends).is_err(), "{chain:?} {ends:?}");
+            // another input; of a pool, any plane makes one pixel
+            for shape in [Shape { c: 5, ..input }, Shape { n: 1, ..input }, Shape { h: 4, ..input }] {
+                if chain.is_some() || shape.h == input.h {
+                    refused(&tensors(shape, made), ENDS);
+                }
+            }
+            // no images
+            let none = |shape| Shape { n: 0, ..shape };
+            refused(&tensors(none(input), none(made)), ENDS);
+            // another output, or another residual
+            for shape in [Shape { c: made.c + 16, ..made }, Shape { w: made.w + 1, ..made }, Shape { n: 3, ..made }] {
+                refused(&tensors(input, shape), ENDS);
+                let mut wrong = fit;
+                wrong[2] = tensors(input, shape)[2];
+                refused(&wrong, ADDS);
+            }
+            // a layout of another shape
+            let mut wrong = fit;
+            wrong[1].layout = TensorLayout::blocked(Shape { w: made.w + 1, ..made }, [1, 1]).unwrap();
+            refused(&wrong, ENDS);
+            let mut wrong = fit;
+            (wrong[3].layout.whole, wrong[3].layout.columns) = (true, [0, 0]);
+            refused(&wrong, Ends { output: 3, ..ENDS });
+            // tensors that are not there, or that share memory
+            for ends in [Ends { input: 4, ..ENDS }, Ends { output: 4, ..ENDS }, Ends { residual: Some(4), ..ENDS }] {
+                refused(&fit, ends);
+            }
+            refused(&fit, Ends { residual: Some(1), ..ENDS });
+            let mut wrong = fit;
+            wrong[1].place = Place::Arena(16);
+            refused(&wrong, ENDS);
+            wrong[1].place = Place::Arena(usize::MAX);
+            refused(&wrong, ENDS);
+            wrong[1] = PlannedTensor {
+                element: ElementType::F32,
+                shape: made,
+                place: Place::Input,
+                layout: TensorLayout::nhwc(made, made.c),
+            };
+            refused(&wrong, ENDS);
+            let mut wrong = fit;
+            wrong[0] = PlannedTensor {
+                element: ElementType::F32,
+                shape: input,
+                place: Place::Output,
+                layout: TensorLayout::nhwc(input, input.c),
+            };
+            refused(&wrong, ENDS);
+        }
+    }
+
+    #[test]
+    fn a_step_refuses_the_stages_of_another() {
+        let shape = Shape::new(1, 5, 5, 20);
+        let kernels = Kernels::available().next().unwrap();
+        let thresholds = Thresholds::of(kernels.isa());
+        let lowering = Lowering { fusion: Fusion::Auto, workers: 1, kernels, thresholds };
+        let scratch = &mut Carver::default();
+        let alone = Chain::new(Some(stage(conv(3, 20, 20))), None, None).unwrap();
+        let tensors = tensors(shape, shape);
+        let made = ChainStep::new(&alone, &tensors, ENDS, Schedule::RowRing, false, 1, &lowering, scratch);
+        assert_eq!(made.err(), Some(Misfit::Order.named(STAGES)));
+        let chain = Chain::new(None, Some(stage(depthwise(20, 1))), None).unwrap();
+        let made = ConvStep::new(&chain, &tensors, ENDS, 1, &thresholds, scratch);
+        assert_eq!(made.err(), Some(Misfit::Order.named(STAGES)));
+    }
+}

@@ -1,0 +1,150 @@
+//! Tensors of a plan and the memory of a run become pointers.
+
+use sepconv_kernels::{BLOCK, Kernels};
+
+use crate::Shape;
+use crate::plan::{Offsets, PixelTable, Place, PlannedTensor, TensorLayout};
+
+/// Memory and kernels of one run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory<'a> {
+    pub(crate) kernels: &'static Kernels,
+    pub(crate) tensors: &'a [PlannedTensor],
+    pub(crate) input: *const f32,
+    pub(crate) input_stride: usize,
+    pub(crate) output: *mut f32,
+    pub(crate) output_stride: usize,
+    pub(crate) arena: *mut u8,
+}
+
+/// A tensor at a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BoundTensor {
+    pub(super) ptr: *mut f32,
+    pub(super) shape: Shape,
+    pub(super) layout: TensorLayout,
+}
+
+impl BoundTensor {
+    /// From the first value to row `y` of image `n`.
+    pub(super) fn row(&self, n: usize, y: usize) -> usize {
+        self.layout.row_of(n, y)
+    }
+}
+
+impl Memory<'_> {
+    pub(super) fn bind(&self, tensor: usize) -> BoundTensor {
+        let PlannedTensor { shape, place, layout, .. } = self.tensors[tensor];
+        let nhwc = |ptr, stride| BoundTensor { ptr, shape, layout: TensorLayout::nhwc(shape, stride) };
+        match place {
+            Place::Input => nhwc(self.input.cast_mut(), self.input_stride),
+            Place::Output => nhwc(self.output, self.output_stride),
+            // SAFETY: lowering gave the tensor a place inside the arena, on a cache line
+            Place::Arena(at) => BoundTensor { ptr: unsafe { self.arena.add(at) }.cast(), shape, layout },
+        }
+    }
+}
+
+/// Where the rows of one image go.
+#[derive(Clone, Copy)]
+pub(super) struct RowTarget {
+    /// The first pixel of the first row, in the first of the panels asked for.
+    pub(super) ptr: *mut f32,
+    /// From one row to the next.
+    pub(super) row: usize,
+    /// Rows after which the first comes again, or `usize::MAX`.
+    pub(super) ring: usize,
+    /// From one pixel to the next.
+    pub(super) pixel: usize,
+    /// From one panel to the next.
+    pub(super) block: usize,
+    /// Whether there is room for 16 channels in every panel.
+    pub(super) whole: bool,
+}
+
+impl RowTarget {
+    /// The rows of image `n` of a tensor, from channel block `block` on.
+    ///
+    /// # Safety
+    /// The tensor has that image and block.
+    pub(super) unsafe fn tensor(out: BoundTensor, n: usize, block: usize) -> RowTarget {
+        let TensorLayout { row, within, whole, .. } = out.layout;
+        // SAFETY: the caller's.
+        let ptr = unsafe { out.ptr.add(out.row(n, 0) + block * within.block) };
+        RowTarget { ptr, row, ring: usize::MAX, pixel: within.pixel, block: within.block, whole }
+    }
+
+    /// The offset of row `y` from `ptr`.
+    pub(super) fn at(&self, y: usize) -> usize {
+        y % self.ring * self.row
+    }
+}
+
+impl PixelTable {
+    /// Writes a table that the plan did not keep. `bound` is the layout of a caller's tensor.
+    ///
+    /// # Safety
+    /// `scratch` is a worker's, carved as the table was planned.
+    pub(super) unsafe fn prepare(&self, bound: Option<&TensorLayout>, scratch: *mut u8) {
+        if let Offsets::AtRun(at) = self.offsets {
+            // SAFETY: the caller's; `to` runs over `rows × width` places.
+            unsafe {
+                let mut to = scratch.add(at).cast::<usize>();
+                self.each(bound.map_or(self.steps, PixelTable::steps), |offset| {
+                    to.write(offset);
+                    to = to.add(1);
+                });
+            }
+        }
+    }
+
+    /// The first offset of row `y`.
+    ///
+    /// # Safety
+    /// As [`PixelTable::prepare`], which was called; `y` is below the number of rows.
+    pub(super) unsafe fn row(&self, y: usize, scratch: *const u8) -> *const usize {
+        // SAFETY: the caller's.
+        unsafe {
+            match &self.offsets {
+                Offsets::Planned(offsets) => offsets.as_ptr(),
+                Offsets::AtRun(at) => scratch.add(*at).cast(),
+            }
+            .add(y * self.width)
+        }
+    }
+}
+
+/// Fills the columns of zeros beside `rows` rows of channel blocks that begin at `first`.
+///
+/// # Safety
+/// `first` is the first value, padding included, of rows laid out as `layout` says for `width` pixels and `blocks`
+/// blocks.
+pub(super) unsafe fn zero_columns(first: *mut f32, rows: usize, layout: &TensorLayout, width: usize, blocks: usize) {
+    let [left, right] = layout.columns;
+    for y in 0..rows {
+        for b in 0..blocks {
+            // SAFETY: the caller's.
+            unsafe {
+                let row = first.add(y * layout.row + b * layout.within.block);
+                zero_pixels(row, left);
+                zero_pixels(row.add((left + width) * BLOCK), right);
+            }
+        }
+    }
+}
+
+/// Fills `pixels` pixels of a block with zeros.
+///
+/// # Safety
+/// They are writable.
+unsafe fn zero_pixels(at: *mut f32, pixels: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        match pixels {
+            0 => {}
+            // nearly always; a call for each line took half a percent of MobileNetV1, and two of a narrow one
+            1 => at.cast::<[f32; BLOCK]>().write([0.0; BLOCK]),
+            _ => at.write_bytes(0, pixels * BLOCK),
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! A depthwise convolution with the stages before it and behind it fused in, run.
+//!
+//! ```text
+//!   for group of output rows:           (slabs: one group)
+//!       for slab of channel blocks:     (row ring: one slab)
+//!           head   → rows of the ring that are not there yet
+//!           depthwise → the group's rows
+//!           tail   → sums, or the output after the last slab
+//! ```
+//!
+//! `plan/chain.rs` has the two schedules, and decides all sizes.
+
+use core::ops::Range;
+
+use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, KernelKind, PointwiseArgs};
+
+use super::bind::{BoundTensor, Memory, RowTarget, zero_columns};
+use crate::plan::{ChainStep, ConvStage, Head, Stage, TailPixels, lanes, rows_in, share};
+
+impl ChainStep {
+    /// # Safety
+    /// As [`super::Step::run`].
+    pub(super) unsafe fn run(&self, memory: &Memory<'_>, piece: usize, scratch: *mut u8) {
+        let (piece, channels) = (piece / self.parts.channels, piece % self.parts.channels);
+        let (n, part) = (piece / self.parts.rows, piece % self.parts.rows);
+        let rows = share(self.extent.out[0], self.parts.rows, part);
+        let blocks = share(self.middle.c.div_ceil(BLOCK), self.parts.channels, channels);
+        let slabs = blocks.len().div_ceil(self.schedule.slab);
+        // SAFETY: every offset is that of a row, pixel and channel of tensors that the plan was made for, or of scratch
+        // as `new` carved it; pieces write disjoint rows of the output, or disjoint channels of the same rows. Of those
+        // the one with the first channels writes the columns of zeros beside them.
+        unsafe {
+            let (x, out) = (memory.bind(self.ends.input), memory.bind(self.ends.output));
+            scratch.add(self.scratch.zeros).cast::<f32>().write_bytes(0, self.zero_row);
+            let ring = scratch.add(self.scratch.ring).cast::<f32>();
+            zero_columns(ring, self.ring.rows, &self.ring.layout, self.middle.w, self.schedule.slab);
+            if out.layout.columns != [0, 0] && blocks.start == 0 {
+                let first = out.ptr.add(out.row(n, rows.start) - out.layout.origin);
+                zero_columns(first, rows.len(), &out.layout, out.shape.w, out.shape.c.div_ceil(BLOCK));
+            }
+            self.prepare(memory, x, out, scratch);
+            for outer in 0..if self.alone { slabs } else { 1 } {
+                let inner = if self.alone { outer..outer + 1 } else { 0..slabs };
+                let mut filled = 0;
+                let mut first = rows.start;
+                while first < rows.end {
+                    let group = first..(first + self.schedule.group).min(rows.end);
+                    first = group.end;
+                    let needed = self.rows_needed(&group);
+                    for slab in inner.clone() {
+                        let slab = share(blocks.len(), slabs, slab);
+                        let slab = blocks.start + slab.start..blocks.start + slab.end;
+                        // of another slab, or of another piece, the ring holds nothing
+                        let kept = if inner.len() == 1 { needed.start.max(filled) } else { needed.start };
+                        self.fill_ring(memory, x, n, kept.min(needed.end)..needed.end, slab.clone(), scratch);
+                        self.depthwise_rows(memory, x, out, n, &group, slab.clone(), scratch);
+                        if let Some(tail) = &self.tail {
+                            self.tail_rows(memory, tail, out, n, &group, slab, scratch);
+                        }
+                    }
+                    filled = filled.max(needed.end);
+                }
+            }
+        }
+    }
+
+    /// The rows of the middle tensor that a group of output rows reads.
+    fn rows_needed(&self, group: &Range<usize>) -> Range<usize> {
+        let (stride, top) = (self.depthwise.op.window.stride[0], self.extent.before[0]);
+        let start = (group.start * stride).saturating_sub(top).min(self.middle.h);
+        let end = ((group.end - 1) * stride + self.depthwise.op.window.reach(0)).saturating_sub(top).min(self.middle.h);
+        start..end.max(start)
+    }
+
+    /// Writes the tables of pixels that all groups of a piece read, but for those that were written when it was planned.
+    ///
+    /// # Safety
+    /// As [`ChainStep::run`].
+    unsafe fn prepare(&self, memory: &Memory<'_>, x: BoundTensor, out: BoundTensor, scratch: *mut u8) {
+        // SAFETY: the caller's.
+        unsafe {
+            if let Head::Conv(head) = &self.head {
+                head.prepare(&x.layout, None, None, scratch);
+            }
+            if let Some((_, pixels)) = &self.tail {
+                pixels.dense.prepare(None, scratch);
+                pixels.out.prepare(Some(&out.layout), scratch);
+                if let (Some(pixels), Some(r)) = (&pixels.residual, self.ends.residual) {
+                    pixels.prepare(Some(&memory.bind(r).layout), scratch);
+                }
+            }
+        }
+    }
+
+    /// The ring, as what fills it sees it.
+    ///
+    /// # Safety
+    /// As [`ChainStep::run`].
+    unsafe fn ring_target(&self, scratch: *mut u8) -> RowTarget {
+        RowTarget {
+            // SAFETY: the caller's.
+            ptr: unsafe { scratch.add(self.scratch.ring).cast::<f32>().add(self.ring.layout.origin) },
+            row: self.ring.layout.row,
+            ring: self.ring.rows,
+            pixel: BLOCK,
+            block: self.ring.layout.within.block,
+            whole: true,
+        }
+    }
+
+    /// Computes or copies rows of the middle tensor.
+    ///
+    /// # Safety
+    /// As [`ChainStep::run`].
+    unsafe fn fill_ring(
+        &self,
+        memory: &Memory<'_>,
+        x: BoundTensor,
+        n: usize,
+        rows: Range<usize>,
+        slab: Range<usize>,
+        scratch: *mut u8,
+    ) {
+        if rows.is_empty() {
+            return;
+        }
+        // SAFETY: the caller's.
+        unsafe {
+            let to = self.ring_target(scratch);
+            match &self.head {
+                Head::InPlace | Head::Pixels(_) => {}
+                Head::Copy => {
+                    // output channels of the slab: with a multiplier they need not begin at a whole input channel
+                    let first = slab.start * BLOCK;
+                    let channels = first..first + lanes(&slab, self.middle.c);
+                    for y in rows {
+                        (memory.kernels.block_row)(&BlockRowArgs {
+                            x: x.ptr.add(x.row(n, y)),
+                            layout: x.layout.within,
+                            width: self.middle.w,
+                            channels: channels.clone(),
+                            multiplier: self.depthwise.op.multiplier,
+                            out: to.ptr.add(to.at(y)),
+                            out_block: self.ring.layout.within.block,
+                        });
+                    }
+                }
+                Head::Conv(head) => {
+                    head.run(memory, x, n, rows, slab, &to, None, scratch);
+                }
+            }
+        }
+    }
+
+    /// Computes a group of rows of a slab, to the output or to where the tail reads them.
+    ///
+    /// # Safety
+    /// As [`ChainStep::run`].
+    unsafe fn depthwise_rows(
+        &self,
+        memory: &Memory<'_>,
+        x: BoundTensor,
+        out: BoundTensor,
+        n: usize,
+        group: &Range<usize>,
+        slab: Range<usize>,
+        scratch: *mut u8,
+    ) {
+        let window = &self.depthwise.op.window;
+        let [kh, kw] = window.kernel;
+        let width = self.extent.out[1];
+        // SAFETY: the caller's; a pointer is made for every row that a window meets, and rows outside the plane are
+        // zeros.
+        unsafe {
+            let zeros = scratch.add(self.scratch.zeros).cast::<f32>().cast_const();
+            let ring = scratch.add(self.scratch.ring).cast::<f32>().cast_const();
+            let pointers = scratch.add(self.scratch.row_pointers).cast::<*const f32>();
+            let (layout, edges) = match self.head {
+                Head::InPlace => (x.layout.within, None),
+                Head::Pixels(edges) => (x.layout.within, Some(edges)),
+                _ => (self.ring.layout.within, None),
+            };
+            let row_pointer = |y: Option<usize>| match (y.filter(|&y| y < self.middle.h), &self.head) {
+                (None, _) => zeros,
+                // of a caller's tensor `origin` is 0: a pointer that leaves it could be that of the zeros
+                (Some(y), Head::InPlace | Head::Pixels(_)) => {
+                    x.ptr.add(x.row(n, y) - x.layout.origin + slab.start * layout.block).cast_const()
+                }
+                (Some(y), _) => ring.add(y % self.ring.rows * self.ring.layout.row),
+            };
+            let kernel = match self.kind {
+                KernelKind::DwConv3x3S1 => memory.kernels.dwconv3x3s1,
+                KernelKind::DwConv3x3S2 => memory.kernels.dwconv3x3s2,
+                KernelKind::DwConv3x3S3 => memory.kernels.dwconv3x3s3,
+                _ => memory.kernels.dwconv,
+            };
+            let channels = lanes(&slab, self.middle.c);
+            let target = self.depthwise_target(out, n, group, &slab, scratch);
+            let outs = scratch.add(self.scratch.out_pointers).cast::<*mut f32>();
+            let mut y = group.start;
+            while y < group.end {
+                let rows_out = self.schedule.rows_at_once.min(group.end - y);
+                for i in 0..rows_in(self.kind, window, rows_out) {
+                    let step = if self.kind == KernelKind::DwConv { window.dilation[0] } else { 1 };
+                    let row = (y * window.stride[0] + i * step).checked_sub(self.extent.before[0]);
+                    pointers.add(i).write(row_pointer(row));
+                }
+                for i in 0..rows_out {
+                    outs.add(i).write(target.ptr.add(target.at(y - group.start + i)));
+                }
+                kernel(&DepthwiseArgs {
+                    channels,
+                    width,
+                    rows_out,
+                    rows: pointers,
+                    x: layout,
+                    edges,
+                    zeros,
+                    w: self.depthwise.op.weights.as_ptr::<f32>().add(slab.start * (1 + kh * kw) * BLOCK),
+                    out: outs,
+                    out_block: target.block,
+                    out_pixel: target.pixel,
+                    whole_blocks: target.whole,
+                    kernel: window.kernel,
+                    stride: window.stride[1],
+                    dilation: window.dilation[1],
+                    clamp: self.depthwise.epilogue.clamp,
+                });
+                y += rows_out;
+            }
+        }
+    }
+
+    /// Where the depthwise rows of a group go: to the output, or to where the tail finds all pixels of a block together.
+    ///
+    /// # Safety
+    /// As [`ChainStep::run`].
+    unsafe fn depthwise_target(
+        &self,
+        out: BoundTensor,
+        n: usize,
+        group: &Range<usize>,
+        slab: &Range<usize>,
+        scratch: *mut u8,
+    ) -> RowTarget {
+        let row = self.extent.out[1] * BLOCK;
+        // SAFETY: the caller's.
+        unsafe {
+            match self.tail {
+                Some(_) => RowTarget {
+                    ptr: scratch.add(self.scratch.depthwise).cast(),
+                    row,
+                    ring: usize::MAX,
+                    pixel: BLOCK,
+                    block: group.len() * row,
+                    whole: true,
+                },
+                None => {
+                    let to = RowTarget::tensor(out, n, slab.start);
+                    RowTarget { ptr: to.ptr.add(to.at(group.start)), ..to }
+                }
+            }
+        }
+    }
+
+    /// Adds a slab to the tail's sums, or finishes them.
+    ///
+    /// # Safety
+    /// As [`ChainStep::run`].
+    unsafe fn tail_rows(
+        &self,
+        memory: &Memory<'_>,
+        (tail, pixels): &(ConvStage, TailPixels),
+        out: BoundTensor,
+        n: usize,
+        group: &Range<usize>,
+        slab: Range<usize>,
+        scratch: *mut u8,
+    ) {
+        let width = self.extent.out[1];
+        let m = group.len() * width;
+        let (is_first, is_last) = (slab.start == 0, slab.end == self.middle.c.div_ceil(BLOCK));
+        let Stage { op: tail, epilogue } = tail;
+        let panel_len = (tail.inputs + 1) * BLOCK;
+        // SAFETY: the caller's; the tables hold a group's pixels, the partial sums a group's pixels in every panel.
+        unsafe {
+            let (dense, out_pixels) = (pixels.dense.row(0, scratch), pixels.out.row(0, scratch));
+            let residual_pixels = match &pixels.residual {
+                Some(pixels) => pixels.row(0, scratch),
+                None => core::ptr::null(),
+            };
+            let residual = if is_last { self.ends.residual.map(|r| memory.bind(r)) } else { None };
+            let partial = scratch.add(self.scratch.partial).cast::<f32>();
+            let partial_panel = m * BLOCK;
+            let (to, out_pixels, out_panel, whole_blocks, clamp) = if is_last {
+                let to = out.ptr.add(out.row(n, group.start));
+                (to, out_pixels, out.layout.within.block, out.layout.whole, epilogue.clamp)
+            } else {
+                (partial, dense, partial_panel, true, [f32::NEG_INFINITY, f32::INFINITY])
+            };
+            let w = tail.weights.as_ptr::<f32>();
+            (memory.kernels.pointwise)(&PointwiseArgs {
+                m,
+                k: lanes(&slab, tail.inputs),
+                n: tail.outputs,
+                x: scratch.add(self.scratch.depthwise).cast(),
+                x_pixels: dense,
+                segment: BLOCK,
+                x_segment: m * BLOCK,
+                w: w.add((1 + slab.start * BLOCK) * BLOCK),
+                w_panel: panel_len,
+                bias: w,
+                partial: if is_first { core::ptr::null() } else { partial },
+                partial_panel,
+                residual: residual.map_or(core::ptr::null(), |r| r.ptr.add(r.row(n, group.start)).cast_const()),
+                residual_pixels,
+                residual_panel: residual.map_or(0, |r| r.layout.within.block),
+                out: to,
+                out_pixels,
+                out_panel,
+                whole_blocks,
+                residual_whole: residual.is_some_and(|r| r.layout.whole),
+                clamp,
+            });
+        }
+    }
+}

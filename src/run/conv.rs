@@ -1,0 +1,209 @@
+//! A standard convolution, run: rows of it for another step, and one from tensor to tensor. `plan/conv.rs` has its layouts.
+
+use core::ops::Range;
+
+use sepconv_kernels::pack::dense_row;
+use sepconv_kernels::{BLOCK, PointwiseArgs};
+
+use super::bind::{BoundTensor, Memory, RowTarget, zero_columns};
+use crate::plan::{ConvRows, ConvStep, Taps, TensorLayout, lanes, share};
+
+impl ConvRows {
+    /// Writes the tables of pixels that depend on the caller's tensors, once for a piece. The layout of a ring is known.
+    ///
+    /// # Safety
+    /// As [`super::Step::run`].
+    pub(super) unsafe fn prepare(
+        &self,
+        x: &TensorLayout,
+        out: Option<&TensorLayout>,
+        residual: Option<&TensorLayout>,
+        scratch: *mut u8,
+    ) {
+        let x = (self.taps == Taps::InPlace).then_some(x);
+        // SAFETY: the caller's.
+        unsafe {
+            self.x_pixels.prepare(x, scratch);
+            self.out_pixels.prepare(out, scratch);
+            if let Some(pixels) = &self.residual_pixels {
+                pixels.prepare(residual, scratch);
+            }
+        }
+    }
+
+    /// Computes output rows `rows` of image `n` in the panels `panels`.
+    ///
+    /// # Safety
+    /// As [`super::Step::run`]; [`ConvRows::prepare`] wrote the tables for these layouts; `to` has room for those rows and
+    /// panels, and `residual` is of the output's shape.
+    pub(super) unsafe fn run(
+        &self,
+        memory: &Memory<'_>,
+        x: BoundTensor,
+        n: usize,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        to: &RowTarget,
+        residual: Option<BoundTensor>,
+        scratch: *mut u8,
+    ) {
+        let conv = &*self.stage.op;
+        let (k, width) = (conv.k(), self.extent.out[1]);
+        let panel_len = (k + 1) * BLOCK;
+        let outputs = lanes(&panels, conv.outputs);
+        let rings = to.ring != usize::MAX;
+        let most = if rings { self.group.min(to.ring) } else { self.group };
+        let mut first = rows.start;
+        while first < rows.end {
+            let group = first..(first + most).min(rows.end);
+            // SAFETY: offsets are those of pixels and channels of tensors that the plan was made for, tables and
+            // windows have the sizes that `new` carved.
+            unsafe {
+                let (source, segment, x_segment) = match self.taps {
+                    Taps::InPlace => {
+                        let together = x.layout.within.block == BLOCK;
+                        let source = x.ptr.add(x.row(n, first * conv.window.stride[0])).cast_const();
+                        (source, if together { k } else { BLOCK }, x.layout.within.block)
+                    }
+                    Taps::Window => {
+                        let (window, row) = self.copy_window(x, n, &group, scratch);
+                        (window, conv.window.kernel[1] * conv.inputs, conv.window.dilation[0] * row)
+                    }
+                    Taps::Gathered => (self.gather(x, n, &group, scratch), k, 0),
+                };
+                // rows of a ring may begin at any of its rows and go on with the first
+                let (out, first_out) = if rings { (to.ptr, first % to.ring) } else { (to.ptr.add(to.at(first)), 0) };
+                let residual_ptr =
+                    |r: BoundTensor| r.ptr.add(r.row(n, first) + panels.start * r.layout.within.block).cast_const();
+                let residual_pixels = match &self.residual_pixels {
+                    Some(pixels) => pixels.row(0, scratch),
+                    None => core::ptr::null(),
+                };
+                let w = conv.weights.as_ptr::<f32>().add(panels.start * panel_len);
+                (memory.kernels.pointwise)(&PointwiseArgs {
+                    m: group.len() * width,
+                    k,
+                    n: outputs,
+                    x: source,
+                    x_pixels: self.x_pixels.row(0, scratch),
+                    segment,
+                    x_segment,
+                    w: w.add(BLOCK),
+                    w_panel: panel_len,
+                    bias: w,
+                    partial: core::ptr::null(),
+                    partial_panel: 0,
+                    residual: residual.map_or(core::ptr::null(), residual_ptr),
+                    residual_pixels,
+                    residual_panel: residual.map_or(0, |r| r.layout.within.block),
+                    out,
+                    out_pixels: self.out_pixels.row(first_out, scratch),
+                    out_panel: to.block,
+                    whole_blocks: to.whole,
+                    residual_whole: residual.is_some_and(|r| r.layout.whole),
+                    clamp: self.stage.epilogue.clamp,
+                });
+            }
+            first = group.end;
+        }
+    }
+
+    /// Copies the input rows that a group of output rows reads, dense and padded. Returns them and the length of one.
+    ///
+    /// # Safety
+    /// As [`ConvRows::run`].
+    unsafe fn copy_window(
+        &self,
+        x: BoundTensor,
+        n: usize,
+        group: &Range<usize>,
+        scratch: *mut u8,
+    ) -> (*const f32, usize) {
+        let conv = &*self.stage.op;
+        let c = conv.inputs;
+        let columns = conv.columns_read(self.extent.out[1]);
+        let row_len = columns * c;
+        let left = self.extent.before[1].min(columns);
+        let copied = self.input.w.min(columns - left);
+        // SAFETY: the window holds `window_rows × columns` pixels; `copied` columns are in the input as well.
+        unsafe {
+            let window = scratch.add(self.window).cast::<f32>();
+            for i in 0..conv.rows_read(group.len()) {
+                let to = window.add(i * row_len);
+                let y = (group.start * conv.window.stride[0] + i).checked_sub(self.extent.before[0]);
+                match y.filter(|&y| y < self.input.h) {
+                    None => to.write_bytes(0, row_len),
+                    Some(y) => {
+                        to.write_bytes(0, left * c);
+                        dense_row(x.ptr.add(x.row(n, y)), x.layout.within, to.add(left * c), copied, c);
+                        to.add((left + copied) * c).write_bytes(0, (columns - left - copied) * c);
+                    }
+                }
+            }
+            (window, row_len)
+        }
+    }
+
+    /// Gathers the taps of every pixel of a group, zeros for padding.
+    ///
+    /// # Safety
+    /// As [`ConvRows::run`].
+    unsafe fn gather(&self, x: BoundTensor, n: usize, group: &Range<usize>, scratch: *mut u8) -> *const f32 {
+        let conv = &*self.stage.op;
+        let ([kh, kw], c) = (conv.window.kernel, conv.inputs);
+        let ([sy, sx], [dy, dx]) = (conv.window.stride, conv.window.dilation);
+        let [top, left] = self.extent.before;
+        // SAFETY: `to` runs over group × width × k values, which `new` carved; taps are checked to be in the input.
+        unsafe {
+            let gathered = scratch.add(self.window).cast::<f32>();
+            let mut to = gathered;
+            for oy in group.clone() {
+                for ox in 0..self.extent.out[1] {
+                    for ky in 0..kh {
+                        for kx in 0..kw {
+                            let y = (oy * sy + ky * dy).checked_sub(top).filter(|&y| y < self.input.h);
+                            let px = (ox * sx + kx * dx).checked_sub(left).filter(|&x| x < self.input.w);
+                            match (y, px) {
+                                (Some(y), Some(px)) => {
+                                    let from = x.ptr.add(x.row(n, y) + px * x.layout.within.pixel);
+                                    dense_row(from, x.layout.within, to, 1, c);
+                                }
+                                _ => to.write_bytes(0, c),
+                            }
+                            to = to.add(c);
+                        }
+                    }
+                }
+            }
+            gathered
+        }
+    }
+}
+
+impl ConvStep {
+    /// # Safety
+    /// As [`super::Step::run`].
+    pub(super) unsafe fn run(&self, memory: &Memory<'_>, piece: usize, scratch: *mut u8) {
+        let (x, out) = (memory.bind(self.ends.input), memory.bind(self.ends.output));
+        let residual = self.ends.residual.map(|r| memory.bind(r));
+        let panels = share(self.rows.stage.op.outputs.div_ceil(BLOCK), self.parts.panels, piece % self.parts.panels);
+        let height = self.rows.extent.out[0];
+        let lines = share(x.shape.n * height, self.parts.rows, piece / self.parts.panels);
+        // SAFETY: the caller's; pieces share out rows and panels, so no two write the same value.
+        unsafe {
+            self.rows.prepare(&x.layout, Some(&out.layout), residual.as_ref().map(|r| &r.layout), scratch);
+            let mut line = lines.start;
+            while line < lines.end {
+                let (n, y) = (line / height, line % height);
+                let rows = y..height.min(y + lines.end - line);
+                line += rows.len();
+                if panels.start == 0 && out.layout.columns != [0, 0] {
+                    let first = out.ptr.add(out.row(n, y) - out.layout.origin);
+                    zero_columns(first, rows.len(), &out.layout, out.shape.w, out.shape.c.div_ceil(BLOCK));
+                }
+                let to = RowTarget::tensor(out, n, panels.start);
+                self.rows.run(memory, x, n, rows, panels.clone(), &to, residual, scratch);
+            }
+        }
+    }
+}
