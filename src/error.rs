@@ -1,6 +1,6 @@
 //! What can be wrong with an argument, and what was expected instead.
 
-use crate::Shape;
+use crate::{Layout, Shape, Strides};
 
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -77,20 +77,53 @@ pub enum Error {
         /// The length it has.
         got: usize,
     },
-    /// A buffer that is shorter than its shape and pixel stride ask for.
-    #[error("{what} of {shape} with pixel stride {pixel_stride}: needs {expected} values, the slice has {got}")]
+    /// A buffer that is shorter than its shape and strides ask for.
+    #[error("{what} of {shape} by {strides}: needs {expected} values, the slice has {got}")]
     #[non_exhaustive]
     Buffer {
         /// `input` or `output`.
         what: &'static str,
         /// Its shape.
         shape: Shape,
-        /// The distance between pixels.
-        pixel_stride: usize,
+        /// The distances between its values.
+        strides: Strides,
         /// Values it must hold.
         expected: usize,
         /// Values it holds.
         got: usize,
+    },
+    /// A tensor to write whose strides may put two values at one place.
+    #[error("an output of {shape} by {strides}: two values may lie at one place")]
+    #[non_exhaustive]
+    Overlap {
+        /// Its shape.
+        shape: Shape,
+        /// The distances between its values.
+        strides: Strides,
+    },
+    /// A part of a tensor that the tensor does not have.
+    #[error("{axis} {start}..{end} of a tensor that has {len}")]
+    #[non_exhaustive]
+    Part {
+        /// `images`, `rows`, `columns` or `channels`.
+        axis: &'static str,
+        /// How many there are.
+        len: usize,
+        /// The first of the part.
+        start: usize,
+        /// The one behind the last of the part.
+        end: usize,
+    },
+    /// A tensor that does not lie as the plan expects it to.
+    #[error("{what}: the plan is for {expected:?}, where the channels of a pixel lie together, got {strides}")]
+    #[non_exhaustive]
+    Layout {
+        /// `input` or `output`.
+        what: &'static str,
+        /// The layout planned for.
+        expected: Layout,
+        /// The distances between the values given.
+        strides: Strides,
     },
     /// A tensor whose shape is not the one that was planned for.
     #[error("{what}: the plan is for {expected}, got {got}")]

@@ -33,7 +33,7 @@
 #![cfg_attr(feature = "models", doc = "| MobileNetV1 and V2, weights from safetensors | [`models`] |")]
 #![cfg_attr(feature = "gemm", doc = "| 1×1 with weights that change at each call | [`pointwise_gemm`] |")]
 //!
-//! Tensors are NHWC `f32` with any pixel stride: [`View`] and [`ViewMut`]. A [`Filter`] names the order of its values. The caller
+//! Tensors are `f32`, NHWC or NCHW, of any strides: [`View`], [`ViewMut`] and [`Strides`]. A [`Filter`] names the order of its values. The caller
 //! owns the [`Threads`]. Every bit of a result is defined, whatever the instruction set, the schedule and the threads:
 //! [`docs::numbers`].
 //!
@@ -94,7 +94,7 @@ pub use rayon;
 pub use run::{Plan, Scratch};
 pub use sepconv_kernels::{Arithmetic, Isa, KernelKind, UnknownIsa};
 pub use shape::{Padding, Shape};
-pub use tensor::{Element, ElementType, View, ViewMut};
+pub use tensor::{Element, ElementType, Layout, Strides, View, ViewMut};
 pub use threads::{MAX_THREADS, ParallelFor, Threads};
 
 /// What the README shows compiles and runs.

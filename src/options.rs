@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use crate::plan::cost::Thresholds;
 use crate::threads::cores;
-use crate::{Error, Isa, MAX_THREADS, Result, Threads};
+use crate::{Error, Isa, Layout, MAX_THREADS, Result, Threads};
 
 /// Whether the stages of a block run as one, the tensor between them never going to memory as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct PlanOptions {
     pub(crate) isa: Option<Isa>,
     pub(crate) fusion: Fusion,
     pub(crate) common_bits: bool,
+    /// Of the input and the output.
+    pub(crate) layouts: [Layout; 2],
     pub(crate) spins: u32,
     #[cfg(feature = "testing")]
     thresholds: Option<Box<Thresholds>>,
@@ -54,6 +56,7 @@ impl Default for PlanOptions {
             isa: None,
             fusion: Fusion::default(),
             common_bits: false,
+            layouts: [Layout::Nhwc; 2],
             spins: SPINS,
             #[cfg(feature = "testing")]
             thresholds: None,
@@ -103,6 +106,38 @@ impl PlanOptions {
     /// Whether blocks are fused.
     pub fn fusion(mut self, fusion: Fusion) -> Self {
         self.fusion = fusion;
+        self
+    }
+
+    /// The layout of the input and of the output: NHWC unless set. Strides are given by the views of a run.
+    ///
+    /// ```
+    /// # fn main() -> sepconv::Result<()> {
+    /// use sepconv::{ConvDesc, Filter, Layout, PlanOptions, PointwiseConv2d, Shape, View, ViewMut};
+    /// let op = PointwiseConv2d::new(ConvDesc::new(Filter::io(&[1.0, 2.0, 3.0, 4.0], [2, 2])))?;
+    /// let plan = op.plan(Shape::new(1, 1, 3, 2), &PlanOptions::new().layout(Layout::Nchw))?;
+    /// // two planes of three pixels
+    /// let (input, mut output) = ([1.0, 2.0, 3.0, 10.0, 20.0, 30.0], [0.0; 6]);
+    /// let (from, to) = (View::nchw(&input, plan.input_shape())?, ViewMut::nchw(&mut output, plan.output_shape())?);
+    /// plan.run(from, to, &mut plan.scratch()?)?;
+    /// assert_eq!(output, [31.0, 62.0, 93.0, 42.0, 84.0, 126.0]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layouts = [layout; 2];
+        self
+    }
+
+    /// The layout of the input alone, as [`PlanOptions::layout`].
+    pub fn input_layout(mut self, layout: Layout) -> Self {
+        self.layouts[0] = layout;
+        self
+    }
+
+    /// The layout of the output alone, as [`PlanOptions::layout`].
+    pub fn output_layout(mut self, layout: Layout) -> Self {
+        self.layouts[1] = layout;
         self
     }
 

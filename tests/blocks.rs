@@ -6,7 +6,8 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{
-    ChainCase, Runs, SCHEDULES, assert_required_levels, chain, check, for_each_case, input, layers, reference, threads,
+    ChainCase, Frame, Runs, SCHEDULES, assert_required_levels, chain, check, for_each_case, input, layers, reference,
+    threads,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -119,7 +120,13 @@ fn features(case: &ChainCase) -> Vec<String> {
     features.extend(edge("rows", case.input.h, &[1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24]));
     features.extend(edge("columns", case.input.w, &[1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24]));
     for (tensor, frame) in [("input", runs.input), ("output", runs.output)] {
-        features.push(format!("{tensor} pixels {}", if frame.gap > 0 { "apart" } else { "dense" }));
+        let order = match frame.order {
+            Frame::NHWC => "NHWC",
+            Frame::NCHW => "NCHW",
+            _ => "another",
+        };
+        let apart = if frame.gaps == [0; 4] { "dense" } else { "apart" };
+        features.push(format!("{tensor} {order} {apart}"));
     }
     features.push(format!("threads {}", runs.threads));
     for op in &case.ops {
@@ -214,7 +221,11 @@ fn generators_reach_every_edge() {
         named(&["rows large", "columns large", "channels large", "SAME", "VALID", "even padding", "uneven padding"]),
         named(&["padding beyond the kernel", "strides that differ", "Linear", "Relu", "Relu6", "clamp"]),
         named(&["bias true, norm true", "bias true, norm false", "bias false, norm true", "bias false, norm false"]),
-        named(&["input pixels apart", "output pixels apart", "input pixels dense", "output pixels dense"]),
+        ["NHWC", "NCHW", "another"]
+            .iter()
+            .flat_map(|order| ["input", "output"].map(|tensor| format!("{tensor} {order}")))
+            .flat_map(|tensor| ["dense", "apart"].map(|apart| format!("{tensor} {apart}")))
+            .collect(),
         named(&["expand none", "expand pointwise", "expand of a window", "shortcut taken", "shortcut not taken"]),
         named(&["more slabs than one", "RowRing: rows of an image shared out"]),
         named(&["ChannelSlabs: rows of an image shared out"]),

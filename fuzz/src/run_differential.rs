@@ -10,7 +10,7 @@ use arbitrary::{Result, Unstructured};
 use sepconv::testing::{Case, ConvCase, NormCase, Op, Values};
 use sepconv::{Activation, Fusion, Network, Padding, Shape};
 
-use common::{ChainCase, Frame, Limits, MOST_THREADS, Runs, SCHEDULES};
+use common::{AXES, ChainCase, Frame, Limits, MOST_THREADS, Runs, SCHEDULES};
 
 /// Cases above this are left to the property tests: here many small ones say more, and by thresholds that are drawn they
 /// take every way through the planner.
@@ -146,7 +146,17 @@ fn operator(u: &mut Unstructured<'_>, case: Case, entered: usize) -> Result<Case
 fn case(u: &mut Unstructured<'_>) -> Result<Option<ChainCase>> {
     let [h, w] = [u.int_in_range(1..=17)?, u.int_in_range(1..=30)?];
     let input = Shape::new(u.int_in_range(1..=3)?, h, w, channels(u)?);
-    let frame = |u: &mut Unstructured<'_>| Ok(Frame { offset: u.int_in_range(0..=3)?, gap: *u.choose(&[0, 0, 1, 5])? });
+    let frame = |u: &mut Unstructured<'_>| {
+        let mut order = *u.choose(&[Frame::NHWC, Frame::NHWC, Frame::NCHW, Frame::NCHW, AXES])?;
+        if order == AXES {
+            order.swap(u.int_in_range(0..=3)?, u.int_in_range(0..=3)?);
+        }
+        let mut gaps = [*u.choose(&[0, 0, 0, 0, 1])?, 0, 0, 0];
+        for gap in &mut gaps[1..] {
+            *gap = *u.choose(&[0, 0, 1, 5])?;
+        }
+        Ok(Frame { offset: u.int_in_range(0..=3)?, order, gaps })
+    };
     let (from, to) = (frame(u)?, frame(u)?);
     let threads = u.int_in_range(2..=MOST_THREADS)?;
     let limits = match u.int_in_range(0..=3u8)? {

@@ -93,7 +93,10 @@ pub enum DwConv3x3<const STRIDE: usize> {}
 pub enum DwConv {}
 
 mod pixels;
+mod planes;
 mod strip;
+
+pub use planes::{DwPlanes, DwPlanesArgs};
 
 impl<const STRIDE: usize> Kernel for DwConv3x3<STRIDE> {
     type Args = DepthwiseArgs;

@@ -40,15 +40,17 @@ mod depthwise;
 mod isa;
 mod list;
 pub mod pack;
+mod planes;
 mod pointwise;
 mod pool;
 pub mod reference;
 pub mod simd;
 
 pub use block_row::{BlockRow, BlockRowArgs};
-pub use depthwise::{DepthwiseArgs, DwConv, DwConv3x3};
+pub use depthwise::{DepthwiseArgs, DwConv, DwConv3x3, DwPlanes, DwPlanesArgs};
 pub use isa::{Arithmetic, Isa, UnknownIsa};
 pub use list::{Kernel, KernelKind, Kernels, Level};
+pub use planes::{FromPlanes, FromPlanesArgs, ToPlanes, ToPlanesArgs};
 pub use pointwise::{Pointwise, PointwiseArgs};
 pub use pool::{AveragePool, PoolArgs};
 

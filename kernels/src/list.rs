@@ -2,8 +2,8 @@
 
 use crate::simd::{self, MulAdd, Vector};
 use crate::{
-    Arithmetic, AveragePool, BlockRow, BlockRowArgs, DepthwiseArgs, DwConv, DwConv3x3, Isa, Pointwise, PointwiseArgs,
-    PoolArgs,
+    Arithmetic, AveragePool, BlockRow, BlockRowArgs, DepthwiseArgs, DwConv, DwConv3x3, DwPlanes, DwPlanesArgs,
+    FromPlanes, FromPlanesArgs, Isa, Pointwise, PointwiseArgs, PoolArgs, ToPlanes, ToPlanesArgs,
 };
 
 /// An algorithm, written once over [`Vector`].
@@ -70,6 +70,10 @@ kernels! {
     dwconv DwConv: DwConv, DepthwiseArgs, "f32_dwconv";
     average_pool AveragePool: AveragePool, PoolArgs, "f32_avgpool";
     block_row BlockRow: BlockRow, BlockRowArgs, "f32_blockrow";
+    from_planes FromPlanes: FromPlanes, FromPlanesArgs, "f32_from_planes";
+    to_planes ToPlanes: ToPlanes, ToPlanesArgs, "f32_to_planes";
+    dwplanes3x3s1 DwPlanes3x3S1: DwPlanes<1>, DwPlanesArgs, "f32_dwplanes3x3s1";
+    dwplanes3x3s2 DwPlanes3x3S2: DwPlanes<2>, DwPlanesArgs, "f32_dwplanes3x3s2";
 }
 
 impl Kernels {

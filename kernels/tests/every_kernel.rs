@@ -15,7 +15,10 @@ use common::isa::{assert_required_isa_ran, isas};
 use common::{CANARY, Guarded, Placement, Rng, Values, guard, is_canary, row, same_bits};
 use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
-use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, Isa, KernelKind, Kernels, PointwiseArgs, PoolArgs, pack};
+use sepconv_kernels::{
+    BLOCK, BlockRowArgs, DepthwiseArgs, DwPlanesArgs, FromPlanesArgs, Isa, KernelKind, Kernels, PointwiseArgs,
+    PoolArgs, ToPlanesArgs, pack,
+};
 
 const CLAMPS: [[f32; 2]; 5] =
     [[f32::NEG_INFINITY, f32::INFINITY], [0.0, f32::INFINITY], [0.0, 6.0], [-0.25, 0.5], [f32::NEG_INFINITY, -0.0]];
@@ -39,6 +42,10 @@ fn every_kernel_equals_the_reference_in_every_table() {
                     KernelKind::DwConv => dwconv(table),
                     KernelKind::AveragePool => average_pool(table),
                     KernelKind::BlockRow => block_row(table),
+                    KernelKind::FromPlanes => from_planes(table),
+                    KernelKind::ToPlanes => to_planes(table),
+                    KernelKind::DwPlanes3x3S1 => dwplanes3x3(table, 1),
+                    KernelKind::DwPlanes3x3S2 => dwplanes3x3(table, 2),
                     other => panic!("{} has no arm here", other.name()),
                 });
             }
@@ -817,6 +824,187 @@ fn block_row(table: &Kernels) {
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Planes of `channels` channels: value `(p, c)` is at `c × plane + p × step`.
+fn planes(rng: &mut Rng, width: usize, channels: usize) -> (usize, usize, Guarded) {
+    let step = rng.pick(&[1, 1, 1, 2, 3]);
+    let plane = (width - 1) * step + 1 + rng.below(3);
+    (plane, step, Guarded::new((channels - 1) * plane + (width - 1) * step + 1))
+}
+
+fn from_planes(table: &Kernels) {
+    let rng = &mut Rng(11);
+    for &width in few(&[1, 2, 3, 4, 5, 8, 15, 16, 17, 23, 40], &[5, 17]) {
+        for &channels in few(&[1, 2, 3, 4, 5, 8, 15, 16, 17, 31, 35], &[3, 19]) {
+            for (multiplier, whole) in [(1, false), (1, true), (2, true), (3, false)] {
+                let outputs = channels * multiplier;
+                let (plane, step, mut memory) = planes(rng, width, channels);
+                let values = rng.values(width * channels, Values::Plain);
+                for p in 0..width {
+                    for c in 0..channels {
+                        memory.slice_mut()[c * plane + p * step] = values[p * channels + c];
+                    }
+                }
+                let first = rng.below(outputs.div_ceil(BLOCK));
+                let range = first * BLOCK..outputs.min((first + 1 + rng.below(2)) * BLOCK);
+                let blocks = range.len().div_ceil(BLOCK);
+                // dense pixels have all channels of the range, blocks lie apart
+                let (out_pixel, out_block) =
+                    if whole { (BLOCK, (width + rng.below(2)) * BLOCK) } else { (range.len(), BLOCK) };
+                let len = if whole { (blocks - 1) * out_block + width * BLOCK } else { width * out_pixel };
+                let mut out = Guarded::new(len);
+                let what =
+                    || describe(table, KernelKind::FromPlanes, &(width, channels, multiplier, whole, step, &range));
+                guard::note(&what());
+                // SAFETY: both memories have the lengths of their layouts.
+                unsafe {
+                    (table.from_planes)(&FromPlanesArgs {
+                        x: memory.as_ptr(),
+                        plane,
+                        step,
+                        width,
+                        channels: range.clone(),
+                        multiplier,
+                        out: out.as_mut_ptr(),
+                        out_pixel,
+                        out_block,
+                        whole,
+                    });
+                }
+                let mut written = vec![false; len];
+                for p in 0..width {
+                    for o in range.start..if whole { range.start + blocks * BLOCK } else { range.end } {
+                        let at = (o / BLOCK - first) * out_block + p * out_pixel + o % BLOCK;
+                        let expected = if o < range.end { values[p * channels + o / multiplier] } else { 0.0 };
+                        assert!(same_bits(out.slice()[at], expected), "{}: pixel {p}, channel {o}", what());
+                        written[at] = true;
+                    }
+                }
+                let free = out.slice().iter().zip(&written).all(|(&v, &written)| written || is_canary(v));
+                assert!(free, "{}: wrote between blocks", what());
+                out.assert_zones_untouched(&what());
+            }
+        }
+    }
+}
+
+fn to_planes(table: &Kernels) {
+    let rng = &mut Rng(13);
+    for &width in few(&[1, 2, 3, 4, 5, 8, 15, 16, 17, 23, 40], &[5, 17]) {
+        for &channels in few(&[1, 2, 3, 4, 5, 8, 15, 16, 17, 31, 35], &[3, 19]) {
+            let (plane, step, mut out) = planes(rng, width, channels);
+            let values = rng.values(width * channels, Values::Plain);
+            let x_block = (width + rng.below(3)) * BLOCK;
+            // lanes behind the last channel hold anything
+            let mut memory = Guarded::new((channels.div_ceil(BLOCK) - 1) * x_block + width * BLOCK);
+            for p in 0..width {
+                for c in 0..channels {
+                    memory.slice_mut()[c / BLOCK * x_block + p * BLOCK + c % BLOCK] = values[p * channels + c];
+                }
+            }
+            let what = || describe(table, KernelKind::ToPlanes, &(width, channels, plane, step));
+            guard::note(&what());
+            // SAFETY: both memories have the lengths of their layouts.
+            unsafe {
+                (table.to_planes)(&ToPlanesArgs {
+                    x: memory.as_ptr(),
+                    x_block,
+                    width,
+                    channels,
+                    out: out.as_mut_ptr(),
+                    plane,
+                    step,
+                });
+            }
+            let mut written = vec![false; out.slice().len()];
+            for p in 0..width {
+                for c in 0..channels {
+                    let at = c * plane + p * step;
+                    assert!(same_bits(out.slice()[at], values[p * channels + c]), "{}: pixel {p}, channel {c}", what());
+                    written[at] = true;
+                }
+            }
+            let free = out.slice().iter().zip(&written).all(|(&v, &written)| written || is_canary(v));
+            assert!(free, "{}: wrote between pixels", what());
+            out.assert_zones_untouched(&what());
+        }
+    }
+}
+
+fn dwplanes3x3(table: &Kernels, stride: usize) {
+    let rng = &mut Rng(17 + stride as u64);
+    let kind = if stride == 1 { KernelKind::DwPlanes3x3S1 } else { KernelKind::DwPlanes3x3S2 };
+    for &h in few(&[1, 2, 3, 4, 7], &[2, 4]) {
+        for &w in few(&[1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 50], &[3, 9]) {
+            for before in [[1, 1], [0, 1], [1, 0], [2, 0], [0, 3]] {
+                let after = [rng.below(3), rng.below(3)];
+                let padded = [h + before[0] + after[0], w + before[1] + after[1]];
+                if padded[0] < 3 || padded[1] < 3 {
+                    continue;
+                }
+                let out = padded.map(|side| (side - 3) / stride + 1);
+                let (values, clamp) = (rng.pick(&VALUES), rng.pick(&CLAMPS));
+                let dense_x = rng.values(h * w, values);
+                let weights = Weights::new(rng, 9, 1, values);
+                let mut expected = vec![0.0; out[0] * out[1]];
+                reference::depthwise(
+                    &Conv {
+                        window: Window { kernel: [3, 3], stride: [stride; 2], dilation: [1, 1], before },
+                        filter: &weights.filter,
+                        bias: &weights.bias,
+                        clamp,
+                    },
+                    dense(&dense_x, [1, h, w, 1]),
+                    dense_mut(&mut expected, [1, out[0], out[1], 1]),
+                    table.arithmetic(),
+                );
+                // rows of the plane lie apart, and so may pixels
+                let step = rng.pick(&[1, 1, 1, 2]);
+                let row = w * step + rng.below(3);
+                let mut x = Guarded::new((h - 1) * row + (w - 1) * step + 1);
+                for (i, &value) in dense_x.iter().enumerate() {
+                    x.slice_mut()[i / w * row + i % w * step] = value;
+                }
+                let first = rng.below(out[0]);
+                let rows = 1 + rng.below(out[0] - first);
+                let out_step = rng.pick(&[1, 1, 1, 3]);
+                let out_row = out[1] * out_step + rng.below(3);
+                let mut y = Guarded::new((rows - 1) * out_row + (out[1] - 1) * out_step + 1);
+                let mut scratch = Guarded::new(DwPlanesArgs::scratch_len(stride, out[1]).unwrap());
+                let what = || describe(table, kind, &([h, w], before, out, step, out_step, first, rows));
+                guard::note(&what());
+                let run = if stride == 1 { table.dwplanes3x3s1 } else { table.dwplanes3x3s2 };
+                // SAFETY: all memories have the lengths of their layouts.
+                unsafe {
+                    run(&DwPlanesArgs {
+                        x: x.as_ptr(),
+                        x_steps: [row, step],
+                        plane: [h, w],
+                        before,
+                        rows: [first, rows],
+                        width: out[1],
+                        w: weights.packed.as_ptr(),
+                        scratch: scratch.as_mut_ptr(),
+                        out: y.as_mut_ptr(),
+                        out_steps: [out_row, out_step],
+                        clamp,
+                    });
+                }
+                let mut beside = vec![true; y.slice().len()];
+                for i in 0..rows * out[1] {
+                    let at = i / out[1] * out_row + i % out[1] * out_step;
+                    let (got, expected) = (y.slice()[at], expected[first * out[1] + i]);
+                    assert!(same_bits(got, expected), "{}: pixel {i}: expected {expected:e}, got {got:e}", what());
+                    beside[at] = false;
+                }
+                let free = y.slice().iter().zip(&beside).all(|(&v, &beside)| !beside || is_canary(v));
+                assert!(free, "{}: wrote between pixels", what());
+                y.assert_zones_untouched(&what());
+                scratch.assert_zones_untouched(&what());
             }
         }
     }

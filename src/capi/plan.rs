@@ -12,7 +12,7 @@ use super::pointer::{Out, Text, check_slice, free, shared};
 use super::status::{Failure, Result, boundary, sepconv_status};
 use super::threads::read_threads;
 use super::versioned;
-use crate::{Arithmetic, Error, Plan, Scratch, Shape, Threads, View, ViewMut};
+use crate::{Arithmetic, Error, Plan, Scratch, Shape, Strides, Threads, View, ViewMut};
 
 /// An operator or a network, planned for one input shape. Any number of threads may use one at once, each with a scratch of
 /// its own.
@@ -318,7 +318,8 @@ impl Tensor {
         let pixel_stride = if pixel_stride == 0 { shape.c } else { pixel_stride };
         let span = shape.span(pixel_stride)?;
         if len < span {
-            return Err(Failure::Library(Error::Buffer { what, shape, pixel_stride, expected: span, got: len }));
+            let strides = Strides::with_pixel_stride(shape, pixel_stride);
+            return Err(Failure::Library(Error::Buffer { what, shape, strides, expected: span, got: len }));
         }
         Ok(Tensor { first, span, shape, pixel_stride })
     }

@@ -158,11 +158,13 @@ impl Failure {
                 | Error::Window { .. }
                 | Error::TooLarge { .. }
                 | Error::InputTooSmall { .. }
+                | Error::Part { .. }
                 | Error::ShapeMismatch { .. }
                 | Error::Shortcut { .. } => Status::Size,
                 // `without_layers` leaves none
                 Error::Layer { .. } => Status::Network,
-                Error::PixelStride { .. } => Status::PixelStride,
+                Error::PixelStride { .. } | Error::Layout { .. } => Status::PixelStride,
+                Error::Overlap { .. } => Status::Overlap,
                 Error::Length { .. } => Status::Length,
                 Error::Buffer { .. } => Status::BufferTooShort,
                 Error::Channels { .. } => Status::Channels,

@@ -8,7 +8,7 @@ use crate::options::SPINS;
 use crate::plan::share;
 use crate::run::team::{Crew, serial};
 use crate::threads::cores;
-use crate::{Activation, Error, Filter, Result, Threads, View, ViewMut};
+use crate::{Activation, Error, Filter, Result, Shape, Strides, Threads, View, ViewMut};
 
 /// Multiply-adds from which threads share a product: fewer take some microseconds.
 const WORTH_SHARING: usize = 100_000;
@@ -50,36 +50,40 @@ pub fn pointwise_gemm(
     if shape.c != k {
         return Err(Error::Channels { what: "one-shot pointwise input", expected: k, got: shape.c });
     }
-    let expected = crate::Shape { c: n, ..shape };
+    let expected = Shape { c: n, ..shape };
     if output.shape() != expected {
         return Err(Error::ShapeMismatch { what: "output", expected, got: output.shape() });
     }
     if shape.is_empty() {
         return Ok(());
     }
-    let m = shape.pixels();
-    // a pixel alone may have any stride, which `gemm` would negate
-    let stride = |pixel_stride, channels| if m > 1 { pixel_stride } else { channels };
+    // both tensors fall into runs of pixels, each evenly spaced
+    let runs = Runs::of(shape, input.strides()).min(Runs::of(expected, output.strides()));
+    let count = runs.count(shape);
+    let m = shape.pixels() / count;
     let product = Product {
         k,
         x: input.data().as_ptr(),
-        x_stride: stride(input.pixel_stride(), k),
+        x_strides: runs.strides(shape, input.strides()),
         w: weights.data().as_ptr(),
         w_strides: weights.strides_io(),
         bias,
-        y_stride: stride(output.pixel_stride(), n),
-        y: output.data_mut().as_mut_ptr(),
+        y_strides: runs.strides(expected, output.strides()),
+        y: output.as_mut_ptr(),
         clamp: activation.bounds(),
     };
+    let starts = |run| [runs.start(run, shape, input.strides()), runs.start(run, shape, output.strides())];
     let workers = threads.count().min(cores()).min(m.max(n));
-    let worth = m.saturating_mul(n).saturating_mul(k) >= WORTH_SHARING;
+    let worth = shape.pixels().saturating_mul(n).saturating_mul(k) >= WORTH_SHARING;
     let parts = if worth { workers } else { 1 };
     let run = |_: usize, part: usize, _: usize| {
         let product = &product;
         let (pixels, outputs) = if m >= n { (share(m, parts, part), 0..n) } else { (0..m, share(n, parts, part)) };
-        // SAFETY: the views hold `m` pixels of `k` and of `n` channels at these strides, the filter `k × n` weights. Parts share out
-        // pixels or outputs, so no two write the same value.
-        unsafe { product.run(pixels, outputs) }
+        for run in 0..count {
+            // SAFETY: the views hold `m` pixels of `k` and of `n` channels at these strides in each run, the filter `k × n` weights.
+            // Parts share out pixels or outputs, so no two write the same value.
+            unsafe { product.run(starts(run), pixels.clone(), outputs.clone()) }
+        }
     };
     if parts > 1 {
         return Crew::new(workers)?.run(&threads, SPINS, &[parts], &run);
@@ -88,17 +92,67 @@ pub fn pointwise_gemm(
     Ok(())
 }
 
+/// Pixels of a tensor that lie evenly spaced, the longest last.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Runs {
+    Rows,
+    Images,
+    Batch,
+}
+
+impl Runs {
+    /// The longest runs of evenly spaced pixels.
+    fn of(shape: Shape, strides: Strides) -> Runs {
+        let Shape { n, h, w, .. } = shape;
+        let even = |runs: Runs| {
+            let [pixel, _] = runs.strides(shape, strides);
+            let row = pixel.saturating_mul(w);
+            (w <= 1 || strides.pixel == pixel)
+                && (h <= 1 || strides.row == row)
+                && (runs < Runs::Batch || n <= 1 || strides.image == row.saturating_mul(h))
+        };
+        [Runs::Batch, Runs::Images].into_iter().find(|&runs| even(runs)).unwrap_or(Runs::Rows)
+    }
+
+    fn count(self, Shape { n, h, .. }: Shape) -> usize {
+        match self {
+            Runs::Rows => n * h,
+            Runs::Images => n,
+            Runs::Batch => 1,
+        }
+    }
+
+    /// From one pixel of a run to the next, and from one channel to the next: 1 where there is no next one, since `gemm` counts with
+    /// signed strides.
+    fn strides(self, Shape { n, h, w, c }: Shape, strides: Strides) -> [usize; 2] {
+        let axes = [(w, strides.pixel), (h, strides.row), (n, strides.image)];
+        let axes = &axes[..1 + self as usize];
+        let pixel = axes.iter().find(|(len, _)| *len > 1).map_or(1, |&(_, stride)| stride);
+        [pixel, if c > 1 { strides.channel } else { 1 }]
+    }
+
+    /// The first value of a run.
+    fn start(self, run: usize, Shape { h, .. }: Shape, strides: Strides) -> usize {
+        // an axis of length 1 has any stride, multiplied by 0
+        match self {
+            Runs::Rows => (run / h).wrapping_mul(strides.image) + (run % h).wrapping_mul(strides.row),
+            Runs::Images | Runs::Batch => run.wrapping_mul(strides.image),
+        }
+    }
+}
+
 /// `y = clamp(bias + x × w)` over pixels and outputs.
 struct Product<'a> {
     k: usize,
     x: *const f32,
-    x_stride: usize,
+    /// From one pixel to the next, and from one channel to the next.
+    x_strides: [usize; 2],
     w: *const f32,
     /// From one input to the next, and from one output to the next.
     w_strides: [usize; 2],
     bias: Option<&'a [f32]>,
     y: *mut f32,
-    y_stride: usize,
+    y_strides: [usize; 2],
     clamp: [f32; 2],
 }
 
@@ -106,18 +160,20 @@ struct Product<'a> {
 unsafe impl Sync for Product<'_> {}
 
 impl Product<'_> {
+    /// A run whose first values are at `starts` of `x` and of `y`.
+    ///
     /// # Safety
     /// `x` and `w` are readable, and `y` is writable, at these pixels and outputs, and no other thread reads or writes them in `y`.
-    unsafe fn run(&self, pixels: Range<usize>, outputs: Range<usize>) {
+    unsafe fn run(&self, starts: [usize; 2], pixels: Range<usize>, outputs: Range<usize>) {
         let (m, n) = (pixels.len(), outputs.len());
-        // SAFETY: the caller's. Strides are at most isize::MAX, since a slice holds as many values or they are of one pixel.
+        let ([x_pixel, x_channel], [y_pixel, y_channel]) = (self.x_strides, self.y_strides);
+        // SAFETY: the caller's. Strides are at most isize::MAX, since a slice holds as many values or they are 1.
         unsafe {
-            let y = self.y.add(pixels.start * self.y_stride + outputs.start);
-            let rows = || (0..m).map(|p| core::slice::from_raw_parts_mut(y.add(p * self.y_stride), n));
-            for pixel in rows() {
-                match self.bias {
-                    Some(bias) => pixel.copy_from_slice(&bias[outputs.clone()]),
-                    None => pixel.fill(0.0),
+            let y = self.y.add(starts[1] + pixels.start * y_pixel + outputs.start * y_channel);
+            let at = |p: usize, o: usize| y.add(p * y_pixel + o * y_channel);
+            for p in 0..m {
+                for (o, output) in outputs.clone().enumerate() {
+                    at(p, o).write(self.bias.map_or(0.0, |bias| bias[output]));
                 }
             }
             gemm::gemm(
@@ -125,12 +181,12 @@ impl Product<'_> {
                 n,
                 self.k,
                 y,
-                1,
-                self.y_stride as isize,
+                y_channel as isize,
+                y_pixel as isize,
                 true,
-                self.x.add(pixels.start * self.x_stride),
-                1,
-                self.x_stride as isize,
+                self.x.add(starts[0] + pixels.start * x_pixel),
+                x_channel as isize,
+                x_pixel as isize,
                 self.w.add(outputs.start * self.w_strides[1]),
                 self.w_strides[1] as isize,
                 self.w_strides[0] as isize,
@@ -141,9 +197,11 @@ impl Product<'_> {
                 false,
                 gemm::Parallelism::None,
             );
-            for value in rows().flatten() {
-                // as the kernels clamp: NaN passes
-                *value = reference::clamp(*value, self.clamp);
+            for p in 0..m {
+                for o in 0..n {
+                    // as the kernels clamp: NaN passes
+                    at(p, o).write(reference::clamp(at(p, o).read(), self.clamp));
+                }
             }
         }
     }

@@ -27,6 +27,7 @@ use super::offsets::PixelTable;
 use super::schedule::{Plane, Portions, RowSource};
 use super::share::ChainParts;
 use super::stage::{Chain, ConvStage, DepthwiseStage, Ends, Misfit, STAGES};
+use super::staging::{Staging, pixels_of};
 use crate::memory::{Arc, Carver, product, text};
 use crate::shape::{Extent, Window};
 use crate::{Result, Schedule, Shape};
@@ -85,8 +86,8 @@ impl TailPixels {
         let most = thresholds.planned_offsets;
         let dense = TensorLayout::blocked(Shape::new(1, rows, width, BLOCK), [0, 0])?;
         let dense = PixelTable::within(dense, rows, width, [1, 1], most, carver)?;
-        let out = PixelTable::of(&tensors[ends.output], rows, width, [1, 1], most, carver)?;
-        let of_residual = |r: usize| PixelTable::of(&tensors[r], rows, width, [1, 1], most, carver);
+        let out = pixels_of(&tensors[ends.output], [rows, width], most, carver)?;
+        let of_residual = |r: usize| pixels_of(&tensors[r], [rows, width], most, carver);
         let residual = ends.residual.map(of_residual).transpose()?;
         Ok(TailPixels { dense, out, residual })
     }
@@ -111,6 +112,8 @@ pub(crate) struct ChainStep {
     pub(crate) alone: bool,
     pub(crate) scratch: ChainScratch,
     pub(crate) parts: ChainParts,
+    /// Of the output and of the residual, where they lie in planes.
+    pub(crate) staging: [Option<Staging>; 2],
 }
 
 /// Input rows that one call of a depthwise kernel is given, for `rows` output rows or, of the general kernel, for one.
@@ -178,6 +181,7 @@ impl ChainStep {
             Some(tail) => Some((tail, TailPixels::new(tensors, &ends, group, thresholds, carver)?)),
             None => None,
         };
+        let staging = ChainStep::staging(tensors, &ends, &plane, &schedule, tail.is_some(), carver)?;
         let Plane { extent, kind, .. } = plane;
         Ok(ChainStep {
             head,
@@ -193,7 +197,27 @@ impl ChainStep {
             alone,
             scratch,
             parts,
+            staging,
         })
+    }
+
+    /// Places for a group of rows of the output and of the residual: of all channels behind a tail, of a slab without one.
+    fn staging(
+        tensors: &[PlannedTensor],
+        ends: &Ends,
+        plane: &Plane,
+        schedule: &Portions,
+        tail: bool,
+        carver: &mut Carver,
+    ) -> Result<[Option<Staging>; 2]> {
+        let out = &tensors[ends.output];
+        let blocks = if tail { out.shape.c.div_ceil(BLOCK) } else { schedule.slab.min(plane.blocks) };
+        let of_output = Staging::new(out, schedule.group, blocks, carver)?;
+        let of_residual = match ends.residual {
+            Some(residual) => Staging::new(&tensors[residual], schedule.group, blocks, carver)?,
+            None => None,
+        };
+        Ok([of_output, of_residual])
     }
 
     /// How it goes over its plane, in words.

@@ -1,7 +1,7 @@
 //! A standard convolution on the pointwise microkernel, planned: taps are segments of `k`, found by offsets.
 //!
 //! ```text
-//!   1×1, no padding    pixels are read where they lie
+//!   1×1, no padding    pixels are read where they lie; of a caller's planes, groups of rows are transposed to channel blocks
 //!   k×k                the input rows of a group of output rows are copied once, dense and with their padding; the taps of a
 //!                      kernel row then lie together, and each kernel row is a segment
 //!   dilated columns    the taps of each pixel of a group are gathered: one segment
@@ -10,10 +10,11 @@
 use sepconv_kernels::BLOCK;
 
 use super::cost::Thresholds;
-use super::layout::{PlannedTensor, TensorLayout};
+use super::layout::{Order, PlannedTensor, TensorLayout};
 use super::offsets::PixelTable;
 use super::share::{ConvParts, rows_within};
 use super::stage::{Chain, ConvStage, Ends, Misfit, PackedConv, STAGES};
+use super::staging::{Staging, pixels_of};
 use crate::memory::{Carver, product};
 use crate::shape::Extent;
 use crate::{Result, Shape};
@@ -22,6 +23,8 @@ use crate::{Result, Shape};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taps {
     InPlace,
+    /// Pixels of a caller's planes, as channel blocks in scratch.
+    Planes,
     Window,
     Gathered,
 }
@@ -38,7 +41,7 @@ pub(crate) struct ConvRows {
     pub(crate) x_pixels: PixelTable,
     pub(crate) out_pixels: PixelTable,
     pub(crate) residual_pixels: Option<PixelTable>,
-    /// The place of the copied window, or of the gathered taps, in a worker's scratch.
+    /// The place of the copied pixels or window, or of the gathered taps, in a worker's scratch.
     pub(crate) window: usize,
 }
 
@@ -65,28 +68,33 @@ impl ConvRows {
         let conv = &*stage.op;
         let (input, most) = (x.shape, thresholds.planned_offsets);
         let extent = conv.window.over([input.h, input.w])?;
-        let taps = Taps::of(conv, &extent);
+        let taps = Taps::of(conv, &extent, x.layout.order);
         let width = extent.out[1];
         let group = group_rows(conv, taps, &extent, budget)?;
         let (k, columns) = (conv.k(), conv.columns_read(width));
         let window = match taps {
             Taps::InPlace => 0,
+            Taps::Planes => product(&[conv.rows_read(group), columns, conv.inputs.next_multiple_of(BLOCK)])?,
             Taps::Window => product(&[conv.rows_read(group), columns, conv.inputs])?,
             Taps::Gathered => product(&[group, width, k])?,
         };
-        let dense = |w, c| TensorLayout::nhwc(Shape { n: 1, h: group, w, c }, c);
+        let dense = |w, c| TensorLayout::nhwc(Shape { n: 1, h: group, w, c });
         let x_pixels = match taps {
             Taps::InPlace => PixelTable::of(x, group, width, conv.window.stride, most, scratch)?,
+            Taps::Planes => {
+                let blocks = TensorLayout::blocked(Shape::new(1, group, columns, BLOCK), [0, 0])?;
+                PixelTable::within(blocks, group, width, conv.window.stride, most, scratch)?
+            }
             Taps::Window => {
                 PixelTable::within(dense(columns, conv.inputs), group, width, conv.window.stride, most, scratch)?
             }
             Taps::Gathered => PixelTable::within(dense(width, k), group, width, [1, 1], most, scratch)?,
         };
         let out_pixels = match out {
-            RowTarget::Tensor(out) => PixelTable::of(out, group, width, [1, 1], most, scratch)?,
+            RowTarget::Tensor(out) => pixels_of(out, [group, width], most, scratch)?,
             RowTarget::Ring(layout, rows) => PixelTable::of_ring(layout, rows, width, most, scratch)?,
         };
-        let of_residual = |residual| PixelTable::of(residual, group, width, [1, 1], most, scratch);
+        let of_residual = |residual| pixels_of(residual, [group, width], most, scratch);
         let residual_pixels = residual.map(of_residual).transpose()?;
         let window = scratch.values::<f32>(window)?;
         Ok(ConvRows { taps, group, x_pixels, out_pixels, residual_pixels, window, stage, input, extent })
@@ -94,9 +102,9 @@ impl ConvRows {
 }
 
 impl Taps {
-    fn of(conv: &PackedConv, extent: &Extent) -> Taps {
+    fn of(conv: &PackedConv, extent: &Extent, order: Order) -> Taps {
         if conv.window.kernel == [1, 1] && extent.before == [0, 0] && extent.after == [0, 0] {
-            Taps::InPlace
+            if order == Order::Planes { Taps::Planes } else { Taps::InPlace }
         } else if conv.window.dilation[1] == 1 {
             Taps::Window
         } else {
@@ -114,7 +122,7 @@ fn group_rows(conv: &PackedConv, taps: Taps, extent: &Extent, budget: usize) -> 
     let width = extent.out[1];
     let values = match taps {
         Taps::Window => product(&[width, sy.min(kh), sx.min(kw), conv.inputs])?,
-        Taps::InPlace | Taps::Gathered => product(&[width, conv.k()])?,
+        Taps::InPlace | Taps::Planes | Taps::Gathered => product(&[width, conv.k()])?,
     };
     Ok(rows_within(budget, values, extent.out[0]))
 }
@@ -137,6 +145,8 @@ pub(crate) struct ConvStep {
     pub(crate) rows: ConvRows,
     pub(crate) ends: Ends,
     pub(crate) parts: ConvParts,
+    /// Of the output and of the residual, where they lie in planes.
+    pub(crate) staging: [Option<Staging>; 2],
 }
 
 impl ConvStep {
@@ -153,10 +163,18 @@ impl ConvStep {
         let (Some(stage), None) = (chain.head(), chain.depthwise()) else {
             return Err(Misfit::Order.named(STAGES));
         };
-        let (x, out) = (&tensors[ends.input], RowTarget::Tensor(&tensors[ends.output]));
+        let (x, out) = (&tensors[ends.input], &tensors[ends.output]);
         let residual = ends.residual.map(|r| &tensors[r]);
-        let rows = ConvRows::new(stage.cloned(), x, out, residual, thresholds.group_values, thresholds, scratch)?;
-        let (lines, panels) = (x.shape.n * rows.extent.out[0], stage.op.outputs.div_ceil(BLOCK));
-        Ok(ConvStep { rows, ends, parts: ConvParts::new(lines, panels, workers) })
+        let to = RowTarget::Tensor(out);
+        let rows = ConvRows::new(stage.cloned(), x, to, residual, thresholds.group_values, thresholds, scratch)?;
+        let blocks = stage.op.outputs.div_ceil(BLOCK);
+        let of_output = Staging::new(out, rows.group, blocks, scratch)?;
+        let of_residual = match residual {
+            Some(residual) => Staging::new(residual, rows.group, blocks, scratch)?,
+            None => None,
+        };
+        let lines = x.shape.n * rows.extent.out[0];
+        let parts = ConvParts::new(lines, blocks, workers);
+        Ok(ConvStep { rows, ends, parts, staging: [of_output, of_residual] })
     }
 }

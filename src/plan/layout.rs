@@ -7,7 +7,7 @@ use super::cost::Thresholds;
 use super::lower::{Draft, DraftKind};
 use crate::memory::{LINE, collect, product, push};
 use crate::tensor::ElementType;
-use crate::{Error, Result, Shape};
+use crate::{Error, Layout, Result, Shape, Strides};
 
 /// Where a tensor lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +18,33 @@ pub(crate) enum Place {
     Arena(usize),
 }
 
+/// The order of the axes of a tensor in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// The channels of a pixel lie together: a caller's NHWC tensor.
+    Pixels,
+    /// Each channel is a plane: a caller's NCHW tensor, or one of any strides.
+    Planes,
+    /// Channel blocks: every block has room for 16 channels, and all lanes may be read and written.
+    Blocks,
+}
+
+impl Order {
+    /// The order of a caller's tensor.
+    pub(crate) fn of(layout: Layout) -> Order {
+        match layout {
+            Layout::Nhwc => Order::Pixels,
+            Layout::Nchw => Order::Planes,
+        }
+    }
+}
+
 /// How the values of a tensor lie. All fields count elements.
 ///
-/// Value `(n, y, x, c)` is at `origin + n × image + y × row + (c / 16) × block + x × pixel + c % 16`.
+/// Value `(n, y, x, c)` is at `origin + n × image + y × row + (c / 16) × block + x × pixel + (c % 16) × channel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TensorLayout {
+    pub(crate) order: Order,
     /// The first pixel of the first row.
     pub(crate) origin: usize,
     /// From one image to the next.
@@ -30,23 +52,41 @@ pub(crate) struct TensorLayout {
     /// From one row to the next.
     pub(crate) row: usize,
     pub(crate) within: RowLayout,
-    /// Whether every block has room for 16 channels: all lanes may be read and written.
-    pub(crate) whole: bool,
+    /// From one channel of a block to the next: 1 unless each channel is a plane.
+    pub(crate) channel: usize,
     /// Columns of zeros on each side of a row.
     pub(crate) columns: [usize; 2],
 }
 
 impl TensorLayout {
-    /// NHWC, pixels `stride` apart.
-    pub(crate) fn nhwc(shape: Shape, stride: usize) -> TensorLayout {
+    /// A tensor of a caller, by its strides, whose span was checked.
+    pub(crate) fn of_caller(order: Order, shape: Shape, strides: Strides) -> TensorLayout {
+        let layout = if order == Order::Planes { Layout::Nchw } else { Layout::Nhwc };
+        let dense = Strides::dense(layout, shape);
+        // the stride of an axis of length 1 may be any number, and is multiplied by 0 alone
+        let along = |len: usize, stride: usize, dense: usize| if len > 1 { stride } else { dense };
+        let (pixel, channel) =
+            (along(shape.w, strides.pixel, dense.pixel), along(shape.c, strides.channel, dense.channel));
         TensorLayout {
+            order,
             origin: 0,
-            image: shape.h * shape.w * stride,
-            row: shape.w * stride,
-            within: RowLayout { block: BLOCK, pixel: stride },
-            whole: false,
+            image: along(shape.n, strides.image, dense.image),
+            row: along(shape.h, strides.row, dense.row),
+            // a tensor of a single block has no second one
+            within: RowLayout { block: channel.saturating_mul(BLOCK), pixel },
+            channel,
             columns: [0, 0],
         }
+    }
+
+    /// Dense NHWC.
+    pub(crate) fn nhwc(shape: Shape) -> TensorLayout {
+        TensorLayout::of_caller(Order::Pixels, shape, Strides::dense(Layout::Nhwc, shape))
+    }
+
+    /// A dense tensor of a caller.
+    pub(super) fn dense(layout: Layout, shape: Shape) -> TensorLayout {
+        TensorLayout::of_caller(Order::of(layout), shape, Strides::dense(layout, shape))
     }
 
     /// Rows of channel blocks with columns of zeros on both sides; an error where all of them together are too long.
@@ -56,8 +96,20 @@ impl TensorLayout {
         let block = product(&[width, BLOCK])?;
         let row = product(&[block, shape.c.div_ceil(BLOCK)])?;
         product(&[shape.n, shape.h, row])?;
-        let within = RowLayout { block, pixel: BLOCK };
-        Ok(TensorLayout { origin: left * BLOCK, image: shape.h * row, row, within, whole: true, columns })
+        Ok(TensorLayout {
+            order: Order::Blocks,
+            origin: left * BLOCK,
+            image: shape.h * row,
+            row,
+            within: RowLayout { block, pixel: BLOCK },
+            channel: 1,
+            columns,
+        })
+    }
+
+    /// Whether every block has room for 16 channels.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.order == Order::Blocks
     }
 
     /// From the first value to row `y` of image `n`.
@@ -76,9 +128,16 @@ pub(crate) struct PlannedTensor {
     pub(crate) layout: TensorLayout,
 }
 
-/// A layout for each tensor: the one that the step which reads it needs.
-pub(super) fn layouts(shapes: &[Shape], drafts: &[Draft], thresholds: &Thresholds) -> Result<Vec<TensorLayout>> {
-    let mut layouts = collect("plan", shapes.iter().map(|&s| TensorLayout::nhwc(s, s.c)))?;
+/// A layout for each tensor: the caller's for the first and the last, and else the one that the step which reads it needs.
+pub(super) fn layouts(
+    shapes: &[Shape],
+    [first, last]: [Layout; 2],
+    drafts: &[Draft],
+    thresholds: &Thresholds,
+) -> Result<Vec<TensorLayout>> {
+    let mut layouts = collect("plan", shapes.iter().map(|&shape| TensorLayout::nhwc(shape)))?;
+    layouts[0] = TensorLayout::dense(first, shapes[0]);
+    layouts[shapes.len() - 1] = TensorLayout::dense(last, shapes[shapes.len() - 1]);
     for draft in drafts.iter().skip(1) {
         let shape = shapes[draft.input];
         let columns = match &draft.kind {

@@ -5,6 +5,7 @@ use super::conv::ConvStep;
 use super::cost::Thresholds;
 use super::group::regroup;
 use super::layout::{PlannedTensor, layouts, places};
+use super::planes::PlanesStep;
 use super::pool::PoolStep;
 use super::report::StageReport;
 use super::schedule::preferred_schedule;
@@ -122,7 +123,7 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, unfused: &[usize], low
     {
         return Err(Error::Fusion(format!("{schedule:?} was asked for, and no layer has stages to fuse")));
     }
-    let (tensors, arena) = drafts.tensors(&lowering.thresholds)?;
+    let (tensors, arena) = drafts.tensors(lowering)?;
     let mut program = Program { steps: Vec::new(), tensors, arena, worker: 0, macs: 0, reports: Vec::new() };
     let (mut too_large, mut error) = (Vec::new(), None);
     for draft in drafts.steps {
@@ -164,12 +165,18 @@ fn step(
     };
     let workers = if work < thresholds.worth_sharing as u64 { 1 } else { lowering.workers };
     Ok(match draft.kind {
-        DraftKind::Pool => Step::Pool(PoolStep::new(tensors, ends, workers)?),
+        DraftKind::Pool => Step::Pool(PoolStep::new(tensors, ends, workers, scratch)?),
         DraftKind::Conv(chain) => {
             let step = ConvStep::new(&chain, tensors, ends, workers, thresholds, scratch)?;
             Step::Conv(Arc::try_new("plan", step)?)
         }
         DraftKind::Chain { chain, schedule, by_channels } => {
+            if let Some(kind) = PlanesStep::kind_of(&chain, tensors, &ends) {
+                let step = PlanesStep::new(&chain, kind, tensors, ends, workers, scratch)?;
+                report.kernels.push(kind);
+                report.schedule = Some(text(format_args!("planes, a channel at a time"))?);
+                return Ok(Step::Planes(step));
+            }
             let step = ChainStep::new(&chain, tensors, ends, schedule, by_channels, workers, lowering, scratch)?;
             let head = usize::from(chain.head().is_some());
             report.kernels.insert(head, step.kind);
@@ -220,9 +227,9 @@ impl Drafts {
     }
 
     /// All tensors with layouts and places, and the bytes of the arena.
-    fn tensors(&self, thresholds: &Thresholds) -> Result<(Vec<PlannedTensor>, usize)> {
+    fn tensors(&self, lowering: &Lowering) -> Result<(Vec<PlannedTensor>, usize)> {
         let (shapes, element) = (&self.shapes, ElementType::F32);
-        let layouts = layouts(shapes, &self.steps, thresholds)?;
+        let layouts = layouts(shapes, lowering.layouts, &self.steps, &lowering.thresholds)?;
         let (places, arena) = places(&layouts, shapes, element, &self.steps)?;
         let tensor = |t| PlannedTensor { shape: shapes[t], element, place: places[t], layout: layouts[t] };
         Ok((collect("plan", (0..shapes.len()).map(tensor))?, arena))

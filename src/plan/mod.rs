@@ -16,27 +16,31 @@ mod group;
 mod layout;
 mod lower;
 mod offsets;
+mod planes;
 mod pool;
 mod report;
 mod schedule;
 mod share;
 mod stage;
+mod staging;
 
 use sepconv_kernels::Kernels;
 
 pub(crate) use chain::{ChainStep, Head, TailPixels, rows_in};
 pub(crate) use conv::{ConvRows, ConvStep, Taps};
 use cost::Thresholds;
-pub(crate) use layout::{Place, PlannedTensor, TensorLayout};
+pub(crate) use layout::{Order, Place, PlannedTensor, TensorLayout};
 pub(crate) use lower::{Program, Refused, lower, shapes_of};
 pub(crate) use offsets::{Offsets, PixelTable};
+pub(crate) use planes::PlanesStep;
 pub(crate) use pool::PoolStep;
 pub use report::{Bound, Explain, StageReport};
 pub(crate) use share::{lanes, share};
 pub(crate) use stage::{Chain, ConvStage, DepthwiseStage, Epilogue, PackedConv, PackedDepthwise, Stage, channels};
+pub(crate) use staging::Staging;
 
 use crate::memory::Arc;
-use crate::{Fusion, Result};
+use crate::{Fusion, Layout, Result};
 
 /// What lowering takes: one layer, whose stages may run as one.
 #[derive(Clone, Debug)]
@@ -77,6 +81,8 @@ impl Node {
 #[derive(Debug)]
 pub(crate) struct Lowering {
     pub(crate) fusion: Fusion,
+    /// Of the caller's input and output.
+    pub(crate) layouts: [Layout; 2],
     /// Threads that share out each step: at least 1.
     pub(crate) workers: usize,
     pub(crate) kernels: &'static Kernels,
@@ -88,6 +94,7 @@ pub(crate) struct Lowering {
 pub(crate) enum Step {
     Conv(Arc<ConvStep>),
     Chain(Arc<ChainStep>),
+    Planes(PlanesStep),
     Pool(PoolStep),
 }
 
@@ -97,6 +104,7 @@ impl Step {
         match self {
             Step::Conv(step) => step.parts.rows * step.parts.panels,
             Step::Chain(step) => step.middle.n * step.parts.rows * step.parts.channels,
+            Step::Planes(step) => step.parts,
             Step::Pool(step) => step.parts,
         }
     }

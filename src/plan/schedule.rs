@@ -4,7 +4,7 @@ use sepconv_kernels::{BLOCK, KernelKind};
 
 use super::Lowering;
 use super::cost::Thresholds;
-use super::layout::{Place, PlannedTensor};
+use super::layout::{Order, Place, PlannedTensor};
 use super::share::rows_within;
 use super::stage::{PackedConv, PackedDepthwise};
 use crate::memory::product;
@@ -86,10 +86,11 @@ impl Plane {
     /// What gives the rows where none are computed. No copy into channel blocks is faster than to read a caller's rows
     /// where they lie: it is written and read besides.
     pub(super) fn row_source(&self, x: &PlannedTensor, multiplier: usize) -> RowSource {
-        let padded = matches!(x.place, Place::Arena(_)) && x.layout.whole;
+        let padded = matches!(x.place, Place::Arena(_)) && x.layout.is_whole();
         let by_pixels = self.kind != KernelKind::DwConv
             && self.columns.iter().all(|&columns| columns <= 1)
-            && self.middle.c.is_multiple_of(BLOCK);
+            && self.middle.c.is_multiple_of(BLOCK)
+            && x.layout.order == Order::Pixels;
         if multiplier > 1 {
             RowSource::Copy
         } else if padded && x.layout.columns == self.columns {

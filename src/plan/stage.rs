@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   [convolution] depthwise [pointwise]     runs as a ChainStep
+//!   depthwise, from planes to planes        runs as a PlanesStep
 //!   convolution                             runs as a ConvStep
 //!   average pool                            runs as a PoolStep
 //! ```
@@ -16,10 +17,10 @@ use core::ops::Range;
 
 use sepconv_kernels::pack;
 
-use super::layout::{Place, PlannedTensor, TensorLayout};
+use super::layout::{Order, Place, PlannedTensor, TensorLayout};
 use crate::memory::{Arc, Packed, product, text};
 use crate::shape::Window;
-use crate::{Error, Result, Shape};
+use crate::{Error, Layout, Result, Shape};
 
 /// A standard convolution, packed: taps in the order of rows, columns and input channels, 16 outputs a panel.
 #[derive(Debug)]
@@ -395,8 +396,9 @@ impl PlannedTensor {
         }
         shape.len()?;
         let expected = match place {
-            Place::Arena(_) if layout.whole => TensorLayout::blocked(shape, layout.columns)?,
-            _ => TensorLayout::nhwc(shape, shape.c),
+            Place::Arena(_) if layout.is_whole() => TensorLayout::blocked(shape, layout.columns)?,
+            Place::Input | Place::Output if layout.order == Order::Planes => TensorLayout::dense(Layout::Nchw, shape),
+            _ => TensorLayout::nhwc(shape),
         };
         if layout != expected {
             return Err(Error::Network(text(format_args!("a tensor of {shape} whose layout is of another shape"))?));
@@ -547,7 +549,7 @@ mod tests {
                 element: ElementType::F32,
                 shape: to,
                 place: Place::Output,
-                layout: TensorLayout::nhwc(to, to.c),
+                layout: TensorLayout::nhwc(to),
             },
         ]
     }
@@ -559,10 +561,11 @@ mod tests {
     fn step(chain: Option<&Chain>, tensors: &[PlannedTensor], ends: Ends) -> Result<()> {
         let kernels = Kernels::available().next().unwrap();
         let thresholds = Thresholds::of(kernels.isa());
-        let lowering = Lowering { fusion: Fusion::Auto, workers: 1, kernels, thresholds };
+        let layouts = [Layout::Nhwc; 2];
+        let lowering = Lowering { fusion: Fusion::Auto, layouts, workers: 1, kernels, thresholds };
         let scratch = &mut Carver::default();
         match chain {
-            None => PoolStep::new(tensors, ends, 1).map(drop),
+            None => PoolStep::new(tensors, ends, 1, scratch).map(drop),
             Some(chain) if chain.depthwise().is_none() => {
                 ConvStep::new(chain, tensors, ends, 1, &thresholds, scratch).map(drop)
             }
@@ -619,7 +622,7 @@ mod tests {
             wrong[1].layout = TensorLayout::blocked(Shape { w: made.w + 1, ..made }, [1, 1]).unwrap();
             refused(&wrong, ENDS);
             let mut wrong = fit;
-            (wrong[3].layout.whole, wrong[3].layout.columns) = (true, [0, 0]);
+            wrong[3].layout.order = Order::Blocks;
             refused(&wrong, Ends { output: 3, ..ENDS });
             // tensors that are not there, or that share memory
             for ends in [Ends { input: 4, ..ENDS }, Ends { output: 4, ..ENDS }, Ends { residual: Some(4), ..ENDS }] {
@@ -635,7 +638,7 @@ mod tests {
                 element: ElementType::F32,
                 shape: made,
                 place: Place::Input,
-                layout: TensorLayout::nhwc(made, made.c),
+                layout: TensorLayout::nhwc(made),
             };
             refused(&wrong, ENDS);
             let mut wrong = fit;
@@ -643,7 +646,7 @@ mod tests {
                 element: ElementType::F32,
                 shape: input,
                 place: Place::Output,
-                layout: TensorLayout::nhwc(input, input.c),
+                layout: TensorLayout::nhwc(input),
             };
             refused(&wrong, ENDS);
         }
@@ -654,7 +657,8 @@ mod tests {
         let shape = Shape::new(1, 5, 5, 20);
         let kernels = Kernels::available().next().unwrap();
         let thresholds = Thresholds::of(kernels.isa());
-        let lowering = Lowering { fusion: Fusion::Auto, workers: 1, kernels, thresholds };
+        let layouts = [Layout::Nhwc; 2];
+        let lowering = Lowering { fusion: Fusion::Auto, layouts, workers: 1, kernels, thresholds };
         let scratch = &mut Carver::default();
         let alone = Chain::new(Some(stage(conv(3, 20, 20))), None, None).unwrap();
         let tensors = tensors(shape, shape);

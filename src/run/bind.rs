@@ -10,10 +10,8 @@ use crate::plan::{Offsets, PixelTable, Place, PlannedTensor, TensorLayout};
 pub(crate) struct Memory<'a> {
     pub(crate) kernels: &'static Kernels,
     pub(crate) tensors: &'a [PlannedTensor],
-    pub(crate) input: *const f32,
-    pub(crate) input_stride: usize,
-    pub(crate) output: *mut f32,
-    pub(crate) output_stride: usize,
+    pub(crate) input: (*const f32, TensorLayout),
+    pub(crate) output: (*mut f32, TensorLayout),
     pub(crate) arena: *mut u8,
 }
 
@@ -35,10 +33,9 @@ impl BoundTensor {
 impl Memory<'_> {
     pub(super) fn bind(&self, tensor: usize) -> BoundTensor {
         let PlannedTensor { shape, place, layout, .. } = self.tensors[tensor];
-        let nhwc = |ptr, stride| BoundTensor { ptr, shape, layout: TensorLayout::nhwc(shape, stride) };
         match place {
-            Place::Input => nhwc(self.input.cast_mut(), self.input_stride),
-            Place::Output => nhwc(self.output, self.output_stride),
+            Place::Input => BoundTensor { ptr: self.input.0.cast_mut(), shape, layout: self.input.1 },
+            Place::Output => BoundTensor { ptr: self.output.0, shape, layout: self.output.1 },
             // SAFETY: lowering gave the tensor a place inside the arena, on a cache line
             Place::Arena(at) => BoundTensor { ptr: unsafe { self.arena.add(at) }.cast(), shape, layout },
         }
@@ -48,8 +45,10 @@ impl Memory<'_> {
 /// Where the rows of one image go.
 #[derive(Clone, Copy)]
 pub(super) struct RowTarget {
-    /// The first pixel of the first row, in the first of the panels asked for.
+    /// The first pixel of a row, in the first of the panels asked for.
     pub(super) ptr: *mut f32,
+    /// The row that `ptr` points to.
+    pub(super) first: usize,
     /// From one row to the next.
     pub(super) row: usize,
     /// Rows after which the first comes again, or `usize::MAX`.
@@ -68,15 +67,16 @@ impl RowTarget {
     /// # Safety
     /// The tensor has that image and block.
     pub(super) unsafe fn tensor(out: BoundTensor, n: usize, block: usize) -> RowTarget {
-        let TensorLayout { row, within, whole, .. } = out.layout;
+        let TensorLayout { row, within, .. } = out.layout;
         // SAFETY: the caller's.
         let ptr = unsafe { out.ptr.add(out.row(n, 0) + block * within.block) };
-        RowTarget { ptr, row, ring: usize::MAX, pixel: within.pixel, block: within.block, whole }
+        let whole = out.layout.is_whole();
+        RowTarget { ptr, first: 0, row, ring: usize::MAX, pixel: within.pixel, block: within.block, whole }
     }
 
     /// The offset of row `y` from `ptr`.
     pub(super) fn at(&self, y: usize) -> usize {
-        y % self.ring * self.row
+        (y - self.first) % self.ring * self.row
     }
 }
 

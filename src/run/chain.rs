@@ -12,10 +12,11 @@
 
 use core::ops::Range;
 
-use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, KernelKind, PointwiseArgs};
+use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, FromPlanesArgs, KernelKind, PointwiseArgs};
 
 use super::bind::{BoundTensor, Memory, RowTarget, zero_columns};
-use crate::plan::{ChainStep, ConvStage, Head, Stage, TailPixels, lanes, rows_in, share};
+use super::planes::Rows;
+use crate::plan::{ChainStep, ConvStage, Head, Order, Stage, TailPixels, lanes, rows_in, share};
 
 impl ChainStep {
     /// # Safety
@@ -50,12 +51,15 @@ impl ChainStep {
                     for slab in inner.clone() {
                         let slab = share(blocks.len(), slabs, slab);
                         let slab = blocks.start + slab.start..blocks.start + slab.end;
+                        let here = Rows { image: n, rows: group.clone(), blocks: slab.clone() };
                         // of another slab, or of another piece, the ring holds nothing
                         let kept = if inner.len() == 1 { needed.start.max(filled) } else { needed.start };
                         self.fill_ring(memory, x, n, kept.min(needed.end)..needed.end, slab.clone(), scratch);
                         self.depthwise_rows(memory, x, out, n, &group, slab.clone(), scratch);
-                        if let Some(tail) = &self.tail {
-                            self.tail_rows(memory, tail, out, n, &group, slab, scratch);
+                        match (&self.tail, &self.staging[0]) {
+                            (Some(tail), _) => self.tail_rows(memory, tail, out, n, &group, slab, scratch),
+                            (None, Some(staging)) => staging.store(memory.kernels, out, &here, scratch),
+                            (None, None) => {}
                         }
                     }
                     filled = filled.max(needed.end);
@@ -84,9 +88,11 @@ impl ChainStep {
             }
             if let Some((_, pixels)) = &self.tail {
                 pixels.dense.prepare(None, scratch);
-                pixels.out.prepare(Some(&out.layout), scratch);
+                // staged rows have the layout that was planned
+                let [of_output, of_residual] = self.staging.map(|staging| staging.is_none());
+                pixels.out.prepare(of_output.then_some(&out.layout), scratch);
                 if let (Some(pixels), Some(r)) = (&pixels.residual, self.ends.residual) {
-                    pixels.prepare(Some(&memory.bind(r).layout), scratch);
+                    pixels.prepare(of_residual.then_some(&memory.bind(r).layout), scratch);
                 }
             }
         }
@@ -100,6 +106,7 @@ impl ChainStep {
         RowTarget {
             // SAFETY: the caller's.
             ptr: unsafe { scratch.add(self.scratch.ring).cast::<f32>().add(self.ring.layout.origin) },
+            first: 0,
             row: self.ring.layout.row,
             ring: self.ring.rows,
             pixel: BLOCK,
@@ -134,6 +141,21 @@ impl ChainStep {
                     let first = slab.start * BLOCK;
                     let channels = first..first + lanes(&slab, self.middle.c);
                     for y in rows {
+                        if x.layout.order == Order::Planes {
+                            (memory.kernels.from_planes)(&FromPlanesArgs {
+                                x: x.ptr.add(x.row(n, y)),
+                                plane: x.layout.channel,
+                                step: x.layout.within.pixel,
+                                width: self.middle.w,
+                                channels: channels.clone(),
+                                multiplier: self.depthwise.op.multiplier,
+                                out: to.ptr.add(to.at(y)),
+                                out_pixel: BLOCK,
+                                out_block: self.ring.layout.within.block,
+                                whole: true,
+                            });
+                            continue;
+                        }
                         (memory.kernels.block_row)(&BlockRowArgs {
                             x: x.ptr.add(x.row(n, y)),
                             layout: x.layout.within,
@@ -206,7 +228,7 @@ impl ChainStep {
                     pointers.add(i).write(row_pointer(row));
                 }
                 for i in 0..rows_out {
-                    outs.add(i).write(target.ptr.add(target.at(y - group.start + i)));
+                    outs.add(i).write(target.ptr.add(target.at(y + i)));
                 }
                 kernel(&DepthwiseArgs {
                     channels,
@@ -244,21 +266,24 @@ impl ChainStep {
         scratch: *mut u8,
     ) -> RowTarget {
         let row = self.extent.out[1] * BLOCK;
+        let first = group.start;
         // SAFETY: the caller's.
         unsafe {
-            match self.tail {
-                Some(_) => RowTarget {
+            match (&self.tail, &self.staging[0]) {
+                (Some(_), _) => RowTarget {
                     ptr: scratch.add(self.scratch.depthwise).cast(),
+                    first,
                     row,
                     ring: usize::MAX,
                     pixel: BLOCK,
                     block: group.len() * row,
                     whole: true,
                 },
-                None => {
-                    let to = RowTarget::tensor(out, n, slab.start);
-                    RowTarget { ptr: to.ptr.add(to.at(group.start)), ..to }
+                (None, Some(staging)) => {
+                    let rows = Rows { image: n, rows: group.clone(), blocks: slab.clone() };
+                    staging.target(&rows, scratch)
                 }
+                (None, None) => RowTarget::tensor(out, n, slab.start),
             }
         }
     }
@@ -289,14 +314,32 @@ impl ChainStep {
                 Some(pixels) => pixels.row(0, scratch),
                 None => core::ptr::null(),
             };
-            let residual = if is_last { self.ends.residual.map(|r| memory.bind(r)) } else { None };
+            let here = Rows { image: n, rows: group.clone(), blocks: 0..tail.outputs.div_ceil(BLOCK) };
+            let [of_output, of_residual] = &self.staging;
+            let residual = self.ends.residual.filter(|_| is_last).map(|r| match of_residual {
+                Some(staging) => staging.load(memory.kernels, memory.bind(r), &here, scratch),
+                None => RowTarget::tensor(memory.bind(r), n, 0),
+            });
+            let residual = residual.as_ref();
             let partial = scratch.add(self.scratch.partial).cast::<f32>();
             let partial_panel = m * BLOCK;
-            let (to, out_pixels, out_panel, whole_blocks, clamp) = if is_last {
-                let to = out.ptr.add(out.row(n, group.start));
-                (to, out_pixels, out.layout.within.block, out.layout.whole, epilogue.clamp)
+            let (to, out_pixels, clamp) = if is_last {
+                let to = match of_output {
+                    Some(staging) => staging.target(&here, scratch),
+                    None => RowTarget::tensor(out, n, 0),
+                };
+                (to, out_pixels, epilogue.clamp)
             } else {
-                (partial, dense, partial_panel, true, [f32::NEG_INFINITY, f32::INFINITY])
+                let sums = RowTarget {
+                    ptr: partial,
+                    first: group.start,
+                    row: width * BLOCK,
+                    ring: usize::MAX,
+                    pixel: BLOCK,
+                    block: partial_panel,
+                    whole: true,
+                };
+                (sums, dense, [f32::NEG_INFINITY, f32::INFINITY])
             };
             let w = tail.weights.as_ptr::<f32>();
             (memory.kernels.pointwise)(&PointwiseArgs {
@@ -312,16 +355,19 @@ impl ChainStep {
                 bias: w,
                 partial: if is_first { core::ptr::null() } else { partial },
                 partial_panel,
-                residual: residual.map_or(core::ptr::null(), |r| r.ptr.add(r.row(n, group.start)).cast_const()),
+                residual: residual.map_or(core::ptr::null(), |r| r.ptr.add(r.at(group.start)).cast_const()),
                 residual_pixels,
-                residual_panel: residual.map_or(0, |r| r.layout.within.block),
-                out: to,
+                residual_panel: residual.map_or(0, |r| r.block),
+                out: to.ptr.add(to.at(group.start)),
                 out_pixels,
-                out_panel,
-                whole_blocks,
-                residual_whole: residual.is_some_and(|r| r.layout.whole),
+                out_panel: to.block,
+                whole_blocks: to.whole,
+                residual_whole: residual.is_some_and(|r| r.whole),
                 clamp,
             });
+            if let (true, Some(staging)) = (is_last, of_output) {
+                staging.store(memory.kernels, out, &here, scratch);
+            }
         }
     }
 }

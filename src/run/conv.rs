@@ -3,13 +3,15 @@
 use core::ops::Range;
 
 use sepconv_kernels::pack::dense_row;
-use sepconv_kernels::{BLOCK, PointwiseArgs};
+use sepconv_kernels::{BLOCK, FromPlanesArgs, PointwiseArgs};
 
 use super::bind::{BoundTensor, Memory, RowTarget, zero_columns};
-use crate::plan::{ConvRows, ConvStep, Taps, TensorLayout, lanes, share};
+use super::planes::Rows;
+use crate::plan::{ConvRows, ConvStep, Order, Taps, TensorLayout, lanes, share};
 
 impl ConvRows {
-    /// Writes the tables of pixels that depend on the caller's tensors, once for a piece. The layout of a ring is known.
+    /// Writes the tables of pixels that depend on the caller's tensors, once for a piece. The layouts of a ring and of staged rows are
+    /// known.
     ///
     /// # Safety
     /// As [`super::Step::run`].
@@ -21,6 +23,7 @@ impl ConvRows {
         scratch: *mut u8,
     ) {
         let x = (self.taps == Taps::InPlace).then_some(x);
+        let [out, residual] = [out, residual].map(|layout| layout.filter(|layout| layout.order != Order::Planes));
         // SAFETY: the caller's.
         unsafe {
             self.x_pixels.prepare(x, scratch);
@@ -35,7 +38,7 @@ impl ConvRows {
     ///
     /// # Safety
     /// As [`super::Step::run`]; [`ConvRows::prepare`] wrote the tables for these layouts; `to` has room for those rows and
-    /// panels, and `residual` is of the output's shape.
+    /// panels, and `residual` has them too, the first of the panels first.
     pub(super) unsafe fn run(
         &self,
         memory: &Memory<'_>,
@@ -44,7 +47,7 @@ impl ConvRows {
         rows: Range<usize>,
         panels: Range<usize>,
         to: &RowTarget,
-        residual: Option<BoundTensor>,
+        residual: Option<&RowTarget>,
         scratch: *mut u8,
     ) {
         let conv = &*self.stage.op;
@@ -65,16 +68,19 @@ impl ConvRows {
                         let source = x.ptr.add(x.row(n, first * conv.window.stride[0])).cast_const();
                         (source, if together { k } else { BLOCK }, x.layout.within.block)
                     }
+                    Taps::Planes => {
+                        let (pixels, block) = self.copy_planes(memory, x, n, &group, scratch);
+                        (pixels, BLOCK, block)
+                    }
                     Taps::Window => {
-                        let (window, row) = self.copy_window(x, n, &group, scratch);
+                        let (window, row) = self.copy_window(memory, x, n, &group, scratch);
                         (window, conv.window.kernel[1] * conv.inputs, conv.window.dilation[0] * row)
                     }
-                    Taps::Gathered => (self.gather(x, n, &group, scratch), k, 0),
+                    Taps::Gathered => (self.gather(memory, x, n, &group, scratch), k, 0),
                 };
                 // rows of a ring may begin at any of its rows and go on with the first
                 let (out, first_out) = if rings { (to.ptr, first % to.ring) } else { (to.ptr.add(to.at(first)), 0) };
-                let residual_ptr =
-                    |r: BoundTensor| r.ptr.add(r.row(n, first) + panels.start * r.layout.within.block).cast_const();
+                let residual_ptr = |r: &RowTarget| r.ptr.add(r.at(first)).cast_const();
                 let residual_pixels = match &self.residual_pixels {
                     Some(pixels) => pixels.row(0, scratch),
                     None => core::ptr::null(),
@@ -95,16 +101,53 @@ impl ConvRows {
                     partial_panel: 0,
                     residual: residual.map_or(core::ptr::null(), residual_ptr),
                     residual_pixels,
-                    residual_panel: residual.map_or(0, |r| r.layout.within.block),
+                    residual_panel: residual.map_or(0, |r| r.block),
                     out,
                     out_pixels: self.out_pixels.row(first_out, scratch),
                     out_panel: to.block,
                     whole_blocks: to.whole,
-                    residual_whole: residual.is_some_and(|r| r.layout.whole),
+                    residual_whole: residual.is_some_and(|r| r.whole),
                     clamp: self.stage.epilogue.clamp,
                 });
             }
             first = group.end;
+        }
+    }
+
+    /// Copies the pixels of planes that a group of output rows of a 1×1 convolution reads to channel blocks. Returns them and the
+    /// length of a block.
+    ///
+    /// # Safety
+    /// As [`ConvRows::run`].
+    unsafe fn copy_planes(
+        &self,
+        memory: &Memory<'_>,
+        x: BoundTensor,
+        n: usize,
+        group: &Range<usize>,
+        scratch: *mut u8,
+    ) -> (*const f32, usize) {
+        let conv = &*self.stage.op;
+        let [stride, _] = conv.window.stride;
+        let width = conv.columns_read(self.extent.out[1]);
+        let block = conv.rows_read(group.len()) * width * BLOCK;
+        let blocks = 0..conv.inputs.div_ceil(BLOCK);
+        // SAFETY: the blocks hold `rows_read × columns_read` pixels, which are in the input as well.
+        unsafe {
+            let pixels = scratch.add(self.window).cast::<f32>();
+            let x = x.of_columns(width);
+            if stride == 1 {
+                let rows = Rows { image: n, rows: group.clone(), blocks };
+                x.from_planes(memory.kernels, &rows, pixels, [BLOCK, block], true);
+            } else {
+                // a stride passes over rows
+                for (i, y) in group.clone().enumerate() {
+                    let row = Rows { image: n, rows: y * stride..y * stride + 1, blocks: blocks.clone() };
+                    let to = pixels.add(i * stride * width * BLOCK);
+                    x.from_planes(memory.kernels, &row, to, [BLOCK, block], true);
+                }
+            }
+            (pixels, block)
         }
     }
 
@@ -114,6 +157,7 @@ impl ConvRows {
     /// As [`ConvRows::run`].
     unsafe fn copy_window(
         &self,
+        memory: &Memory<'_>,
         x: BoundTensor,
         n: usize,
         group: &Range<usize>,
@@ -135,7 +179,7 @@ impl ConvRows {
                     None => to.write_bytes(0, row_len),
                     Some(y) => {
                         to.write_bytes(0, left * c);
-                        dense_row(x.ptr.add(x.row(n, y)), x.layout.within, to.add(left * c), copied, c);
+                        self.copy_pixels(memory, x, x.row(n, y), to.add(left * c), copied);
                         to.add((left + copied) * c).write_bytes(0, (columns - left - copied) * c);
                     }
                 }
@@ -144,11 +188,45 @@ impl ConvRows {
         }
     }
 
+    /// Copies `width` pixels, of which the first is at `from`, to where their channels lie together and pixels follow each other.
+    ///
+    /// # Safety
+    /// The tensor has these pixels; `to` has room for them.
+    unsafe fn copy_pixels(&self, memory: &Memory<'_>, x: BoundTensor, from: usize, to: *mut f32, width: usize) {
+        let c = self.stage.op.inputs;
+        // SAFETY: the caller's.
+        unsafe {
+            let x_pixels = x.ptr.add(from).cast_const();
+            match x.layout.order {
+                Order::Planes => (memory.kernels.from_planes)(&FromPlanesArgs {
+                    x: x_pixels,
+                    plane: x.layout.channel,
+                    step: x.layout.within.pixel,
+                    width,
+                    channels: 0..c,
+                    multiplier: 1,
+                    out: to,
+                    out_pixel: c,
+                    out_block: BLOCK,
+                    whole: false,
+                }),
+                Order::Pixels | Order::Blocks => dense_row(x_pixels, x.layout.within, to, width, c),
+            }
+        }
+    }
+
     /// Gathers the taps of every pixel of a group, zeros for padding.
     ///
     /// # Safety
     /// As [`ConvRows::run`].
-    unsafe fn gather(&self, x: BoundTensor, n: usize, group: &Range<usize>, scratch: *mut u8) -> *const f32 {
+    unsafe fn gather(
+        &self,
+        memory: &Memory<'_>,
+        x: BoundTensor,
+        n: usize,
+        group: &Range<usize>,
+        scratch: *mut u8,
+    ) -> *const f32 {
         let conv = &*self.stage.op;
         let ([kh, kw], c) = (conv.window.kernel, conv.inputs);
         let ([sy, sx], [dy, dx]) = (conv.window.stride, conv.window.dilation);
@@ -165,8 +243,8 @@ impl ConvRows {
                             let px = (ox * sx + kx * dx).checked_sub(left).filter(|&x| x < self.input.w);
                             match (y, px) {
                                 (Some(y), Some(px)) => {
-                                    let from = x.ptr.add(x.row(n, y) + px * x.layout.within.pixel);
-                                    dense_row(from, x.layout.within, to, 1, c);
+                                    let from = x.row(n, y) + px * x.layout.within.pixel;
+                                    self.copy_pixels(memory, x, from, to, 1);
                                 }
                                 _ => to.write_bytes(0, c),
                             }
@@ -192,17 +270,32 @@ impl ConvStep {
         // SAFETY: the caller's; pieces share out rows and panels, so no two write the same value.
         unsafe {
             self.rows.prepare(&x.layout, Some(&out.layout), residual.as_ref().map(|r| &r.layout), scratch);
+            let [of_output, of_residual] = &self.staging;
+            // staged rows come a group at a time
+            let staged = of_output.is_some() || of_residual.is_some();
+            let most = if staged { self.rows.group } else { usize::MAX };
             let mut line = lines.start;
             while line < lines.end {
                 let (n, y) = (line / height, line % height);
-                let rows = y..height.min(y + lines.end - line);
-                line += rows.len();
+                let end = height.min(y + (lines.end - line).min(most));
+                let here = Rows { image: n, rows: y..end, blocks: panels.clone() };
+                line += here.rows.len();
                 if panels.start == 0 && out.layout.columns != [0, 0] {
                     let first = out.ptr.add(out.row(n, y) - out.layout.origin);
-                    zero_columns(first, rows.len(), &out.layout, out.shape.w, out.shape.c.div_ceil(BLOCK));
+                    zero_columns(first, here.rows.len(), &out.layout, out.shape.w, out.shape.c.div_ceil(BLOCK));
                 }
-                let to = RowTarget::tensor(out, n, panels.start);
-                self.rows.run(memory, x, n, rows, panels.clone(), &to, residual, scratch);
+                let residual = residual.map(|r| match of_residual {
+                    Some(staging) => staging.load(memory.kernels, r, &here, scratch),
+                    None => RowTarget::tensor(r, n, panels.start),
+                });
+                let to = match of_output {
+                    Some(staging) => staging.target(&here, scratch),
+                    None => RowTarget::tensor(out, n, panels.start),
+                };
+                self.rows.run(memory, x, n, here.rows.clone(), panels.clone(), &to, residual.as_ref(), scratch);
+                if let Some(staging) = of_output {
+                    staging.store(memory.kernels, out, &here, scratch);
+                }
             }
         }
     }

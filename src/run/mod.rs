@@ -7,6 +7,8 @@
 mod bind;
 mod chain;
 mod conv;
+mod depthwise_planes;
+mod planes;
 mod pool;
 pub(crate) mod team;
 
@@ -15,9 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sepconv_kernels::Kernels;
 
 use crate::memory::{self, Aligned, Arc, Carver};
-use crate::plan::{Explain, Lowering, Node, Program, Refused, Step, lower};
+use crate::plan::{Explain, Lowering, Node, Order, Program, Refused, Step, TensorLayout, lower};
 use crate::threads::process;
-use crate::{Arithmetic, Error, Isa, PlanOptions, Result, Shape, Threads, View, ViewMut};
+use crate::{Arithmetic, Error, Isa, Layout, PlanOptions, Result, Shape, Threads, View, ViewMut};
 use bind::Memory;
 use team::Crew;
 
@@ -42,6 +44,8 @@ struct Inner {
     kernels: &'static Kernels,
     threads: Threads,
     workers: usize,
+    /// Of the input and the output.
+    layouts: [Layout; 2],
     /// The process that made the plan: after `fork` the threads are elsewhere.
     process: u32,
     /// Polls of a waiting worker before it sleeps.
@@ -81,7 +85,8 @@ impl Step {
             match self {
                 Step::Conv(step) => step.run(memory, piece, scratch),
                 Step::Chain(step) => step.run(memory, piece, scratch),
-                Step::Pool(step) => step.run(memory, piece),
+                Step::Planes(step) => step.run(memory, piece, scratch),
+                Step::Pool(step) => step.run(memory, piece, scratch),
             }
         }
     }
@@ -105,7 +110,7 @@ impl Plan {
         let output = nodes.iter().try_fold(input, |shape, node| crate::ops::output_shape(node, shape))?;
         // A batch of no images has nothing to run: the planner, which divides by what it shares out, is not asked.
         let thresholds = options.thresholds_for(kernels.isa());
-        let lowering = Lowering { fusion: options.fusion, workers, kernels, thresholds };
+        let lowering = Lowering { fusion: options.fusion, layouts: options.layouts, workers, kernels, thresholds };
         let program = if input.is_empty() { Program::default() } else { lower(nodes, input, &lowering)? };
         let pieces = memory::collect("plan", program.steps.iter().map(Step::pieces))?;
         // a plan of which no step is shared needs no pool
@@ -122,6 +127,7 @@ impl Plan {
             kernels,
             threads: options.threads.clone(),
             workers,
+            layouts: options.layouts,
             process: process::id(),
             spins: options.spins,
             workers_at,
@@ -138,6 +144,11 @@ impl Plan {
     /// The shape of what it computes.
     pub fn output_shape(&self) -> Shape {
         self.inner.output
+    }
+
+    /// The layouts of the input and the output that it was planned for.
+    pub fn layouts(&self) -> [Layout; 2] {
+        self.inner.layouts
     }
 
     /// The instruction set that it runs on.
@@ -184,8 +195,8 @@ impl Plan {
     /// job to the pool for each further worker whose last job has begun, and rayon allocates a few words for each.
     ///
     /// # Errors
-    /// [`Error::ShapeMismatch`] where a view is not of the planned shape, [`Error::ForeignScratch`] where another plan made
-    /// the scratch. [`Error::Allocation`] where jobs of the scratch still wait in another pool, and memory for new ones runs out.
+    /// [`Error::ShapeMismatch`] where a view is not of the planned shape, [`Error::Layout`] where the plan is for NHWC and the
+    /// channels of a pixel do not lie together, [`Error::ForeignScratch`] where another plan made the scratch. [`Error::Allocation`] where jobs of the scratch still wait in another pool, and memory for new ones runs out.
     pub fn run(&self, input: View<'_>, output: ViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
         self.run_on(&self.inner.threads, input, output, scratch)
     }
@@ -222,17 +233,25 @@ impl Plan {
                 return Err(Error::ShapeMismatch { what, expected, got });
             }
         }
+        let strides = [("input", inner.input, input.strides()), ("output", inner.output, output.strides())];
+        for ((what, shape, strides), layout) in strides.into_iter().zip(inner.layouts) {
+            if layout == Layout::Nhwc && !strides.are_nhwc(shape) {
+                return Err(Error::Layout { what, expected: layout, strides });
+            }
+        }
         if scratch.plan != inner.id {
             return Err(Error::ForeignScratch { expected: inner.id, got: scratch.plan });
         }
         let Program { steps, tensors, worker, .. } = &inner.program;
+        let layouts = [0, 1].map(|end| {
+            let ((_, shape, strides), layout) = (strides[end], inner.layouts[end]);
+            TensorLayout::of_caller(Order::of(layout), shape, strides)
+        });
         let shared = Shared(Memory {
             kernels: inner.kernels,
             tensors,
-            input: input.data().as_ptr(),
-            input_stride: input.pixel_stride(),
-            output_stride: output.pixel_stride(),
-            output: output.as_mut_ptr(),
+            input: (input.data().as_ptr(), layouts[0]),
+            output: (output.as_mut_ptr(), layouts[1]),
             arena: scratch.memory.as_mut_ptr(),
         });
         let run = |step: usize, piece: usize, of: usize| {

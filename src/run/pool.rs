@@ -1,41 +1,78 @@
 //! The mean over a plane, run.
 
+use core::ops::Range;
+
 use sepconv_kernels::{BLOCK, PoolArgs};
 
-use super::bind::{Memory, zero_columns};
+use super::bind::{BoundTensor, Memory, RowTarget, zero_columns};
+use super::planes::Rows;
 use crate::Shape;
 use crate::plan::{PoolStep, lanes, share};
 
 impl PoolStep {
     /// # Safety
     /// As [`super::Step::run`].
-    pub(super) unsafe fn run(&self, memory: &Memory<'_>, piece: usize) {
+    pub(super) unsafe fn run(&self, memory: &Memory<'_>, piece: usize, scratch: *mut u8) {
         let (x, out) = (memory.bind(self.ends.input), memory.bind(self.ends.output));
-        let Shape { n, h, w, c } = self.shape;
-        let blocks = c.div_ceil(BLOCK);
-        let mine = share(n * blocks, self.parts, piece);
+        let blocks = self.shape.c.div_ceil(BLOCK);
+        let mine = share(self.shape.n * blocks, self.parts, piece);
+        // staged planes come a block at a time
+        let most = if self.staging.iter().any(Option::is_some) { 1 } else { usize::MAX };
         let mut at = mine.start;
         while at < mine.end {
             let (image, block) = (at / blocks, at % blocks);
-            let end = blocks.min(block + mine.end - at);
+            let end = blocks.min(block + (mine.end - at).min(most));
             // SAFETY: the caller's; blocks are shared out, so no two pieces write the same value.
-            unsafe {
-                // who reads the pixel may lay a window over it
-                let row = out.ptr.add(out.row(image, 0) - out.layout.origin + block * out.layout.within.block);
-                zero_columns(row, usize::from(out.layout.columns != [0, 0]), &out.layout, 1, end - block);
-                (memory.kernels.average_pool)(&PoolArgs {
-                    channels: lanes(&(block..end), c),
-                    plane: [h, w],
-                    x: x.ptr.add(x.row(image, 0) + block * x.layout.within.block),
-                    x_row: x.layout.row,
-                    x_block: x.layout.within.block,
-                    x_pixel: x.layout.within.pixel,
-                    out: out.ptr.add(out.row(image, 0) + block * out.layout.within.block),
-                    out_block: out.layout.within.block,
-                    divisor: (h * w) as f32,
-                });
-            }
+            unsafe { self.blocks(memory, [x, out], image, block..end, scratch) };
             at += end - block;
+        }
+    }
+
+    /// The means of some blocks of an image.
+    ///
+    /// # Safety
+    /// As [`PoolStep::run`].
+    unsafe fn blocks(
+        &self,
+        memory: &Memory<'_>,
+        [x, out]: [BoundTensor; 2],
+        image: usize,
+        blocks: Range<usize>,
+        scratch: *mut u8,
+    ) {
+        let Shape { h, w, c, .. } = self.shape;
+        let [of_input, of_output] = &self.staging;
+        let plane = Rows { image, rows: 0..h, blocks: blocks.clone() };
+        let pixel = Rows { rows: 0..1, ..plane.clone() };
+        // SAFETY: the caller's.
+        unsafe {
+            // who reads the pixel may lay a window over it
+            if out.layout.columns != [0, 0] {
+                let row = out.ptr.add(out.row(image, 0) - out.layout.origin + blocks.start * out.layout.within.block);
+                zero_columns(row, 1, &out.layout, 1, blocks.len());
+            }
+            let from = match of_input {
+                Some(staging) => staging.load(memory.kernels, x, &plane, scratch),
+                None => RowTarget::tensor(x, image, blocks.start),
+            };
+            let to = match of_output {
+                Some(staging) => staging.target(&pixel, scratch),
+                None => RowTarget::tensor(out, image, blocks.start),
+            };
+            (memory.kernels.average_pool)(&PoolArgs {
+                channels: lanes(&blocks, c),
+                plane: [h, w],
+                x: from.ptr,
+                x_row: from.row,
+                x_block: from.block,
+                x_pixel: from.pixel,
+                out: to.ptr,
+                out_block: to.block,
+                divisor: (h * w) as f32,
+            });
+            if let Some(staging) = of_output {
+                staging.store(memory.kernels, out, &pixel, scratch);
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use sepconv::{
     InvertedResidualDesc, Layer, PointwiseConv2d, SeparableConv2d, Shape, Shortcut,
 };
 
-use super::{Dense, Frame, MOST_THREADS, Runs, limits};
+use super::{AXES, Dense, Frame, MOST_THREADS, Runs, limits};
 
 /// A case, and how it is run.
 #[derive(Clone, Debug)]
@@ -140,7 +140,16 @@ fn desc<'a>(stage: &'a Stage, order: FilterOrder, data: &'a [f32]) -> ConvDesc<'
 }
 
 fn frame() -> impl Strategy<Value = Frame> {
-    (0usize..4, prop_oneof![Just(0usize), Just(0), 1usize..=20]).prop_map(|(offset, gap)| Frame { offset, gap })
+    let order = prop_oneof![
+        4 => Just(Frame::NHWC),
+        4 => Just(Frame::NCHW),
+        // rows, channels and pixels apart, in any order
+        1 => Just(AXES).prop_shuffle(),
+    ];
+    let gap = || prop_oneof![6 => Just(0usize), 2 => 1usize..=3, 1 => 4usize..=20];
+    // most tensors have a value beside the last
+    let gaps = (prop_oneof![9 => Just(0usize), 1 => 1usize..=2], gap(), gap(), gap());
+    (0usize..4, order, gaps).prop_map(|(offset, order, (a, b, c, d))| Frame { offset, order, gaps: [a, b, c, d] })
 }
 
 fn runs() -> impl Strategy<Value = Runs> {

@@ -18,7 +18,9 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use sepconv::{Arithmetic, Fusion, Isa, Plan, PlanOptions, Result, Schedule, Shape, Threads, View, ViewMut};
+use sepconv::{
+    Arithmetic, Fusion, Isa, Layout, Plan, PlanOptions, Result, Schedule, Shape, Strides, Threads, View, ViewMut,
+};
 use sepconv_kernels::Kernels;
 
 pub use cases::*;
@@ -110,23 +112,67 @@ impl Dense<f32> {
     }
 }
 
-/// How a tensor lies in its memory: values before the first, and between pixels.
-#[derive(Clone, Copy, Debug, Default)]
+/// The axes of a tensor: images, rows, pixels and channels.
+pub const AXES: [usize; 4] = [0, 1, 2, 3];
+
+/// How a tensor lies in its memory: values before the first, the order of the axes, and values between those along each.
+#[derive(Clone, Copy, Debug)]
 pub struct Frame {
     pub offset: usize,
-    pub gap: usize,
+    /// Axes, from the innermost to the outermost.
+    pub order: [usize; 4],
+    /// Values beside those of the axis within, for each axis in this order.
+    pub gaps: [usize; 4],
+}
+
+impl Default for Frame {
+    fn default() -> Self {
+        Frame { offset: 0, order: Frame::NHWC, gaps: [0; 4] }
+    }
 }
 
 impl Frame {
-    fn span(self, shape: Shape) -> usize {
-        shape.span(shape.c + self.gap).unwrap()
+    pub const NHWC: [usize; 4] = [3, 2, 1, 0];
+    pub const NCHW: [usize; 4] = [2, 1, 3, 0];
+
+    /// The layout that a plan for such a tensor is made for.
+    pub fn layout(self) -> Layout {
+        if (self.order[0], self.gaps[0]) == (3, 0) { Layout::Nhwc } else { Layout::Nchw }
     }
 
-    /// The tensor in memory that ends with its last value, canaries between pixels and a guard page at one end.
+    pub fn strides(self, shape: Shape) -> Strides {
+        let sides = [shape.n, shape.h, shape.w, shape.c];
+        let mut strides = [0; 4];
+        let mut within = 1;
+        for (axis, gap) in self.order.into_iter().zip(self.gaps) {
+            strides[axis] = within + gap;
+            within = strides[axis] * sides[axis];
+        }
+        let [image, row, pixel, channel] = strides;
+        Strides { image, row, pixel, channel }
+    }
+
+    /// Values of the memory that ends with the tensor's last.
+    fn len(self, shape: Shape) -> usize {
+        self.offset + self.strides(shape).span(shape).unwrap()
+    }
+
+    /// The place in memory of each value of a dense tensor.
+    fn places(self, shape: Shape) -> impl Iterator<Item = usize> {
+        let Strides { image, row, pixel, channel } = self.strides(shape);
+        let Shape { n, h, w, c } = shape;
+        (0..n * h * w * c).map(move |i| {
+            let (p, ch) = (i / c, i % c);
+            let (y, x) = (p / w, p % w);
+            self.offset + y / h * image + y % h * row + x * pixel + ch * channel
+        })
+    }
+
+    /// The tensor in memory that ends with its last value, canaries between values and a guard page at one end.
     fn lay_out(self, dense: &Dense) -> Guarded {
-        let mut memory = Guarded::new(self.offset + self.span(dense.shape));
-        for (p, pixel) in dense.data.chunks_exact(dense.shape.c).enumerate() {
-            memory.slice_mut()[self.offset + p * (dense.shape.c + self.gap)..][..dense.shape.c].copy_from_slice(pixel);
+        let mut memory = Guarded::new(self.len(dense.shape));
+        for (place, &value) in self.places(dense.shape).zip(&dense.data) {
+            memory.slice_mut()[place] = value;
         }
         memory
     }
@@ -134,22 +180,18 @@ impl Frame {
     /// The first difference from the tensor, or the first value written that is not of it.
     fn difference(self, memory: &[f32], expected: &Dense) -> Option<String> {
         let Shape { h, w, c, .. } = expected.shape;
-        let stride = c + self.gap;
-        for (i, &got) in memory.iter().enumerate() {
-            let at = i.checked_sub(self.offset).map(|i| (i / stride, i % stride)).filter(|&(_, channel)| channel < c);
-            let Some((p, channel)) = at else {
-                if is_canary(got) {
-                    continue;
-                }
-                return Some(format!("wrote {got:e} between pixels, at {i}"));
-            };
-            let expected = expected.data[p * c + channel];
+        let mut beside = vec![true; memory.len()];
+        for (i, place) in self.places(expected.shape).enumerate() {
+            beside[place] = false;
+            let (got, expected) = (memory[place], expected.data[i]);
             if !same_bits(got, expected) {
+                let (p, channel) = (i / c, i % c);
                 let (n, y, x) = (p / (h * w), p / w % h, p % w);
                 return Some(format!("({n}, {y}, {x}, {channel}): expected {expected:e}, got {got:e}"));
             }
         }
-        None
+        let written = memory.iter().zip(beside).position(|(&got, beside)| beside && !is_canary(got));
+        written.map(|at| format!("wrote {:e} beside the tensor, at {at}", memory[at]))
     }
 }
 
@@ -196,10 +238,10 @@ pub fn check(
     runs: Runs,
 ) -> Result<(), TestCaseError> {
     let [mut fused, mut separate] = [None, None];
-    let stride = input.shape.c + runs.input.gap;
+    let strides = runs.input.strides(input.shape);
     let memory = Placement::ALL.map(|placement| placement.with(|| runs.input.lay_out(input)));
     let views =
-        [0, 1].map(|i| View::with_pixel_stride(&memory[i].slice()[runs.input.offset..], input.shape, stride).unwrap());
+        [0, 1].map(|i| View::with_strides(&memory[i].slice()[runs.input.offset..], input.shape, strides).unwrap());
     let mut turn = 0;
     for &level in LEVELS.iter().filter(|level| !level.is_emulated() || macs <= EMULATED_MACS) {
         let expected: &Dense = match level.arithmetic {
@@ -211,6 +253,7 @@ pub fn check(
             for count in [1, runs.threads] {
                 let fail = |e: String| TestCaseError::fail(format!("{level:?}, {fusion:?}, {count} threads: {e}"));
                 let mut options = level.options().fusion(fusion).threads(threads(count));
+                options = options.input_layout(runs.input.layout()).output_layout(runs.output.layout());
                 if count > 2 {
                     // more threads than the cores of a small machine should not wait for each other on them
                     options = options.spins(100);
@@ -235,10 +278,9 @@ pub fn check(
                     // so that neither end goes with one number of threads
                     let end = (turn + turn / 2) % 2;
                     let placement = Placement::ALL[end];
-                    let len = runs.output.offset + runs.output.span(shape);
-                    let mut out = placement.with(|| Guarded::new(len));
+                    let mut out = placement.with(|| Guarded::new(runs.output.len(shape)));
                     let to = &mut out.slice_mut()[runs.output.offset..];
-                    let to = ViewMut::with_pixel_stride(to, shape, shape.c + runs.output.gap).unwrap();
+                    let to = ViewMut::with_strides(to, shape, runs.output.strides(shape)).unwrap();
                     note(&format!("{level:?}, {fusion:?}, {count} threads, {placement:?}\n{}", plan.explain()));
                     plan.run(views[end], to, &mut scratch).map_err(|e| fail(format!("no run: {e}")))?;
                     if let Some(difference) = runs.output.difference(out.slice(), expected) {

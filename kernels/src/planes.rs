@@ -1,0 +1,305 @@
+//! Planes into pixels, and back: what stands between a caller's NCHW tensor and the kernels.
+//!
+//! ```text
+//!   planes     c0: p0 p1 p2 p3 …    c1: p0 p1 p2 p3 …    c2: …    c3: …
+//!   pixels     p0: c0 c1 c2 c3 …    p1: c0 c1 c2 c3 …
+//! ```
+//!
+//! Nothing is computed. Four planes by four pixels are transposed in registers, 16 pixels of a block of channels at a time: so
+//! each line of a plane is read whole, by four streams at once, and the lines of the pixels stay in L1 until they are full.
+//!
+//! ```text
+//!   for block of 16 channels:
+//!       for 16 pixels:
+//!           for 4 channels:
+//!               for 4 pixels:  load 4 × 4, transpose, store 4 × 4
+//! ```
+
+use core::ops::Range;
+
+use quad::Quad;
+
+use crate::{BLOCK, Kernel, Level};
+
+/// What [`FromPlanes`] copies: pixels of a row, or of rows that follow each other without a gap. Distances are counted in values.
+#[derive(Clone, Debug)]
+pub struct FromPlanesArgs {
+    /// The first pixel in the plane of channel 0.
+    pub x: *const f32,
+    /// From one plane to the next.
+    pub plane: usize,
+    /// From one pixel of a plane to the next.
+    pub step: usize,
+    /// Pixels.
+    pub width: usize,
+    /// Output channels that are copied; the first is a multiple of 16.
+    pub channels: Range<usize>,
+    /// How often each input channel stands in the output: output channel `c` is input channel `c / multiplier`.
+    pub multiplier: usize,
+    /// Where the block of the first channel goes.
+    pub out: *mut f32,
+    /// From one pixel of the output to the next.
+    pub out_pixel: usize,
+    /// From one block of 16 channels of the output to the next.
+    pub out_block: usize,
+    /// Whether each block has room for 16 channels: zeros are written behind the last channel then.
+    pub whole: bool,
+}
+
+/// `f32_from_planes`.
+pub enum FromPlanes {}
+
+impl Kernel for FromPlanes {
+    type Args = FromPlanesArgs;
+
+    /// # Safety
+    /// `x` is readable in every input channel that `channels` names, of `width` pixels; `out` is writable in these channels of
+    /// `width` pixels, in whole blocks where it is `whole`; they do not overlap.
+    #[inline(always)]
+    unsafe fn run<L: Level>(_: L::Token, a: &FromPlanesArgs) {
+        let first = a.channels.start / BLOCK;
+        for block in first..a.channels.end.div_ceil(BLOCK) {
+            let lanes = BLOCK.min(a.channels.end - block * BLOCK);
+            // SAFETY: the caller's, for channels of the range and pixels below `width`.
+            unsafe {
+                let out = a.out.add((block - first) * a.out_block);
+                if a.multiplier != 1 || a.step != 1 {
+                    look_up(a, block * BLOCK, lanes, out);
+                    continue;
+                }
+                let x = a.x.add(block * BLOCK * a.plane);
+                let mut p = 0;
+                while p < a.width {
+                    let width = BLOCK.min(a.width - p);
+                    to_pixels(a, x.add(p), lanes, out.add(p * a.out_pixel), [width, a.width - p]);
+                    p += width;
+                }
+            }
+        }
+    }
+}
+
+/// `width` pixels, at most 16, of the first `lanes` channels of a block; `left` pixels of the call, these counted.
+///
+/// # Safety
+/// As [`FromPlanes::run`], for these pixels and channels.
+#[inline(always)]
+unsafe fn to_pixels(a: &FromPlanesArgs, x: *const f32, lanes: usize, out: *mut f32, [width, left]: [usize; 2]) {
+    // Where a pixel has at most four channels, a store may go beyond: what it writes there is overwritten by the next pixel.
+    let over = a.channels.len() <= 4 && a.out_pixel <= 4;
+    let end = left * a.out_pixel;
+    for lane in (0..BLOCK).step_by(4) {
+        let here = lanes.saturating_sub(lane).min(4);
+        if here == 0 && !a.whole {
+            break;
+        }
+        let mut p = 0;
+        // SAFETY: the caller's, for pixels `p..p + 4` and channels `lane..lane + here`.
+        unsafe {
+            while p + 4 <= width {
+                let load = |i: usize| if i < here { Quad::load(x.add((lane + i) * a.plane + p)) } else { Quad::zero() };
+                let pixels = Quad::transpose([load(0), load(1), load(2), load(3)]);
+                let out = out.add(p * a.out_pixel + lane);
+                for (i, pixel) in pixels.into_iter().enumerate() {
+                    let out = out.add(i * a.out_pixel);
+                    let room = a.whole || here == 4 || (over && (p + i) * a.out_pixel + 4 <= end);
+                    if room { pixel.store(out) } else { pixel.store_first(out, here) }
+                }
+                p += 4;
+            }
+            while p < width {
+                let out = out.add(p * a.out_pixel + lane);
+                for i in 0..here {
+                    *out.add(i) = *x.add((lane + i) * a.plane + p);
+                }
+                for i in here..if a.whole { 4 } else { here } {
+                    *out.add(i) = 0.0;
+                }
+                p += 1;
+            }
+        }
+    }
+}
+
+/// `lanes` channels from `first` on, value by value: each several times, or of pixels that lie apart.
+///
+/// # Safety
+/// As [`FromPlanes::run`], for these channels.
+#[inline(always)]
+unsafe fn look_up(a: &FromPlanesArgs, first: usize, lanes: usize, out: *mut f32) {
+    for lane in 0..if a.whole { BLOCK } else { lanes } {
+        for p in 0..a.width {
+            // SAFETY: the caller's, for this channel and this pixel.
+            unsafe {
+                let x = a.x.wrapping_add((first + lane) / a.multiplier * a.plane + p * a.step);
+                *out.add(p * a.out_pixel + lane) = if lane < lanes { *x } else { 0.0 };
+            }
+        }
+    }
+}
+
+/// What [`ToPlanes`] copies. Distances are counted in values.
+#[derive(Clone, Copy, Debug)]
+pub struct ToPlanesArgs {
+    /// The first pixel. Pixels lie 16 apart, in whole blocks.
+    pub x: *const f32,
+    /// From one block of 16 channels to the next.
+    pub x_block: usize,
+    /// Pixels.
+    pub width: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Where the first pixel of the first plane goes.
+    pub out: *mut f32,
+    /// From one plane to the next.
+    pub plane: usize,
+    /// From one pixel of a plane to the next.
+    pub step: usize,
+}
+
+/// `f32_to_planes`.
+pub enum ToPlanes {}
+
+impl Kernel for ToPlanes {
+    type Args = ToPlanesArgs;
+
+    /// # Safety
+    /// `x` is readable in whole blocks for `channels` of `width` pixels; `out` is writable in `channels` planes of `width`
+    /// pixels; they do not overlap.
+    #[inline(always)]
+    unsafe fn run<L: Level>(_: L::Token, a: &ToPlanesArgs) {
+        for block in 0..a.channels.div_ceil(BLOCK) {
+            let lanes = BLOCK.min(a.channels - block * BLOCK);
+            let mut p = 0;
+            while p < a.width {
+                let width = BLOCK.min(a.width - p);
+                // SAFETY: the caller's, for channels of the block and pixels `p..p + width`.
+                unsafe {
+                    let x = a.x.add(block * a.x_block + p * BLOCK);
+                    let out = a.out.add(block * BLOCK * a.plane + p * a.step);
+                    to_planes(a, x, lanes, out, width);
+                }
+                p += width;
+            }
+        }
+    }
+}
+
+/// At most 16 pixels of the first `lanes` channels of a block.
+///
+/// # Safety
+/// As [`ToPlanes::run`], for these pixels and channels.
+#[inline(always)]
+unsafe fn to_planes(a: &ToPlanesArgs, x: *const f32, lanes: usize, out: *mut f32, width: usize) {
+    for lane in (0..lanes).step_by(4) {
+        let here = 4.min(lanes - lane);
+        let mut p = 0;
+        // SAFETY: the caller's, for pixels `p..p + 4` and channels `lane..lane + here`; a block is read whole.
+        unsafe {
+            while a.step == 1 && p + 4 <= width {
+                let load = |i: usize| Quad::load(x.add((p + i) * BLOCK + lane));
+                let planes = Quad::transpose([load(0), load(1), load(2), load(3)]);
+                for (i, plane) in planes.into_iter().enumerate().take(here) {
+                    plane.store(out.add((lane + i) * a.plane + p));
+                }
+                p += 4;
+            }
+            while p < width {
+                for i in 0..here {
+                    *out.add((lane + i) * a.plane + p * a.step) = *x.add(p * BLOCK + lane + i);
+                }
+                p += 1;
+            }
+        }
+    }
+}
+
+/// Four values in a register: SSE2 and NEON are there on all CPUs of their kind.
+mod quad {
+    #[cfg(target_arch = "aarch64")]
+    use core::arch::aarch64 as arch;
+    #[cfg(target_arch = "x86_64")]
+    use core::arch::x86_64 as arch;
+
+    #[cfg(target_arch = "x86_64")]
+    type Lanes = arch::__m128;
+    #[cfg(target_arch = "aarch64")]
+    type Lanes = arch::float32x4_t;
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    type Lanes = [f32; 4];
+
+    #[derive(Clone, Copy)]
+    pub(super) struct Quad(Lanes);
+
+    impl Quad {
+        #[inline(always)]
+        pub(super) fn zero() -> Quad {
+            // SAFETY: all zeros are four zeros.
+            unsafe { core::mem::zeroed() }
+        }
+
+        /// # Safety
+        /// Four values are readable.
+        #[inline(always)]
+        pub(super) unsafe fn load(p: *const f32) -> Quad {
+            // SAFETY: the caller's; a register holds four values.
+            unsafe { Quad(p.cast::<Lanes>().read_unaligned()) }
+        }
+
+        /// # Safety
+        /// Four values are writable.
+        #[inline(always)]
+        pub(super) unsafe fn store(self, p: *mut f32) {
+            // SAFETY: the caller's.
+            unsafe { p.cast::<Lanes>().write_unaligned(self.0) }
+        }
+
+        /// # Safety
+        /// `n ≤ 4` values are writable.
+        #[inline(always)]
+        pub(super) unsafe fn store_first(self, p: *mut f32, n: usize) {
+            let mut lanes = [0.0; 4];
+            // SAFETY: the caller's; the array has four values.
+            unsafe {
+                self.store(lanes.as_mut_ptr());
+                for (i, lane) in lanes.into_iter().enumerate().take(n) {
+                    p.add(i).write(lane);
+                }
+            }
+        }
+
+        #[inline(always)]
+        #[cfg(target_arch = "x86_64")]
+        pub(super) fn transpose([a, b, c, d]: [Quad; 4]) -> [Quad; 4] {
+            use arch::{_mm_movehl_ps, _mm_movelh_ps, _mm_unpackhi_ps, _mm_unpacklo_ps};
+            // SAFETY: SSE is there on every x86-64.
+            unsafe {
+                let (ab, cd) = (_mm_unpacklo_ps(a.0, b.0), _mm_unpacklo_ps(c.0, d.0));
+                let (ef, gh) = (_mm_unpackhi_ps(a.0, b.0), _mm_unpackhi_ps(c.0, d.0));
+                [_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab), _mm_movelh_ps(ef, gh), _mm_movehl_ps(gh, ef)].map(Quad)
+            }
+        }
+
+        #[inline(always)]
+        #[cfg(target_arch = "aarch64")]
+        pub(super) fn transpose([a, b, c, d]: [Quad; 4]) -> [Quad; 4] {
+            use arch::{
+                vreinterpretq_f32_f64 as narrow, vreinterpretq_f64_f32 as wide, vtrn1q_f32, vtrn1q_f64, vtrn2q_f32,
+                vtrn2q_f64,
+            };
+            // SAFETY: NEON is there on every AArch64.
+            unsafe {
+                let (ab, cd) = (wide(vtrn1q_f32(a.0, b.0)), wide(vtrn1q_f32(c.0, d.0)));
+                let (ef, gh) = (wide(vtrn2q_f32(a.0, b.0)), wide(vtrn2q_f32(c.0, d.0)));
+                [vtrn1q_f64(ab, cd), vtrn1q_f64(ef, gh), vtrn2q_f64(ab, cd), vtrn2q_f64(ef, gh)]
+                    .map(|v| Quad(narrow(v)))
+            }
+        }
+
+        #[inline(always)]
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        pub(super) fn transpose(quads: [Quad; 4]) -> [Quad; 4] {
+            core::array::from_fn(|i| Quad(quads.map(|quad| quad.0[i])))
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! A depthwise 3×3 convolution from planes to planes, planned: nothing is transposed.
+
+use sepconv_kernels::{DwPlanesArgs, KernelKind};
+
+use super::layout::{Order, PlannedTensor};
+use super::stage::{Chain, DepthwiseStage, Ends, Misfit, STAGES};
+use crate::Result;
+use crate::memory::{Carver, product};
+use crate::shape::Extent;
+
+/// A depthwise convolution over planes, a channel at a time.
+#[derive(Debug)]
+pub(crate) struct PlanesStep {
+    pub(crate) stage: DepthwiseStage,
+    pub(crate) ends: Ends,
+    pub(crate) extent: Extent,
+    pub(crate) kind: KernelKind,
+    /// Parts that the planes of all images are shared out in.
+    pub(crate) parts: usize,
+    /// The place of the kernel's ring in a worker's scratch, in bytes.
+    pub(crate) scratch: usize,
+}
+
+impl PlanesStep {
+    /// The kernel for stages over these tensors, or `None` where planes are no way to go.
+    pub(super) fn kind_of(chain: &Chain, tensors: &[PlannedTensor], ends: &Ends) -> Option<KernelKind> {
+        let planes = [ends.input, ends.output].into_iter().all(|end| tensors[end].layout.order == Order::Planes);
+        let window = match (chain.head(), chain.depthwise(), chain.tail()) {
+            (None, Some(depthwise), None) if planes => depthwise.op.window,
+            _ => return None,
+        };
+        match (window.kernel, window.stride, window.dilation) {
+            ([3, 3], [1, 1], [1, 1]) => Some(KernelKind::DwPlanes3x3S1),
+            ([3, 3], [2, 2], [1, 1]) => Some(KernelKind::DwPlanes3x3S2),
+            _ => None,
+        }
+    }
+
+    /// A step of a depthwise convolution alone, or an error where it does not fit the tensors.
+    pub(super) fn new(
+        chain: &Chain,
+        kind: KernelKind,
+        tensors: &[PlannedTensor],
+        ends: Ends,
+        workers: usize,
+        scratch: &mut Carver,
+    ) -> Result<PlanesStep> {
+        let [_, out, _] = chain.over(tensors, &ends)?;
+        let stage = chain.depthwise().ok_or_else(|| Misfit::Order.named(STAGES))?.cloned();
+        let input = tensors[ends.input].shape;
+        let window = stage.op.window;
+        let extent = window.over([input.h, input.w])?;
+        // a length that overflows is one that no memory has
+        let len = DwPlanesArgs::scratch_len(window.stride[1], out.w).unwrap_or(usize::MAX);
+        let scratch = scratch.values::<f32>(product(&[len])?)?;
+        Ok(PlanesStep { stage, ends, extent, kind, parts: workers.min(out.n * out.c), scratch })
+    }
+}

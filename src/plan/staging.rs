@@ -1,0 +1,51 @@
+//! Groups of rows of a caller's planes, as channel blocks in scratch: no kernel knows of planes.
+
+use sepconv_kernels::BLOCK;
+
+use super::layout::{Order, PlannedTensor, TensorLayout};
+use super::offsets::PixelTable;
+use crate::memory::{Carver, product};
+use crate::{Result, Shape};
+
+/// Rows of a caller's NCHW tensor in channel blocks, each block of all pixels of a group: what a step reads of it is transposed to there,
+/// and what a step writes is transposed from there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Staging {
+    /// Its place in a worker's scratch, in bytes.
+    pub(crate) place: usize,
+    /// Pixels of a row.
+    pub(crate) width: usize,
+}
+
+impl Staging {
+    /// Of groups of at most `rows` rows of `blocks` blocks, or `None` for a tensor that is not in planes.
+    pub(super) fn new(
+        tensor: &PlannedTensor,
+        rows: usize,
+        blocks: usize,
+        carver: &mut Carver,
+    ) -> Result<Option<Staging>> {
+        if tensor.layout.order != Order::Planes {
+            return Ok(None);
+        }
+        let width = tensor.shape.w;
+        let place = carver.values::<f32>(product(&[rows, width, blocks, BLOCK])?)?;
+        Ok(Some(Staging { place, width }))
+    }
+}
+
+/// The table of a group of rows of `tensor`, one pixel after the other, or of their staging.
+pub(super) fn pixels_of(
+    tensor: &PlannedTensor,
+    [rows, width]: [usize; 2],
+    most: usize,
+    carver: &mut Carver,
+) -> Result<PixelTable> {
+    match tensor.layout.order {
+        Order::Planes => {
+            let dense = TensorLayout::blocked(Shape::new(1, rows, width, BLOCK), [0, 0])?;
+            PixelTable::within(dense, rows, width, [1, 1], most, carver)
+        }
+        Order::Pixels | Order::Blocks => PixelTable::of(tensor, rows, width, [1, 1], most, carver),
+    }
+}
