@@ -29,7 +29,8 @@
 //! where pixels lie 512 bytes apart; a loop over blocks around one over their vectors, which LLVM unrolls (a tenth longer at stride
 //! 1); 12 columns of one row over all channels (1.2 to 1.6 times as long as a block of channels at a time).
 
-use super::{DepthwiseArgs, tap};
+use super::DepthwiseArgs;
+use super::tile::tap;
 use crate::BLOCK;
 use crate::simd::{MulAdd, Vector, load, store};
 

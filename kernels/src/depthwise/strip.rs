@@ -21,7 +21,9 @@
 //! much by; of channel blocks the next strip, up to 1.25 times as long. On tensors whose pixels lie a multiple of 1 KiB
 //! apart, a copy into channel blocks first: 1.1 to 2 times as long.
 
-use super::{DepthwiseArgs, Out, Row, tap};
+use super::DepthwiseArgs;
+use super::rows::{Out, Row};
+use super::tile::tap;
 use crate::BLOCK;
 use crate::simd::{MulAdd, Vector, load, store};
 
