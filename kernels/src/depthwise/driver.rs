@@ -13,7 +13,7 @@ macro_rules! for_each_tile {
         let width = $width;
         let mut x = 0;
         if const { !<$simd>::FEW_TILES } {
-            // what 12 leave of 14 is slower than twice 7
+            // 7 + 7 is faster than 12 + 2
             while width - x >= 12 && width - x != 14 {
                 $tile!(x, 12);
                 x += 12;
@@ -99,8 +99,7 @@ unsafe fn rows3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize>(simd: S, a:
             }
             return;
         }
-        // Read once: of three rows' flags, LLVM would keep each on the stack. Only stride 3 with AVX-512 has any here; on AVX2,
-        // before a caller's pixels had tiles of their own, 7×7×960 took 1.5 times as long.
+        // The flags are read once, since LLVM would keep those of three rows on the stack. Only stride 3 on AVX-512 has flags here.
         let edges = a.edges.unwrap_or_default();
         for first in (0..a.rows_out).step_by(2) {
             for block in 0..blocks {
@@ -137,8 +136,8 @@ unsafe fn row3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize>(
     }
 }
 
-/// `PX` output pixels of a block from column `x` on. In the macro that names the tiles, this would touch the stack a fifth more
-/// often on AVX2.
+/// `PX` output pixels of a block from column `x` on. It is a function, since in the macro that names the tiles it would touch the stack
+/// more often on AVX2.
 ///
 /// # Safety
 /// As [`super::DwConv3x3::run`], for these pixels and the block of `rows`, `w` and `out`.

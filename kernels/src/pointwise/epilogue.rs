@@ -28,9 +28,8 @@ macro_rules! or_block {
 
 /// Adds the residual, clamps and stores `MR` pixels of `NP` panels.
 ///
-/// On AVX-512 each value is clamped and stored before the next, pixel by pixel: a burst of stores, all clamps before it,
-/// took up to 3 % longer with 64 steps of `k` while the other core was busy, and 1 % with 16 in quiet. On AVX2 it is the
-/// other way round, by half a percent of a network. One place that stores, or LLVM keeps sums in memory on NEON.
+/// On AVX-512 each value is clamped and stored before the next, pixel by pixel. Elsewhere all values are clamped, and then stored.
+/// On AVX2 that order is the faster one (`docs/kernels/pointwise.md`). One place stores, or LLVM keeps sums in memory on NEON.
 ///
 /// # Safety
 /// As [`super::Pointwise::run`].
