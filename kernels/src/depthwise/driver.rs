@@ -1,7 +1,7 @@
 //! The driver: splits the rows, blocks and columns of a call into tiles.
 
 use super::DepthwiseArgs;
-use super::rows::{Blocks, Out, Pixels, Row};
+use super::rows::{NhwcRow, OutRow, PaddedRow, Row};
 use super::tile::{tile_any, tile3x3};
 use super::{pixels, strip};
 use crate::simd::{MulAdd, Vector};
@@ -69,9 +69,9 @@ pub(super) unsafe fn run3x3<L: Level, const STRIDE: usize>(simd: L::Token, a: &D
     // SAFETY: the caller's promise.
     unsafe {
         match a.edges {
-            None => rows3x3::<L::Token, L::Step, Blocks, STRIDE>(simd, a),
+            None => rows3x3::<L::Token, L::Step, PaddedRow, STRIDE>(simd, a),
             Some(_) if const { by_strips::<L::Token>() } => {
-                rows3x3::<L::Token, L::Step, Pixels, STRIDE>(simd, a);
+                rows3x3::<L::Token, L::Step, NhwcRow, STRIDE>(simd, a);
             }
             Some(edges) => pixels::rows::<L::Token, L::Step, STRIDE>(simd, a, edges),
         }
@@ -126,7 +126,7 @@ unsafe fn row3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize>(
     // SAFETY: the caller's, for pixels below `width` and the vectors of the block.
     unsafe {
         let rows = [0, 1, 2].map(|kh| R::new(a, edges, oy * STRIDE + kh, block));
-        let (w, out) = (a.w.add(block * 10 * BLOCK), Out::new(simd, a, oy, block));
+        let (w, out) = (a.w.add(block * 10 * BLOCK), OutRow::new(simd, a, oy, block));
         macro_rules! tile {
             ($x:expr, $px:literal) => {
                 block_tile::<S, A, R, STRIDE, $px>(simd, rows, $x, w, &out, $x + $px == a.width);
@@ -147,7 +147,7 @@ unsafe fn block_tile<S: Vector, A: MulAdd, R: Row, const STRIDE: usize, const PX
     rows: [R; 3],
     x: usize,
     w: *const f32,
-    out: &Out<S>,
+    out: &OutRow<S>,
     ends: bool,
 ) {
     // SAFETY: the caller's; a vector of the block is readable and writable whole where `vectors` says.
@@ -174,7 +174,7 @@ pub(super) unsafe fn run_any<L: Level>(simd: L::Token, a: &DepthwiseArgs) {
     unsafe {
         for block in 0..a.channels.div_ceil(BLOCK) {
             let w = a.w.add(block * (1 + kh * kw) * BLOCK);
-            let out = Out::new(simd, a, 0, block);
+            let out = OutRow::new(simd, a, 0, block);
             macro_rules! tile {
                 ($x:expr, $px:literal) => {
                     out.vectors::<$px>(

@@ -25,18 +25,18 @@ pub(super) trait Row: Copy {
 
 /// A row of channel blocks, padding included.
 #[derive(Clone, Copy)]
-pub(super) struct Blocks(*const f32);
+pub(super) struct PaddedRow(*const f32);
 
-impl Row for Blocks {
+impl Row for PaddedRow {
     #[inline(always)]
-    unsafe fn new(a: &DepthwiseArgs, _: [bool; 2], row: usize, block: usize) -> Blocks {
+    unsafe fn new(a: &DepthwiseArgs, _: [bool; 2], row: usize, block: usize) -> PaddedRow {
         // SAFETY: the caller's.
-        Blocks(unsafe { (*a.rows.add(row)).add(block * a.x.block) })
+        PaddedRow(unsafe { (*a.rows.add(row)).add(block * a.x.block) })
     }
 
     #[inline(always)]
-    fn from(self, x: usize, lane: usize, _: usize, _: bool) -> Blocks {
-        Blocks(self.0.wrapping_add(x * BLOCK + lane))
+    fn from(self, x: usize, lane: usize, _: usize, _: bool) -> PaddedRow {
+        PaddedRow(self.0.wrapping_add(x * BLOCK + lane))
     }
 
     #[inline(always)]
@@ -48,7 +48,7 @@ impl Row for Blocks {
 /// A row of a caller's NHWC tensor. Only the first and the last column of a tile can be padding: they have pointers of their
 /// own.
 #[derive(Clone, Copy)]
-pub(super) struct Pixels {
+pub(super) struct NhwcRow {
     at: *const f32,
     pixel: usize,
     first: *const f32,
@@ -57,23 +57,23 @@ pub(super) struct Pixels {
     edges: [bool; 2],
 }
 
-impl Row for Pixels {
+impl Row for NhwcRow {
     #[inline(always)]
-    unsafe fn new(a: &DepthwiseArgs, edges: [bool; 2], row: usize, block: usize) -> Pixels {
+    unsafe fn new(a: &DepthwiseArgs, edges: [bool; 2], row: usize, block: usize) -> NhwcRow {
         // SAFETY: the caller's.
         let row = unsafe { *a.rows.add(row) };
         // of zeros, every pixel of every block is the same
         let x = if row == a.zeros { RowLayout { block: 0, pixel: 0 } } else { a.x };
         let at = row.wrapping_add(block * x.block).wrapping_sub(usize::from(edges[0]) * x.pixel);
-        Pixels { at, pixel: x.pixel, first: at, last: at, zeros: a.zeros, edges }
+        NhwcRow { at, pixel: x.pixel, first: at, last: at, zeros: a.zeros, edges }
     }
 
     #[inline(always)]
-    fn from(self, x: usize, lane: usize, count: usize, ends: bool) -> Pixels {
+    fn from(self, x: usize, lane: usize, count: usize, ends: bool) -> NhwcRow {
         let at = self.at.wrapping_add(x * self.pixel + lane);
         let first = if self.edges[0] && x == 0 { self.zeros } else { at };
         let last = if self.edges[1] && ends { self.zeros } else { at.wrapping_add((count - 1) * self.pixel) };
-        Pixels { at, first, last, ..self }
+        NhwcRow { at, first, last, ..self }
     }
 
     #[inline(always)]
@@ -90,7 +90,7 @@ impl Row for Pixels {
 }
 
 /// An output row of a block of channels, and the clamp: all that a tile needs to know of its call.
-pub(super) struct Out<S: Vector> {
+pub(super) struct OutRow<S: Vector> {
     pub(super) ptr: *mut f32,
     pub(super) pixel: usize,
     /// Channels that are computed.
@@ -101,13 +101,13 @@ pub(super) struct Out<S: Vector> {
     pub(super) hi: S::f32s,
 }
 
-impl<S: Vector> Out<S> {
+impl<S: Vector> OutRow<S> {
     /// # Safety
     /// As [`super::DwConv3x3::run`], for that row and block.
     #[inline(always)]
-    pub(super) unsafe fn new(simd: S, a: &DepthwiseArgs, oy: usize, block: usize) -> Out<S> {
+    pub(super) unsafe fn new(simd: S, a: &DepthwiseArgs, oy: usize, block: usize) -> OutRow<S> {
         let channels = BLOCK.min(a.channels - block * BLOCK);
-        Out {
+        OutRow {
             // SAFETY: the caller's.
             ptr: unsafe { (*a.out.add(oy)).add(block * a.out_block) },
             pixel: a.out_pixel,

@@ -25,7 +25,7 @@
 //! What was tried: `docs/kernels/depthwise.md`.
 
 use super::DepthwiseArgs;
-use super::rows::{Out, Row};
+use super::rows::{OutRow, Row};
 use super::tile::tap;
 use crate::BLOCK;
 use crate::simd::{MulAdd, Vector, load, store};
@@ -177,7 +177,7 @@ unsafe fn put<S: Vector, const PX: usize>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let out = Out::new(simd, a, oy, block);
+        let out = OutRow::new(simd, a, oy, block);
         let mut to = [out.ptr.add(x * out.pixel); PX];
         for p in 1..PX {
             to[p] = to[p - 1].add(out.pixel);

@@ -6,7 +6,7 @@ use pulp::Simd;
 
 use super::PointwiseArgs;
 use super::pixel::few_pixels;
-use super::tile::{Ahead, Blocks, Tile, Tiles, unrolls};
+use super::tile::{Ahead, Reduction, Tile, Tiles, unrolls};
 use crate::simd::Vector;
 use crate::{BLOCK, Level};
 
@@ -67,11 +67,11 @@ unsafe fn all_pixels<L: Level>(a: &PointwiseArgs, panels: Range<usize>, half: bo
         && (a.whole_blocks || a.n.is_multiple_of(whole));
     let max = max_mr::<L::Token>(panels.len(), half);
     let tiles = a.m.div_ceil(max);
-    let blocks = Blocks::of(a, unrolls::<L::Token>(if half { 1 } else { 2 }, max));
+    let reduction = Reduction::of(a, unrolls::<L::Token>(if half { 1 } else { 2 }, max));
     let mut ahead = Ahead { w: a.w.wrapping_add(panels.end * a.w_panel), from: tiles, times: 0, hop: 0 };
     if !resident {
         // places of a tile at which it asks
-        let places = if blocks.count > 0 { blocks.count } else { a.k.div_ceil(a.segment) };
+        let places = if reduction.blocks > 0 { reduction.blocks } else { a.k.div_ceil(a.segment) };
         let (lines, at_once) = (panels.len() * (a.k + 1), places * Ahead::at_once::<L::Token>());
         let asking = tiles.min(lines.div_ceil(at_once));
         ahead.times = lines.div_ceil(asking * at_once);
@@ -80,7 +80,7 @@ unsafe fn all_pixels<L: Level>(a: &PointwiseArgs, panels: Range<usize>, half: bo
     }
     let mut done = 0;
     for (first, count, mr) in split(a.m, max, sharing::<L::Token>(panels.len(), half)) {
-        let group = Tiles { call: *a, first, count, blocks, panels: panels.clone(), half, ahead: ahead.after(done) };
+        let group = Tiles { call: *a, first, count, reduction, panels: panels.clone(), half, ahead: ahead.after(done) };
         // SAFETY: the caller's.
         unsafe {
             // a level of few tiles has none of these

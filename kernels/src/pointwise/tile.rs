@@ -22,22 +22,22 @@ pub(super) const fn unrolls<S: Vector>(vectors: usize, pixels: usize) -> bool {
 /// How a tile goes over `k`: so many whole blocks of it, each `hop` values of `x` from the one before, perhaps 8 values more,
 /// and the rest in segments.
 #[derive(Clone, Copy)]
-pub(super) struct Blocks {
-    pub(super) count: usize,
+pub(super) struct Reduction {
+    pub(super) blocks: usize,
     hop: usize,
     eight: bool,
 }
 
-impl Blocks {
+impl Reduction {
     /// None but the rest, where tiles are not unrolled or segments are neither blocks nor all of `k`.
     #[inline(always)]
-    pub(super) fn of(a: &PointwiseArgs, unrolled: bool) -> Blocks {
+    pub(super) fn of(a: &PointwiseArgs, unrolled: bool) -> Reduction {
         let together = a.segment >= a.k;
         if unrolled && (together || a.segment == BLOCK) {
             let hop = if together { BLOCK } else { a.x_segment };
-            Blocks { count: a.k / BLOCK, hop, eight: a.k % BLOCK >= BLOCK / 2 }
+            Reduction { blocks: a.k / BLOCK, hop, eight: a.k % BLOCK >= BLOCK / 2 }
         } else {
-            Blocks { count: 0, hop: 0, eight: false }
+            Reduction { blocks: 0, hop: 0, eight: false }
         }
     }
 }
@@ -73,7 +73,7 @@ pub(super) struct Tiles {
     /// The first pixel of the first tile.
     pub(super) first: usize,
     pub(super) count: usize,
-    pub(super) blocks: Blocks,
+    pub(super) reduction: Reduction,
     pub(super) panels: Range<usize>,
     /// Only the first 8 channels of the last panel count.
     pub(super) half: bool,
@@ -92,7 +92,7 @@ impl<const PLAIN: bool, const HALF: bool, const MR: usize, const NP: usize, cons
     /// As [`super::Pointwise::run`], for the pixels and panels of the group.
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, group: &Tiles) {
-        let Tiles { call, first, count, blocks, half, ahead, .. } = group;
+        let Tiles { call, first, count, reduction, half, ahead, .. } = group;
         let lanes = <L::Token as Simd>::F32_LANES;
         // of a tile with half a panel behind its others, that half is apart
         let panels = group.panels.start..group.panels.end - usize::from(HALF);
@@ -107,7 +107,7 @@ impl<const PLAIN: bool, const HALF: bool, const MR: usize, const NP: usize, cons
                     over_panels::<L::Token, L::Step, PLAIN, HALF, MR, NP, NV>(
                         simd,
                         call,
-                        *blocks,
+                        *reduction,
                         ahead.after(t),
                         i,
                         last,
@@ -228,7 +228,7 @@ unsafe fn over_panels<
 >(
     simd: S,
     a: &PointwiseArgs,
-    blocks: Blocks,
+    reduction: Reduction,
     ahead: Ahead,
     i: usize,
     last: usize,
@@ -255,17 +255,17 @@ unsafe fn over_panels<
             let mut left = a.k;
             if const { unrolls::<S>(NV, MR) } {
                 let mut at = 0;
-                for _ in 0..blocks.count {
+                for _ in 0..reduction.blocks {
                     ask!(next, times);
                     unrolled!(STEP in BLOCK, of 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15, {
                         step!(simd, a, acc, halves, x[at + STEP], w[STEP]);
                     });
                     w = w.wrapping_add(BLOCK * BLOCK);
                     // else each pixel has a pointer that moves
-                    at = opaque(at + blocks.hop);
+                    at = opaque(at + reduction.hop);
                 }
-                left -= blocks.count * BLOCK;
-                if blocks.eight {
+                left -= reduction.blocks * BLOCK;
+                if reduction.eight {
                     unrolled!(STEP in BLOCK / 2, of 0 1 2 3 4 5 6 7, {
                         step!(simd, a, acc, halves, x[at + STEP], w[STEP]);
                     });
@@ -278,7 +278,7 @@ unsafe fn over_panels<
                 }
             }
             while left > 0 {
-                if const { !unrolls::<S>(NV, MR) } || blocks.count == 0 {
+                if const { !unrolls::<S>(NV, MR) } || reduction.blocks == 0 {
                     ask!(next, times);
                 }
                 let segment = left.min(a.segment);
