@@ -32,7 +32,7 @@ ITERATIONS = 300
 KERNELS = {
     "f32_pointwise": [
         r"4neon\w*4Here\w*5enterNtNt\w*9pointwise9Pointwise",
-        r"4neon\w*4Here\w*5enterINtNt\w*9pointwise4Tile",
+        r"4neon\w*4Here\w*5enterINtNt\w*9pointwise4tile4Tile",
     ],
     "f32_dwconv3x3s1": [r"4neon\w*4Here\w*5enterINtNt\w*9depthwise9DwConv3x3Kj1_"],
     "f32_dwconv3x3s2": [r"4neon\w*4Here\w*5enterINtNt\w*9depthwise9DwConv3x3Kj2_"],

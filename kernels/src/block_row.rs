@@ -1,4 +1,4 @@
-//! Rows of any layout into channel blocks: what stands between a caller's NHWC tensor and the depthwise kernels.
+//! Rows of any layout into channel blocks: the copy between a caller's NHWC tensor and the depthwise kernels.
 //!
 //! ```text
 //!   NHWC            p0: c0 … c15 c16 … c31    p1: c0 … c15 c16 … c31
@@ -7,9 +7,7 @@
 //!   block 1         p0: c16 … c31  p1: c16 … c31  …
 //! ```
 //!
-//! Nothing is computed. It is a kernel since vectors of 32 bytes take half the time that those of the baseline take: a
-//! block of a pixel is two loads and two stores on AVX2, and the lines come from L2 or beyond at a distance that no
-//! prefetcher follows. Asking for the next row's lines gained nothing.
+//! The copy computes nothing. It is a kernel because of the width of its vectors (`docs/kernels/depthwise.md`).
 
 use core::ops::Range;
 

@@ -114,7 +114,7 @@ fn has(level: u8) -> bool {
 
 /// Each line is a function that says whether this CPU has an instruction set, its bit among what was read, and the
 /// features that it is.
-macro_rules! levels {
+macro_rules! detectors {
     ($($name:ident $level:literal: [$($feature:tt)*];)*) => {$(
         /// Whether this CPU has it, and the operating system saves its registers.
         pub fn $name() -> bool {
@@ -128,7 +128,7 @@ macro_rules! levels {
     )*};
 }
 
-levels! {
+detectors! {
     has_sse42 0: ["sse" "sse2" "fxsr" "sse3" "ssse3" "sse4.1" "sse4.2" "popcnt"];
     has_avx2 1: ["sse4.2" "popcnt" "avx" "avx2" "bmi1" "bmi2" "fma" "lzcnt"];
     has_avx512 2: ["popcnt" "avx2" "bmi1" "bmi2" "fma" "lzcnt" "f16c" "avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl"];

@@ -18,11 +18,10 @@
 #[cfg(feature = "std")]
 extern crate std;
 
-/// Calls `$body` with `$i` each of the constants below `$count`, so that nothing is left to the unroller: a tile whose
-/// loops stay loops keeps its sums in memory.
+/// Calls `$body` with `$i` each of the constants below `$count`, so that LLVM's unroller decides nothing: a tile whose loops stay loops
+/// keeps its sums in memory.
 ///
-/// It is not for every loop. In place of the inner loops of the tiles, it halved the time of LLVM's passes, and the front end took
-/// more than that gained, by constants to evaluate or by arms to drop.
+/// It is not for every loop. In place of the inner loops of the tiles, the front end takes more time for it than LLVM gains.
 macro_rules! unrolled {
     ($i:ident in $count:expr, of $($n:literal)*, $body:block) => {
         const { assert!($count <= [$($n),*].len()) };

@@ -1,6 +1,14 @@
-//! Average pooling over a whole plane: one vector of channels at a time, pixels added in the order of rows and columns,
-//! then one division. Sums hide their latency behind the other vector of the block; the input is read once, so memory
-//! bounds it on all but the smallest planes.
+//! Average pooling over a whole plane.
+//!
+//! ```text
+//!   for each vector of channels:
+//!       sum = 0
+//!       for rows, for columns:  sum = sum + x[row][column]
+//!       out = sum / divisor
+//! ```
+//!
+//! Registers: a sum and an input. The additions of a sum wait for each other. The input is read once, so that memory bounds the kernel
+//! on all planes but the smallest.
 
 use pulp::Simd;
 

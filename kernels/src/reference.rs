@@ -165,7 +165,7 @@ pub fn conv<T: Number>(
     output: TensorMut<'_, T>,
     arithmetic: Arithmetic,
 ) {
-    enter(Standard { conv, input, residual, output }, arithmetic);
+    enter(StandardNest { conv, input, residual, output }, arithmetic);
 }
 
 /// A depthwise convolution: output channel `c × multiplier + m` comes from input channel `c`.
@@ -175,7 +175,7 @@ pub fn depthwise<T: Number>(
     output: TensorMut<'_, T>,
     arithmetic: Arithmetic,
 ) {
-    enter(Depthwise { conv, input, output }, arithmetic);
+    enter(DepthwiseNest { conv, input, output }, arithmetic);
 }
 
 /// The mean of each channel over the whole plane: a sum by rows and columns, then one division by the number of pixels.
@@ -198,16 +198,16 @@ pub fn average_pool<T: Number>(input: Tensor<'_, T>, mut output: TensorMut<'_, T
     }
 }
 
-struct Standard<'a, T> {
+struct StandardNest<'a, T> {
     conv: &'a Conv<'a, T>,
     input: Tensor<'a, T>,
     residual: Option<Tensor<'a, T>>,
     output: TensorMut<'a, T>,
 }
 
-impl<T: Number> Loops for Standard<'_, T> {
+impl<T: Number> LoopNest for StandardNest<'_, T> {
     #[inline(always)]
-    fn run<S: Step>(mut self) {
+    fn run<S: Rounding>(mut self) {
         let Conv { window, filter, bias, clamp: bounds } = *self.conv;
         let [kh, kw] = window.kernel;
         let [batch, out_h, out_w, outputs] = self.output.shape;
@@ -244,15 +244,15 @@ impl<T: Number> Loops for Standard<'_, T> {
     }
 }
 
-struct Depthwise<'a, T> {
+struct DepthwiseNest<'a, T> {
     conv: &'a Conv<'a, T>,
     input: Tensor<'a, T>,
     output: TensorMut<'a, T>,
 }
 
-impl<T: Number> Loops for Depthwise<'_, T> {
+impl<T: Number> LoopNest for DepthwiseNest<'_, T> {
     #[inline(always)]
-    fn run<S: Step>(mut self) {
+    fn run<S: Rounding>(mut self) {
         let Conv { window, filter, bias, clamp: bounds } = *self.conv;
         let [kh, kw] = window.kernel;
         let [batch, out_h, out_w, outputs] = self.output.shape;
@@ -285,13 +285,13 @@ impl<T: Number> Loops for Depthwise<'_, T> {
 }
 
 /// One step of a sum: the only place where the two kinds of [`Arithmetic`] differ.
-trait Step {
+trait Rounding {
     fn step<T: Number>(acc: T, x: T, w: T) -> T;
 }
 
 enum RoundedOnce {}
 
-impl Step for RoundedOnce {
+impl Rounding for RoundedOnce {
     #[inline(always)]
     fn step<T: Number>(acc: T, x: T, w: T) -> T {
         x.fused(w, acc)
@@ -300,19 +300,19 @@ impl Step for RoundedOnce {
 
 enum RoundedTwice {}
 
-impl Step for RoundedTwice {
+impl Rounding for RoundedTwice {
     #[inline(always)]
     fn step<T: Number>(acc: T, x: T, w: T) -> T {
         acc + x * w
     }
 }
 
-/// Loops over outputs and taps, for either step.
-trait Loops {
-    fn run<S: Step>(self);
+/// Loops over outputs and taps, for either rounding.
+trait LoopNest {
+    fn run<S: Rounding>(self);
 }
 
-fn enter(loops: impl Loops, arithmetic: Arithmetic) {
+fn enter(loops: impl LoopNest, arithmetic: Arithmetic) {
     match arithmetic {
         Arithmetic::Separate => loops.run::<RoundedTwice>(),
         Arithmetic::Fused => {
@@ -333,6 +333,6 @@ fn enter(loops: impl Loops, arithmetic: Arithmetic) {
 /// The CPU has AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn with_fma<L: Loops>(loops: L) {
+unsafe fn with_fma<L: LoopNest>(loops: L) {
     loops.run::<RoundedOnce>();
 }

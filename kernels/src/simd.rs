@@ -39,7 +39,7 @@ pub trait Vector: Simd {
         unsafe { load(self, p) }
     }
 
-    /// Reads the first `n` lanes of a vector; the others are zero. For the last channels at the door.
+    /// Reads the first `n` lanes of a vector; the others are zero. For the last channels of a caller's tensor.
     ///
     /// # Safety
     /// `p` is valid for reads of `n` values, and `n` is at most `F32_LANES`.
@@ -316,8 +316,7 @@ pub fn prefetch(p: *const f32) {
     let _ = p;
 }
 
-/// The same number, of which the compiler knows nothing more: an index that went through this stays one register beside the pointers
-/// that it is added to, and does not become as many pointers that all move.
+/// Identity that hides the value from LLVM, so that LLVM does not turn one index into a pointer per pixel.
 #[inline(always)]
 pub fn opaque(index: usize) -> usize {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -354,7 +353,7 @@ pub unsafe fn store<S: Vector>(_: S, p: *mut f32, v: S::f32s) {
     unsafe { p.cast::<S::f32s>().write_unaligned(v) }
 }
 
-/// Copies `n` values, at most 16: the last channels of a pixel at the door.
+/// Copies `n` values, at most 16: the last channels of a pixel of a caller's tensor.
 ///
 /// # Safety
 /// `n` values are readable at `from` and writable at `to`; they do not overlap.

@@ -1,35 +1,34 @@
-//! 3×3 on a caller's NHWC tensor: a tile of columns and rows that goes over all channels, so that every pixel is read from
-//! end to end.
+//! Tiles over all channels: 3×3 on a caller's NHWC tensor, where each pixel is read from end to end.
 //!
 //! ```text
 //!   stride 1: 4 columns × 2 rows     stride 2: 2 × 2              stride 3: 4 × 1
 //!
 //!   x x x x x x                      x x x x x                    x x x x x x x x x x x x     for vectors of channels:
 //!   x x x x x x     s s s s          x x x x x     s s            x x x x x x x x x x x x         load each input once,
-//!   x x x x x x     s s s s          x x x x x     s s            x x x x x x x x x x x x         and give it to every sum
+//!   x x x x x x     s s s s          x x x x x     s s            x x x x x x x x x x x x         and add it to every sum
 //!   x x x x x x                      x x x x x                          s  s  s  s                that it is a tap of
 //!                                    x x x x x
 //! ```
 //!
-//! The next vectors of a pixel lie behind those before, which is what a prefetcher follows; the tiles of the parent module
-//! would take a line of each pixel of a row and come back for the next line of it when it is gone. On Zen 3 with AVX2 these here
-//! take 0.55 to 0.95 of the time of those (0.7 in the median, from L2 and beyond), and no more than a copy into channel blocks
-//! and the tiles of the parent module, which had been faster where pixels lie a multiple of 1 KiB apart.
+//! The next vectors of a pixel lie behind those before, which a prefetcher follows. Tiles of one output row would take a line of each
+//! pixel, and come back for the next line when it is evicted.
 //!
-//! One vector of 4 × 2 sums takes 24 loads of inputs and 9 of weights for 72 multiply-adds; two vectors of 2 × 2 sums take 32 and
-//! 18, and use both halves of a line at once. That is for stride 2, where it gained up to a tenth, and for pixels a multiple of
-//! 1 KiB apart: their lines fall into so few sets of L1 that the second half of a line would find it gone (14×14×512 1.6 times,
-//! 28×28×256 1.2). Elsewhere at stride 1 it lost up to a tenth. With 16 registers of 8 floats its weights, and no sum, go over the
-//! stack; row by row, one vector after the other, they do not, in the same time.
+//! Register budget, with weights in memory where registers are 16:
 //!
-//! A tile that meets padding, and what remains of a row, finds each input by a pointer of its own.
+//! | | sums | weights | inputs | in all |
+//! |---|--:|--:|--:|--:|
+//! | 4 × 2, one vector | 8 | 9 | 1 | 18 |
+//! | 2 × 2 or 4 × 1, two vectors | 8 | 18 | 1 | 27 |
 //!
-//! What lost: all tiles by such pointers, 1.1 to 1.3 times as long, since there are 24 to make for C / 8 steps; 3 × 2 sums of two
-//! vectors, which leave registers; 3 × 3 and 2 × 4 of one, as fast as 4 × 2 at best; 4 × 2 at stride 2, no faster, and slower
-//! where pixels lie 512 bytes apart; a loop over blocks around one over their vectors, which LLVM unrolls (a tenth longer at stride
-//! 1); 12 columns of one row over all channels (1.2 to 1.6 times as long as a block of channels at a time).
+//! Two vectors use both halves of a line at once. Where pixels lie a multiple of 1 KiB apart, lines fall into so few sets of L1 that
+//! the second half of a line is evicted before its use.
+//!
+//! A tile that meets padding finds each input by a pointer of its own. So do the smaller tiles at the end of a row.
+//!
+//! What was tried: `docs/kernels/depthwise.md`.
 
-use super::{DepthwiseArgs, tap};
+use super::DepthwiseArgs;
+use super::tile::tap;
 use crate::BLOCK;
 use crate::simd::{MulAdd, Vector, load, store};
 

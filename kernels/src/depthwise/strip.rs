@@ -1,5 +1,4 @@
-//! 3×3 where a vector is a block of channels and there are 32 registers: a strip of columns, from the first row of the
-//! call to the last.
+//! Strips: 3×3 down a strip of columns, from the first row of the call to the last, where a vector is a block of channels.
 //!
 //! ```text
 //!              strip of up to 8 columns                   stride 1: three output rows are under way
@@ -8,20 +7,26 @@
 //!                                        kh = 0 of out r, which begins with it
 //! ```
 //!
-//! Every input is loaded once for a strip and meets all nine weights; a sum still sees kh and kw ascending. Registers:
-//! 3 × 7 sums at stride 1 (of 8 columns, two weights come from memory), 2 × 8 at stride 2, nine weights, one input.
+//! ```text
+//!   nine weights and the bias in registers
+//!   for each input row of the call:
+//!       for each input of the row: load it once, and add it to the sums of the output rows that it meets
+//!       clamp and store the output row that is done
+//! ```
 //!
-//! Beside tiles of one output row (the parent module), of the peak on Zen 5 with AVX-512: 7 columns in L1 0.65 → 0.95,
-//! rows of 960 channels out of L2 0.52 → 0.76, of 576 0.68 → 0.89; 112 columns in L1 0.94 → 0.96. A caller's 14×14×384
-//! in place 9.7 → 7.7 µs. At stride 2 it gains where tiles are short, and L2 bounds the rest. AVX2 has 16 registers: strips
-//! of 4 columns, with weights from memory, took 0.85 to 1.2 times as long at stride 1, and up to 1.4 times at stride 2.
+//! A sum sees `kh` and `kw` ascending. Register budget, of 32:
 //!
-//! What lost: the weights gathered by `map`, which is a call and puts them in memory (0.33 of the peak). Asking for lines
-//! ahead, once more: of the caller's tensor six rows down, which the largest planes gain a tenth by, and all others lose as
-//! much by; of channel blocks the next strip, up to 1.25 times as long. On tensors whose pixels lie a multiple of 1 KiB
-//! apart, a copy into channel blocks first: 1.1 to 2 times as long.
+//! | | sums | weights | inputs | in all |
+//! |---|--:|--:|--:|--:|
+//! | stride 1, 7 columns | 3 × 7 | 9 | 1 | 31 |
+//! | stride 1, 8 columns | 3 × 8 | 7, and two from memory | 1 | 32 |
+//! | stride 2, 8 columns | 2 × 8 | 9 | 1 | 26 |
+//!
+//! What was tried: `docs/kernels/depthwise.md`.
 
-use super::{DepthwiseArgs, Out, Row, tap};
+use super::DepthwiseArgs;
+use super::rows::{OutRow, Row};
+use super::tile::tap;
 use crate::BLOCK;
 use crate::simd::{MulAdd, Vector, load, store};
 
@@ -172,7 +177,7 @@ unsafe fn put<S: Vector, const PX: usize>(
 ) {
     // SAFETY: the caller's.
     unsafe {
-        let out = Out::new(simd, a, oy, block);
+        let out = OutRow::new(simd, a, oy, block);
         let mut to = [out.ptr.add(x * out.pixel); PX];
         for p in 1..PX {
             to[p] = to[p - 1].add(out.pixel);

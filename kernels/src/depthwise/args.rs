@@ -1,0 +1,45 @@
+//! The arguments of the depthwise kernels.
+
+use crate::pack::RowLayout;
+#[cfg(doc)]
+use crate::{DwConv, DwConv3x3};
+
+/// What the depthwise kernels compute on. Offsets and distances are counted in values.
+#[derive(Clone, Copy, Debug)]
+pub struct DepthwiseArgs {
+    /// Channels.
+    pub channels: usize,
+    /// Output pixels of a row.
+    pub width: usize,
+    /// Output rows, 1 for [`DwConv`].
+    pub rows_out: usize,
+    /// Pointers to input rows, at the first tap of the first output pixel, or behind it where `edges` lack that column.
+    /// [`DwConv3x3`] takes the `(rows_out − 1) × stride + 3` that its taps meet, [`DwConv`] one for each kernel row.
+    pub rows: *const *const f32,
+    /// Where the values of a row lie.
+    pub x: RowLayout,
+    /// None where rows are channel blocks with all columns that windows meet. Else rows are NHWC, of whole blocks of 16
+    /// channels, and this says whether the first and the last of these columns are lacking: they are zeros then.
+    /// [`DwConv`] takes none.
+    pub edges: Option<[bool; 2]>,
+    /// 16 zeros. With `edges` as many as channels, and a row whose pointer is this is all zeros.
+    pub zeros: *const f32,
+    /// Weights: for each channel block 16 of bias, then 16 for each tap.
+    pub w: *const f32,
+    /// Pointers to the output rows.
+    pub out: *const *mut f32,
+    /// From one channel block of an output row to the next.
+    pub out_block: usize,
+    /// From one output pixel to the next.
+    pub out_pixel: usize,
+    /// Whether the last block of `out` has room for 16 channels whatever `channels` is.
+    pub whole_blocks: bool,
+    /// Rows and columns of the kernel; [`DwConv3x3`] knows its own.
+    pub kernel: [usize; 2],
+    /// Pixels from one output pixel's window to the next; [`DwConv3x3`] knows its own.
+    pub stride: usize,
+    /// Pixels from one tap to the next in a row; 1 for [`DwConv3x3`].
+    pub dilation: usize,
+    /// Lower and upper bound of the clamp.
+    pub clamp: [f32; 2],
+}

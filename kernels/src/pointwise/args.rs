@@ -1,0 +1,48 @@
+//! The arguments of the pointwise kernel.
+
+/// What [`Pointwise`](crate::Pointwise) computes on. Offsets and distances are counted in values.
+#[derive(Clone, Copy, Debug)]
+pub struct PointwiseArgs {
+    /// Pixels.
+    pub m: usize,
+    /// Input channels, all taps of a standard convolution counted.
+    pub k: usize,
+    /// Output channels, from the first of `w`.
+    pub n: usize,
+    /// The input.
+    pub x: *const f32,
+    /// Where each of the `m` pixels begins, from `x`.
+    pub x_pixels: *const usize,
+    /// Values of `k` that lie together; the last segment may be shorter.
+    pub segment: usize,
+    /// From one segment to the next.
+    pub x_segment: usize,
+    /// The first weight of the first panel: 16 values for each of `k`.
+    pub w: *const f32,
+    /// From one panel to the next, in `w` and in `bias`.
+    pub w_panel: usize,
+    /// The bias of the first panel.
+    pub bias: *const f32,
+    /// Partial sums that the tile starts from in place of the bias, or null. Pixel `i` lies at `16 × i`.
+    pub partial: *const f32,
+    /// From one panel of partial sums to the next.
+    pub partial_panel: usize,
+    /// What is added to the sum before the clamp, or null.
+    pub residual: *const f32,
+    /// Where each of the `m` pixels begins, from `residual`.
+    pub residual_pixels: *const usize,
+    /// From one panel of `residual` to the next.
+    pub residual_panel: usize,
+    /// The output.
+    pub out: *mut f32,
+    /// Where each of the `m` pixels begins, from `out`.
+    pub out_pixels: *const usize,
+    /// From one panel of `out` to the next.
+    pub out_panel: usize,
+    /// Whether the last panel of `out` has room for 16 channels whatever `n` is.
+    pub whole_blocks: bool,
+    /// The same of `residual`.
+    pub residual_whole: bool,
+    /// Lower and upper bound of the clamp.
+    pub clamp: [f32; 2],
+}

@@ -1,0 +1,181 @@
+//! The driver: splits the panels and the pixels of a call into tiles, and enters these.
+
+use core::ops::Range;
+
+use pulp::Simd;
+
+use super::PointwiseArgs;
+use super::pixel::few_pixels;
+use super::tile::{Ahead, Reduction, Tile, Tiles, unrolls};
+use crate::simd::Vector;
+use crate::{BLOCK, Level};
+
+/// Bytes of weights that may stay in L1 beside the pixels of a tile.
+const RESIDENT_WEIGHTS: usize = 20 << 10;
+
+/// The whole call.
+///
+/// # Safety
+/// As [`super::Pointwise::run`].
+#[inline(always)]
+pub(super) unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs) {
+    let panels = a.n.div_ceil(BLOCK);
+    let half = (1..=BLOCK / 2).contains(&(a.n % BLOCK));
+    // the panels that tiles of one kind go over, and those at the end for tiles of another
+    let wide = match panels_of_tile::<L::Token>() {
+        1 => panels - usize::from(half),
+        _ if half => (panels - 1).saturating_sub(1) / 2 * 2,
+        _ if panels.is_multiple_of(2) => panels,
+        _ => panels.saturating_sub(3),
+    };
+    // SAFETY: the caller's promise, for every pixel and panel.
+    unsafe {
+        if a.m <= 2 {
+            for i in 0..a.m {
+                few_pixels::<L::Token, L::Step>(simd, a, i, panels);
+            }
+            return;
+        }
+        let resident = a.k * a.n * size_of::<f32>() <= RESIDENT_WEIGHTS;
+        for (part, half) in [(0..wide, false), (wide..panels, half)] {
+            let step = if resident || part.end > wide { part.len() } else { panels_of_tile::<L::Token>() };
+            let mut first = part.start;
+            while first < part.end {
+                all_pixels::<L>(a, first..first + step, half, resident);
+                first += step;
+            }
+        }
+    }
+}
+
+/// All pixels, one tile after the other, each in all of some panels.
+///
+/// Where weights are not `resident`, the panels that follow are fetched into the cache meanwhile: the last tiles ask for
+/// them, since what the first ones asked for would be gone again.
+///
+/// # Safety
+/// As [`run`].
+#[inline(always)]
+unsafe fn all_pixels<L: Level>(a: &PointwiseArgs, panels: Range<usize>, half: bool, resident: bool) {
+    let lanes = <L::Token as Simd>::F32_LANES;
+    // what stands around a few steps of k counts, so that most calls have a tile of their own that asks nothing
+    let whole = if lanes == BLOCK { BLOCK } else { BLOCK / 2 };
+    let plain = resident
+        && !shares_vectors::<L::Token>(half)
+        && a.partial.is_null()
+        && a.residual.is_null()
+        && (a.whole_blocks || a.n.is_multiple_of(whole));
+    let max = max_mr::<L::Token>(panels.len(), half);
+    let tiles = a.m.div_ceil(max);
+    let reduction = Reduction::of(a, unrolls::<L::Token>(if half { 1 } else { 2 }, max));
+    let mut ahead = Ahead { w: a.w.wrapping_add(panels.end * a.w_panel), from: tiles, times: 0, hop: 0 };
+    if !resident {
+        // places of a tile at which it asks
+        let places = if reduction.blocks > 0 { reduction.blocks } else { a.k.div_ceil(a.segment) };
+        let (lines, at_once) = (panels.len() * (a.k + 1), places * Ahead::at_once::<L::Token>());
+        let asking = tiles.min(lines.div_ceil(at_once));
+        ahead.times = lines.div_ceil(asking * at_once);
+        ahead.hop = ahead.times * at_once * BLOCK;
+        ahead.from = tiles - asking;
+    }
+    let mut done = 0;
+    for (first, count, mr) in split(a.m, max, sharing::<L::Token>(panels.len(), half)) {
+        let group = Tiles { call: *a, first, count, reduction, panels: panels.clone(), half, ahead: ahead.after(done) };
+        // SAFETY: the caller's.
+        unsafe {
+            // a level of few tiles has none of these
+            if const { !L::Token::FEW_TILES } && plain {
+                enter_tiles::<L, true>(&group, mr);
+            } else {
+                enter_tiles::<L, false>(&group, mr);
+            }
+        }
+        done += count;
+    }
+}
+
+/// Panels that one tile covers: two where a panel is a single vector.
+#[inline(always)]
+const fn panels_of_tile<S: Vector>() -> usize {
+    if S::F32_LANES == BLOCK { 2 } else { 1 }
+}
+
+/// The most pixels of a tile that goes over `panels` panels, of which the last may be half.
+#[inline(always)]
+const fn max_mr<S: Vector>(panels: usize, half: bool) -> usize {
+    match (S::F32_LANES, S::REGISTER_COUNT, half) {
+        (16, _, false) if panels == 3 => 8,
+        (16, ..) if panels == 1 => 12,
+        (16, _, _) => 10,
+        (8, _, false) => 6,
+        (8, _, true) => 12,
+        (4, 32, false) => 6,
+        (4, 32, true) => 12,
+        (4, _, _) => 5,
+        _ => 3,
+    }
+}
+
+/// Splits `m` pixels into the fewest tiles of at most `max`, evenly, by `unit` of them: the longer tiles, and those of one unit less. Of
+/// each, the first pixel, the number of tiles, and the pixels of one; the last tile of all may lack a pixel. Of 3 pixels or more, no
+/// tile has fewer than 3, or than 2 where `max` is 3: there are none for these.
+#[inline(always)]
+fn split(m: usize, max: usize, unit: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    let (units, tiles) = (m.div_ceil(unit), m.div_ceil(max));
+    let (each, longer) = (units / tiles, units % tiles);
+    let behind = longer * (each + 1) * unit;
+    let groups = [(0, longer, (each + 1) * unit), (behind, tiles - longer, each * unit)];
+    groups.into_iter().filter(|&(_, count, _)| count > 0)
+}
+
+/// Whether two pixels share a vector, in tiles of half a panel.
+#[inline(always)]
+const fn shares_vectors<S: Vector>(half: bool) -> bool {
+    S::F32_LANES == BLOCK && half
+}
+
+/// Pixels by which tiles are counted: there are tiles of even numbers alone where two pixels share a vector, and where they
+/// are rare. A tile of an odd number computes its last pixel twice then.
+#[inline(always)]
+const fn sharing<S: Vector>(panels: usize, half: bool) -> usize {
+    if shares_vectors::<S>(half) || (S::F32_LANES == BLOCK && panels % 2 == 1) { 2 } else { 1 }
+}
+
+/// Runs a group in tiles of `mr` pixels, by as many vectors at a time as the registers hold.
+///
+/// `PLAIN`: sums start from the bias, nothing is added to them, all vectors are whole, and no weights are asked for.
+///
+/// # Safety
+/// As [`run`], for the pixels and panels of the group.
+#[inline(always)]
+unsafe fn enter_tiles<L: Level, const PLAIN: bool>(group: &Tiles, mr: usize) {
+    macro_rules! enter {
+        ($np:literal by $nv:literal: $($mr:literal)*) => { enter!(false, $np by $nv: $($mr)*) };
+        ($half:literal, $np:literal by $nv:literal: $($mr:literal)*) => {
+            match mr {
+                $($mr => L::enter::<Tile<PLAIN, $half, $mr, $np, $nv>>(group),)*
+                _ => unreachable!(),
+            }
+        };
+    }
+    // SAFETY: the caller's.
+    unsafe {
+        match (<L::Token as Simd>::F32_LANES, <L::Token as Simd>::REGISTER_COUNT, group.half) {
+            (16, ..) => match (group.panels.len(), group.half) {
+                // such a call is never plain
+                (2, true) if const { !PLAIN } => enter!(true, 1 by 1: 4 6 8 10),
+                (3, true) if const { !PLAIN } => enter!(true, 2 by 1: 4 6 8 10),
+                (3, _) => enter!(3 by 1: 4 6 8),
+                (1, _) => enter!(1 by 1: 4 6 8 10 12),
+                _ => enter!(2 by 1: 3 4 5 6 7 8 9 10),
+            },
+            (8, _, false) => enter!(1 by 2: 3 4 5 6),
+            (8, _, true) => enter!(1 by 1: 3 4 5 6 7 8 9 10 11 12),
+            (4, 32, false) => enter!(1 by 4: 3 4 5 6),
+            (4, 32, true) => enter!(1 by 2: 3 4 5 6 7 8 9 10 11 12),
+            // the tiles of half a panel are those of a whole one
+            (4, ..) => enter!(1 by 2: 3 4 5),
+            _ => enter!(1 by 4: 2 3),
+        }
+    }
+}

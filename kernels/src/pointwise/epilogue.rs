@@ -1,0 +1,170 @@
+//! The epilogue of a tile: adds the residual, clamps, and stores.
+
+use core::mem::MaybeUninit;
+
+use super::PointwiseArgs;
+use super::tile::{MAX_MR, place};
+use crate::BLOCK;
+use crate::simd::{Places, Vector, copy_pixels, load, pixels_to_block, store};
+
+/// Where pixels begin in a block of memory of the tile's own.
+static DENSE: [usize; MAX_MR] = {
+    let mut at = [0; MAX_MR];
+    let mut p = 0;
+    while p < MAX_MR {
+        at[p] = p * BLOCK;
+        p += 1;
+    }
+    at
+};
+
+/// Where `mr` values of a residual or an output are: in the caller's memory where whole vectors are there, else in a block
+/// of the tile's own, so that vectors meet one path.
+macro_rules! or_block {
+    ($whole:expr, $ptr:expr, $pixels:expr, $block:expr) => {
+        if $whole { ($ptr, $pixels) } else { ($block, DENSE.as_ptr()) }
+    };
+}
+
+/// Adds the residual, clamps and stores `MR` pixels of `NP` panels.
+///
+/// On AVX-512 each value is clamped and stored before the next, pixel by pixel. Elsewhere all values are clamped, and then stored.
+/// On AVX2 that order is the faster one (`docs/kernels/pointwise.md`). One place stores, or LLVM keeps sums in memory on NEON.
+///
+/// # Safety
+/// As [`super::Pointwise::run`].
+#[inline(always)]
+pub(super) unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const NP: usize, const NV: usize>(
+    simd: S,
+    a: &PointwiseArgs,
+    mut acc: [[[S::f32s; NV]; NP]; MR],
+    i: usize,
+    last: usize,
+    panel: usize,
+    lane: usize,
+) {
+    let lanes = S::F32_LANES;
+    const { assert!(MR <= MAX_MR) };
+    let mut block = [const { MaybeUninit::<f32>::uninit() }; MAX_MR * BLOCK];
+    let block = block.as_mut_ptr().cast::<f32>();
+    // the last panel, of which a part may lie past the last channel
+    let tail = panel + NP - 1;
+    let channels = a.n.saturating_sub(tail * BLOCK + lane).min(NV * lanes);
+    let full = channels == NV * lanes;
+    // with AVX-512 a vector of which not all lanes are there is read and written by a mask, elsewhere by way of a block
+    let masked = lanes == BLOCK;
+    // SAFETY: the caller's: vectors are read and written whole only where 16 channels are there, and elsewhere no more
+    // than `channels`; `block` and `DENSE` hold `MR` pixels.
+    unsafe {
+        if !PLAIN && !a.residual.is_null() {
+            let from = a.residual.wrapping_add(panel * a.residual_panel + lane);
+            let whole = a.residual_whole || full;
+            let end = from.wrapping_add((NP - 1) * a.residual_panel);
+            let in_place = whole || masked;
+            let (residual, pixels) = or_block!(in_place, end, a.residual_pixels.add(i), block.cast_const());
+            if !in_place {
+                pixels_to_block(last + 1, channels, end, a.residual_pixels.add(i), block);
+            }
+            for p in 0..MR {
+                let at = place::<MR>(p, last);
+                for q in 0..NP {
+                    let r = if q + 1 < NP {
+                        from.add(q * a.residual_panel + *a.residual_pixels.add(i + at))
+                    } else {
+                        residual.add(*pixels.add(at))
+                    };
+                    for v in 0..NV {
+                        let r = if masked && q + 1 == NP && !whole {
+                            simd.load_lanes(r, channels)
+                        } else {
+                            load(simd, r.add(v * lanes))
+                        };
+                        acc[p][q][v] = simd.add_f32s(acc[p][q][v], r);
+                    }
+                }
+            }
+        }
+        let to = a.out.wrapping_add(panel * a.out_panel + lane);
+        let whole = PLAIN || a.whole_blocks || full;
+        let end = to.wrapping_add((NP - 1) * a.out_panel);
+        let in_place = whole || masked;
+        let (out, pixels) = or_block!(in_place, end, a.out_pixels.add(i), block);
+        let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
+        if lanes < BLOCK && a.clamp != [f32::NEG_INFINITY, f32::INFINITY] {
+            for p in 0..MR {
+                for q in 0..NP {
+                    for v in 0..NV {
+                        acc[p][q][v] = simd.clamp(acc[p][q][v], lo, hi);
+                    }
+                }
+            }
+        }
+        for p in 0..MR {
+            let at = place::<MR>(p, last);
+            for q in 0..NP {
+                let out = if q + 1 < NP {
+                    to.add(q * a.out_panel + *a.out_pixels.add(i + at))
+                } else {
+                    out.add(*pixels.add(at))
+                };
+                for v in 0..NV {
+                    let sum = if lanes == BLOCK { simd.clamp(acc[p][q][v], lo, hi) } else { acc[p][q][v] };
+                    if masked && q + 1 == NP && !whole {
+                        simd.store_lanes(out, sum, channels);
+                    } else {
+                        store(simd, out.add(v * lanes), sum);
+                    }
+                }
+            }
+        }
+        if !in_place {
+            copy_pixels(last + 1, channels, (block, Places::Every(BLOCK)), (end, Places::Table(a.out_pixels.add(i))));
+        }
+    }
+}
+
+/// The same of half a panel, two pixels a vector. No more than its half of 8 channels is read or written.
+///
+/// # Safety
+/// As [`super::Pointwise::run`].
+#[inline(always)]
+pub(super) unsafe fn finish_half<S: Vector, const MR: usize>(
+    simd: S,
+    a: &PointwiseArgs,
+    mut halves: [S::f32s; MR],
+    i: usize,
+    last: usize,
+    panel: usize,
+) {
+    let mut block = [const { MaybeUninit::<f32>::uninit() }; MAX_MR * BLOCK];
+    let block = block.as_mut_ptr().cast::<f32>();
+    let channels = a.n - panel * BLOCK;
+    // SAFETY: as in `finish`, with vectors of 8 channels.
+    unsafe {
+        let to = a.out.wrapping_add(panel * a.out_panel);
+        let whole = a.whole_blocks || channels == BLOCK / 2;
+        let (out, out_pixels) = or_block!(whole, to, a.out_pixels.add(i), block);
+        if !a.residual.is_null() {
+            let from = a.residual.wrapping_add(panel * a.residual_panel);
+            let whole = a.residual_whole || channels == BLOCK / 2;
+            if !whole {
+                pixels_to_block(last + 1, channels, from, a.residual_pixels.add(i), block);
+            }
+            let (residual, pixels) = or_block!(whole, from, a.residual_pixels.add(i), block.cast_const());
+            for p in 0..MR / 2 {
+                let [lower, upper] =
+                    [residual.add(*pixels.add(2 * p)), residual.add(*pixels.add(place::<MR>(2 * p + 1, last)))];
+                halves[p] = simd.add_f32s(halves[p], simd.load_halves(lower, upper));
+            }
+        }
+        let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
+        for p in 0..MR / 2 {
+            let [lower, upper] =
+                [out.add(*out_pixels.add(2 * p)), out.add(*out_pixels.add(place::<MR>(2 * p + 1, last)))];
+            simd.store_halves(lower, upper, simd.clamp(halves[p], lo, hi));
+        }
+        if !whole {
+            copy_pixels(last + 1, channels, (block, Places::Every(BLOCK)), (to, Places::Table(a.out_pixels.add(i))));
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The pointwise kernel: multiplies `m` pixels × `k` input channels by `k` × `n` output channels, on packed weights.
+//!
+//! ```text
+//!            panel: 16 output channels                 one tile: MR pixels × NP panels × NV vectors of sums, in registers
+//!          ┌───────────────────────────┐
+//!   bias   │ b0  b1  …             b15 │                acc[MR][NP][NV] = bias, or partial sums
+//!   k = 0  │ w   w   …             w   │                for k ascending:
+//!   k = 1  │                           │                    weights[NP][NV] = row k of the panels
+//!    …     │                           │                    for each pixel p: acc[p] += broadcast(x[p][k]) × weights
+//!          └───────────────────────────┘                store clamp(acc [+ residual])
+//! ```
+//!
+//! A sum stays in a register until the end of `k`. Partial sums are what an earlier slab of `k` left in memory.
+//!
+//! The caller writes a table of the offsets of the pixels once for a group of rows, so that a tile may run over the end of a row.
+//! Segments of `k` lie `x_segment` apart. The kernel knows nothing else of layouts, and serves four of them: NHWC (one segment),
+//! channel blocks (segments of 16), standard convolution (a segment for each kernel row, or tap where there is dilation), and slabs of
+//! any.
+//!
+//! Register budget, by the source:
+//!
+//! | registers | tile | sums | weights | inputs | in all |
+//! |---|---|--:|--:|--:|--:|
+//! | AVX-512, 32 | 10 pixels × 2 panels of one vector | 20 | 2 | 1 | 23 |
+//! | | 8 × 3 panels, the last of an odd number | 24 | 3 | 1 | 28 |
+//! | | 10 × 2 panels and a half | 25 | 3 | 3 | 31 |
+//! | AVX2, 16 | 6 × 2 vectors of a panel | 12 | 2 | 1 | 15 |
+//! | | 12 × 1, half a panel | 12 | 1 | 1 | 14 |
+//! | NEON, 32 | 6 × 4 | 24 | 4 | 1 to 4 | 29 to 32 |
+//! | SSE4.2, 16 | 5 × 2, half a panel at a time | 10 | 2 | 1, and a product | 14 |
+//!
+//! On AVX-512 the pointers of more pixels do not fit the 16 integer registers. Two pixels share a vector there where the last panel
+//! has at most 8 channels:
+//!
+//! ```text
+//!   value of pixel p     x x x x x x x x x x x x x x x x   ─▶ panel            blend: the lower half of the one,
+//!   value of pixel p+1   y y y y y y y y y y y y y y y y   ─▶ panel            the upper half of the other
+//!                        x x x x x x x x y y y y y y y y   ─▶ half a panel, its 8 weights in both halves
+//! ```
+//!
+//! Each kind of tile is a kernel of its own that `L::enter` enters, since LLVM's time grows faster than a function.
+//!
+//! `docs/kernels/pointwise.md` has the other tiles, and what was tried.
+
+mod args;
+mod driver;
+mod epilogue;
+mod pixel;
+mod tile;
+
+pub use args::PointwiseArgs;
+
+use crate::{Kernel, Level};
+
+/// `f32_pointwise`.
+pub enum Pointwise {}
+
+impl Kernel for Pointwise {
+    type Args = PointwiseArgs;
+
+    /// # Safety
+    /// For each of `m` pixels and `k` channels, `x` is readable where offsets and segments say, and `out` writable in
+    /// `n` channels (all 16 of a panel with `whole_blocks`), as `residual` is readable. `w` and `bias` hold whole
+    /// panels for `n` and `k`; `partial`, if any, `m` × 16 values a panel. `out` overlaps none of the others, but it
+    /// may be `partial` or `residual` at the same offsets.
+    #[inline(always)]
+    unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs) {
+        // SAFETY: the caller's promise.
+        unsafe { driver::run::<L>(simd, a) }
+    }
+}
