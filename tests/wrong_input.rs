@@ -80,7 +80,7 @@ fn shapes_of_zero_or_beyond_the_address_space() {
     for shape in [Shape::new(1, 0, 1, 1), Shape::new(1, 1, 0, 1), Shape::new(1, 1, 1, 0), Shape::new(0, 0, 1, 1)] {
         let message = format!("shape {shape}: rows, columns and channels must be at least 1");
         refuses!(View::new(&[0.0; 0], shape), Error::ZeroSize { .. }, &message);
-        refuses!(ViewMut::new(&mut [], shape), Error::ZeroSize { .. }, &message);
+        refuses!(ViewMut::new(&mut [0.0; 0], shape), Error::ZeroSize { .. }, &message);
     }
     for shape in [
         Shape::new(HUGE, 1, 1, 1),

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use aligned_vec::{AVec, ConstAlign};
-use sepconv::{Error, Isa, Network, Plan, PlanOptions, Result, Scratch, Shape, StageReport, Threads, View, ViewMut};
+use sepconv::{
+    Error, Isa, Network, Plan, PlanOptions, Result, Scratch, Shape, StageReport, Strides, Threads, View, ViewMut,
+};
 
 use crate::machine;
 
@@ -59,8 +61,10 @@ impl Subject {
     /// Runs it once.
     pub fn run(&mut self, buffers: &mut Buffers) -> Result<()> {
         let (input, output) = buffers.take(self.values);
-        let input = View::new(input, self.plan.input_shape())?;
-        self.plan.run(input, ViewMut::new(output, self.plan.output_shape())?, &mut self.scratch)
+        let (from, to) = (self.plan.input_shape(), self.plan.output_shape());
+        let [from_strides, to_strides] = [0, 1].map(|end| Strides::dense(self.plan.layouts()[end], [from, to][end]));
+        let input = View::with_strides(input, from, from_strides)?;
+        self.plan.run(input, ViewMut::with_strides(output, to, to_strides)?, &mut self.scratch)
     }
 
     /// Gives all of these scratch in other memory. Which pages it has decides what falls together in L2, and a way to run an

@@ -26,7 +26,7 @@ use super::layout::{PlannedTensor, TensorLayout};
 use super::offsets::PixelTable;
 use super::schedule::{Plane, Portions, RowSource};
 use super::share::ChainParts;
-use super::stage::{Chain, ConvStage, DepthwiseStage, Ends, Misfit, STAGES};
+use super::stage::{Chain, ConvStage, DepthwiseStage, Ends, Misfit, STAGES, Stage};
 use super::staging::{Staging, pixels_of};
 use crate::memory::{Arc, Carver, product, text};
 use crate::shape::{Extent, Window};
@@ -138,7 +138,7 @@ impl ChainStep {
     ) -> Result<ChainStep> {
         let thresholds = &lowering.thresholds;
         let [after_head, after_depthwise, _] = chain.over(tensors, &ends)?;
-        let (head, tail) = (chain.head(), chain.tail().map(|tail| tail.cloned()));
+        let (head, tail) = (chain.head(), chain.tail().map(Stage::cloned));
         let depthwise = chain.depthwise().ok_or_else(|| Misfit::Order.named(STAGES))?.cloned();
         let x = &tensors[ends.input];
         let middle = Shape { c: depthwise.op.outputs(), ..after_head };

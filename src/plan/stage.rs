@@ -296,7 +296,7 @@ impl Chain {
         let mut channels = self.stages.iter().flatten().map(of);
         // a chain has at least one stage
         let [inputs, outputs] = channels.next().unwrap_or_default();
-        [inputs, channels.last().map_or(outputs, |[_, outputs]| outputs)]
+        [inputs, channels.next_back().map_or(outputs, |[_, outputs]| outputs)]
     }
 
     /// Checks the tensors of a step against the stages, and returns the shape behind each stage.

@@ -138,13 +138,13 @@ impl ConvRows {
             let x = x.of_columns(width);
             if stride == 1 {
                 let rows = Rows { image: n, rows: group.clone(), blocks };
-                x.from_planes(memory.kernels, &rows, pixels, [BLOCK, block], true);
+                x.copy_rows(memory.kernels, &rows, pixels, [BLOCK, block], true);
             } else {
                 // a stride passes over rows
                 for (i, y) in group.clone().enumerate() {
                     let row = Rows { image: n, rows: y * stride..y * stride + 1, blocks: blocks.clone() };
                     let to = pixels.add(i * stride * width * BLOCK);
-                    x.from_planes(memory.kernels, &row, to, [BLOCK, block], true);
+                    x.copy_rows(memory.kernels, &row, to, [BLOCK, block], true);
                 }
             }
             (pixels, block)

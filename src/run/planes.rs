@@ -31,7 +31,7 @@ impl BoundTensor {
     ///
     /// # Safety
     /// The tensor has these rows and channels; `out` has room for them, in whole blocks where it is `whole`.
-    pub(super) unsafe fn from_planes(
+    pub(super) unsafe fn copy_rows(
         &self,
         kernels: &Kernels,
         from: &Rows,
@@ -93,7 +93,7 @@ impl Staging {
         // SAFETY: the caller's.
         unsafe {
             let to = self.target(rows, scratch);
-            x.from_planes(kernels, rows, to.ptr, [to.pixel, to.block], true);
+            x.copy_rows(kernels, rows, to.ptr, [to.pixel, to.block], true);
             to
         }
     }

@@ -69,15 +69,15 @@ fn by_pixel_stride(shape: Shape, pixel: usize) -> Result<Strides> {
 }
 
 /// A part of a tensor: the place of its first value, and its shape.
-fn part(shape: Shape, strides: Strides, ranges: [Range<usize>; 4]) -> Result<(usize, Shape)> {
+fn part(shape: Shape, strides: Strides, ranges: &[Range<usize>; 4]) -> Result<(usize, Shape)> {
     let Shape { n, h, w, c } = shape;
     let axes = [("images", n), ("rows", h), ("columns", w), ("channels", c)];
-    for ((axis, len), range) in axes.into_iter().zip(&ranges) {
+    for ((axis, len), range) in axes.into_iter().zip(ranges) {
         if range.start > range.end || range.end > len {
             return Err(Error::Part { axis, len, start: range.start, end: range.end });
         }
     }
-    let [images, rows, columns, channels] = &ranges;
+    let [images, rows, columns, channels] = ranges;
     let part = Shape::new(images.len(), rows.len(), columns.len(), channels.len());
     part.len()?;
     if part.is_empty() {
@@ -118,20 +118,20 @@ impl<'a, T: Element> View<'a, T> {
 
     /// These rows and columns of each image.
     pub fn crop(self, rows: Range<usize>, columns: Range<usize>) -> Result<Self> {
-        self.part([0..self.shape.n, rows, columns, 0..self.shape.c])
+        self.part(&[0..self.shape.n, rows, columns, 0..self.shape.c])
     }
 
     /// These channels of each pixel.
     pub fn channels(self, channels: Range<usize>) -> Result<Self> {
-        self.part([0..self.shape.n, 0..self.shape.h, 0..self.shape.w, channels])
+        self.part(&[0..self.shape.n, 0..self.shape.h, 0..self.shape.w, channels])
     }
 
     /// These images of the batch.
     pub fn images(self, images: Range<usize>) -> Result<Self> {
-        self.part([images, 0..self.shape.h, 0..self.shape.w, 0..self.shape.c])
+        self.part(&[images, 0..self.shape.h, 0..self.shape.w, 0..self.shape.c])
     }
 
-    fn part(self, ranges: [Range<usize>; 4]) -> Result<Self> {
+    fn part(self, ranges: &[Range<usize>; 4]) -> Result<Self> {
         let (first, shape) = part(self.shape, self.strides, ranges)?;
         Ok(View { data: &self.data[first..], shape, ..self })
     }
@@ -218,22 +218,22 @@ impl<'a, T: Element> ViewMut<'a, T> {
     /// These rows and columns of each image.
     pub fn crop(self, rows: Range<usize>, columns: Range<usize>) -> Result<Self> {
         let Shape { n, c, .. } = self.shape;
-        self.part([0..n, rows, columns, 0..c])
+        self.part(&[0..n, rows, columns, 0..c])
     }
 
     /// These channels of each pixel.
     pub fn channels(self, channels: Range<usize>) -> Result<Self> {
         let Shape { n, h, w, .. } = self.shape;
-        self.part([0..n, 0..h, 0..w, channels])
+        self.part(&[0..n, 0..h, 0..w, channels])
     }
 
     /// These images of the batch.
     pub fn images(self, images: Range<usize>) -> Result<Self> {
         let Shape { h, w, c, .. } = self.shape;
-        self.part([images, 0..h, 0..w, 0..c])
+        self.part(&[images, 0..h, 0..w, 0..c])
     }
 
-    fn part(self, ranges: [Range<usize>; 4]) -> Result<Self> {
+    fn part(self, ranges: &[Range<usize>; 4]) -> Result<Self> {
         let (first, shape) = part(self.shape, self.strides, ranges)?;
         // SAFETY: the first value of a part is one of the tensor's, or the tensor's first where the part has none.
         Ok(ViewMut { data: unsafe { self.data.add(first) }, shape, ..self })

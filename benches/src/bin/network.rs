@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
 use sepconv::models::{Architecture, Config, MobileNetV1, MobileNetV2, StridePadding, Weights};
-use sepconv::{Error, Fusion, Isa, MAX_THREADS, Plan, PlanOptions, Schedule, Scratch, Shape, Threads, View, ViewMut};
+use sepconv::{
+    Error, Fusion, Isa, Layout, MAX_THREADS, Plan, PlanOptions, Schedule, Scratch, Shape, Strides, Threads, View,
+    ViewMut,
+};
 use sepconv_bench::peak;
 use sepconv_bench::timing::{self, Timing};
 
@@ -33,6 +36,9 @@ struct Options {
     /// commas, or `all` that there are, are timed in turns, and compared with the first.
     #[arg(long, value_delimiter = ',', value_parser = isas)]
     isa: Vec<Isas>,
+    /// The layout of the image. Both, parted by a comma, are timed in turns, and compared with the first.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "nhwc")]
+    layout: Vec<LayoutOption>,
     /// Whether and how the stages of a block run as one.
     #[arg(long, value_enum, default_value_t = FusionOption::Auto)]
     fusion: FusionOption,
@@ -65,6 +71,28 @@ impl Net {
             Net::V2 => "v2",
         }
     }
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum LayoutOption {
+    /// Pixels of three channels.
+    Nhwc,
+    /// Three planes.
+    Nchw,
+}
+
+impl LayoutOption {
+    fn layout(self) -> Layout {
+        match self {
+            LayoutOption::Nhwc => Layout::Nhwc,
+            LayoutOption::Nchw => Layout::Nchw,
+        }
+    }
+}
+
+/// The layout of the image of a plan, as the option names it.
+fn layout_of(plan: &Plan) -> String {
+    format!("{:?}", plan.layouts()[0]).to_lowercase()
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -168,7 +196,10 @@ fn prepare(options: &Options) -> Result<Vec<Plan>, Error> {
     let network = architecture.network(&weights)?;
     let size = options.size as usize;
     let input = Shape::new(1, size, size, architecture.inputs());
-    plan_options.iter().map(|plan_options| network.plan(input, plan_options)).collect()
+    let plan = |plan_options: &PlanOptions, layout: &LayoutOption| {
+        network.plan(input, &plan_options.clone().input_layout(layout.layout()))
+    };
+    plan_options.iter().flat_map(|of_isa| options.layout.iter().map(move |layout| plan(of_isa, layout))).collect()
 }
 
 /// A plan and what it runs on.
@@ -188,7 +219,8 @@ impl<'p> Runner<'p> {
     fn time(&mut self, seconds: f64) -> Result<Timing, Error> {
         let Runner { plan, input, output, scratch } = self;
         timing::time(Duration::from_secs_f64(seconds), || {
-            let input = View::new(input, plan.input_shape())?;
+            let shape = plan.input_shape();
+            let input = View::with_strides(input, shape, Strides::dense(plan.layouts()[0], shape))?;
             plan.run(input, ViewMut::new(output, plan.output_shape())?, scratch)
         })
     }
@@ -198,10 +230,10 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
-/// Turns that each instruction set gets, so that a slow spell of the machine meets all of them alike.
+/// Turns that each of them gets, so that a slow spell of the machine meets all of them alike.
 const TURNS: usize = 5;
 
-/// Times several instruction sets in turns.
+/// Times several instruction sets or layouts in turns.
 fn compare(options: &Options, plans: &[Plan]) -> Result<(), Error> {
     let mut runners = plans.iter().map(Runner::new).collect::<Result<Vec<_>, _>>()?;
     let mut timings = vec![Vec::new(); plans.len()];
@@ -220,7 +252,12 @@ fn compare(options: &Options, plans: &[Plan]) -> Result<(), Error> {
     let (net, size, threads) = (options.net.name(), options.size, options.threads);
     if options.json {
         let isas = plans.iter().zip(&medians).map(|(plan, &median_ms)| {
-            serde_json::json!({ "isa": plan.isa().name(), "median_ms": median_ms, "ratio": median_ms / medians[0] })
+            serde_json::json!({
+                "isa": plan.isa().name(),
+                "layout": layout_of(plan),
+                "median_ms": median_ms,
+                "ratio": median_ms / medians[0],
+            })
         });
         let isas: Vec<_> = isas.collect();
         let alpha = options.alpha;
@@ -232,8 +269,9 @@ fn compare(options: &Options, plans: &[Plan]) -> Result<(), Error> {
     }
     println!("MobileNet{} {} at {size}×{size}, threads: {threads}, in turns", net.to_uppercase(), options.alpha);
     for (plan, median_ms) in plans.iter().zip(&medians) {
-        let (isa, first, ratio) = (plan.isa().name(), plans[0].isa(), median_ms / medians[0]);
-        println!("  {isa:9} {median_ms:9.3} ms, {ratio:6.2} times as long as {first}");
+        let name = |plan: &Plan| format!("{} {}", plan.isa(), layout_of(plan));
+        let (name, first, ratio) = (name(plan), name(&plans[0]), median_ms / medians[0]);
+        println!("  {name:14} {median_ms:9.3} ms, {ratio:7.3} times as long as {first}");
     }
     Ok(())
 }
@@ -261,6 +299,7 @@ fn measure(options: &Options, plan: &Plan) -> Result<(), Error> {
                 "size": options.size,
                 "threads": threads,
                 "isa": isa.name(),
+                "layout": layout_of(plan),
                 "median_ms": median_ms,
                 "best_ms": best_ms,
                 "runs": timing.runs,

@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run --release -q -p sepconv-bench --bin operators -- --filter dw
 //! cargo run --release -q -p sepconv-bench --bin operators -- --fusion
+//! cargo run --release -q -p sepconv-bench --bin operators -- --layout
 //! cargo run --release -q -p sepconv-bench --bin operators -- --planning
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program, whose output is its purpose")]
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
 use sepconv::models::Weights;
-use sepconv::{Error, Fusion, Isa, MAX_THREADS, PlanOptions, Result, Schedule, Shape};
+use sepconv::{Error, Fusion, Isa, Layout, MAX_THREADS, PlanOptions, Result, Schedule, Shape};
 use sepconv_bench::roofline::{Limit, Roofline};
 use sepconv_bench::rounds::{self, Budget, Figure, Moment};
 use sepconv_bench::shapes::{self, Entry, Family, List, Net, Operator, Stage};
@@ -60,6 +61,9 @@ struct Options {
     /// Compare fused with unfused, for every block, and what the plan takes with the best.
     #[arg(long, conflicts_with = "planning")]
     fusion: bool,
+    /// Compare NCHW input and output with NHWC, for every operator, and the ratio with what it may be.
+    #[arg(long, conflicts_with_all = ["planning", "fusion"])]
+    layout: bool,
     /// Time how long it takes to make and plan the networks.
     #[arg(long)]
     planning: bool,
@@ -428,6 +432,76 @@ fn fusion(options: &Options, entries: &[Entry], plan_options: &PlanOptions) -> R
     Ok(())
 }
 
+/// The most times that NCHW may take of NHWC, or `None` where no bound was set.
+fn layout_bound(operator: &Operator) -> Option<f64> {
+    let (stage, side) = (&operator.stages[0], operator.input.h);
+    let bounded = match operator.family() {
+        Family::Pointwise => stage.inputs.min(stage.outputs) >= 64,
+        Family::Depthwise => side >= 28,
+        Family::Standard => true,
+        _ => false,
+    };
+    bounded.then_some(1.25)
+}
+
+/// NCHW against NHWC.
+fn layout(options: &Options, entries: &[Entry], plan_options: &PlanOptions) -> Result<()> {
+    let isa = plan_options.isa()?;
+    let mut subjects = Vec::new();
+    for Entry { operator, .. } in entries {
+        let network = operator.network()?;
+        for layout in [Layout::Nhwc, Layout::Nchw] {
+            subjects.push(Subject::new(&network, operator.input, &plan_options.clone().layout(layout))?);
+        }
+    }
+    let mut buffers = Buffers::for_all(&subjects, options.cache_state());
+    let mut roofline = Roofline::new(isa, options.threads as usize, 0);
+    let figures = measure(options, &mut subjects, &mut buffers, &mut roofline)?;
+    if !options.json {
+        heading(isa, options, &roofline);
+        println!(
+            "{:<19} {:<20} {:>10} {:>10} {:>10}  {:>8}",
+            "operator", "shape", "NHWC µs", "NCHW µs", "ratio", "at most"
+        );
+    }
+    let (mut bounded, mut within) = (0, 0);
+    for (i, Entry { operator, used_by }) in entries.iter().enumerate() {
+        let (nhwc, nchw) = (&figures[2 * i], &figures[2 * i + 1]);
+        let (name, shape, bound) = (operator.name(), operator.shape(), layout_bound(operator));
+        let (ratio, spread) = (nchw.ratio(nhwc), nhwc.spread().max(nchw.spread()));
+        bounded += usize::from(bound.is_some());
+        within += usize::from(bound.is_some_and(|bound| ratio <= bound));
+        let [nhwc_us, nchw_us] = [nhwc, nchw].map(|figure| figure.median() * 1e6);
+        if options.json {
+            println!(
+                "{}",
+                serde_json::json!({
+                    "op": name,
+                    "shape": shape,
+                    "nhwc_us": nhwc_us,
+                    "nchw_us": nchw_us,
+                    "ratio": ratio,
+                    "bound": bound,
+                    "spread": spread,
+                    "unsure": spread > UNSURE,
+                    "isa": isa.name(),
+                    "threads": options.threads,
+                    "cache": options.cache.name(),
+                    "networks": used_by,
+                })
+            );
+        } else {
+            let bound = bound.map_or_else(|| "-".into(), |bound| format!("{bound:.2}"));
+            let mark = if spread > UNSURE { '?' } else { ' ' };
+            println!("{name:<19} {shape:<20} {nhwc_us:>10.1} {nchw_us:>10.1} {ratio:>10.3}{mark} {bound:>8}");
+        }
+    }
+    if !options.json {
+        println!("\n{within} of {bounded} with a bound are within it");
+    }
+    Ok(())
+}
+
 /// How long making and planning a network takes.
 fn planning(options: &Options, plan_options: &PlanOptions) -> Result<()> {
     for (net, alpha) in options.networks() {
@@ -489,6 +563,8 @@ fn main() -> ExitCode {
     };
     let done = if options.planning {
         planning(&options, &plan_options)
+    } else if options.layout {
+        layout(&options, &entries, &plan_options)
     } else if options.fusion {
         fusion(&options, &entries, &plan_options)
     } else {
