@@ -42,6 +42,7 @@ pub mod pack;
 mod planes;
 mod pointwise;
 mod pool;
+mod quad;
 pub mod reference;
 pub mod simd;
 

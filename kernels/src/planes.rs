@@ -17,8 +17,7 @@
 
 use core::ops::Range;
 
-use quad::Quad;
-
+use crate::quad::Quad;
 use crate::{BLOCK, Kernel, Level};
 
 /// What [`FromPlanes`] copies: pixels of a row, or of rows that follow each other without a gap. Distances are counted in values.
@@ -96,21 +95,32 @@ unsafe fn to_pixels(a: &FromPlanesArgs, x: *const f32, lanes: usize, out: *mut f
         let mut p = 0;
         // SAFETY: the caller's, for pixels `p..p + 4` and channels `lane..lane + here`.
         unsafe {
+            let (x, out) = (x.add(lane * a.plane), out.add(lane));
+            // loops of a number of channels that the compiler does not know would keep the registers in memory
+            while here == 4 && p + 4 <= width {
+                let load = |i: usize| Quad::load(x.add(i * a.plane + p));
+                let [v0, v1, v2, v3] = Quad::transpose([load(0), load(1), load(2), load(3)]);
+                let out = out.add(p * a.out_pixel);
+                v0.store(out);
+                v1.store(out.add(a.out_pixel));
+                v2.store(out.add(2 * a.out_pixel));
+                v3.store(out.add(3 * a.out_pixel));
+                p += 4;
+            }
             while p + 4 <= width {
-                let load = |i: usize| if i < here { Quad::load(x.add((lane + i) * a.plane + p)) } else { Quad::zero() };
+                let load = |i: usize| if i < here { Quad::load(x.add(i * a.plane + p)) } else { Quad::zero() };
                 let pixels = Quad::transpose([load(0), load(1), load(2), load(3)]);
-                let out = out.add(p * a.out_pixel + lane);
                 for (i, pixel) in pixels.into_iter().enumerate() {
-                    let out = out.add(i * a.out_pixel);
-                    let room = a.whole || here == 4 || (over && (p + i) * a.out_pixel + 4 <= end);
+                    let out = out.add((p + i) * a.out_pixel);
+                    let room = a.whole || (over && (p + i) * a.out_pixel + 4 <= end);
                     if room { pixel.store(out) } else { pixel.store_first(out, here) }
                 }
                 p += 4;
             }
             while p < width {
-                let out = out.add(p * a.out_pixel + lane);
+                let out = out.add(p * a.out_pixel);
                 for i in 0..here {
-                    *out.add(i) = *x.add((lane + i) * a.plane + p);
+                    *out.add(i) = *x.add(i * a.plane + p);
                 }
                 for i in here..if a.whole { 4 } else { here } {
                     *out.add(i) = 0.0;
@@ -196,110 +206,23 @@ unsafe fn to_planes(a: &ToPlanesArgs, x: *const f32, lanes: usize, out: *mut f32
         let mut p = 0;
         // SAFETY: the caller's, for pixels `p..p + 4` and channels `lane..lane + here`; a block is read whole.
         unsafe {
-            while a.step == 1 && p + 4 <= width {
-                let load = |i: usize| Quad::load(x.add((p + i) * BLOCK + lane));
-                let planes = Quad::transpose([load(0), load(1), load(2), load(3)]);
-                for (i, plane) in planes.into_iter().enumerate().take(here) {
-                    plane.store(out.add((lane + i) * a.plane + p));
-                }
+            let (x, out) = (x.add(lane), out.add(lane * a.plane));
+            while a.step == 1 && here == 4 && p + 4 <= width {
+                let load = |i: usize| Quad::load(x.add((p + i) * BLOCK));
+                let [v0, v1, v2, v3] = Quad::transpose([load(0), load(1), load(2), load(3)]);
+                let out = out.add(p);
+                v0.store(out);
+                v1.store(out.add(a.plane));
+                v2.store(out.add(2 * a.plane));
+                v3.store(out.add(3 * a.plane));
                 p += 4;
             }
             while p < width {
                 for i in 0..here {
-                    *out.add((lane + i) * a.plane + p * a.step) = *x.add(p * BLOCK + lane + i);
+                    *out.add(i * a.plane + p * a.step) = *x.add(p * BLOCK + i);
                 }
                 p += 1;
             }
-        }
-    }
-}
-
-/// Four values in a register: SSE2 and NEON are there on all CPUs of their kind.
-mod quad {
-    #[cfg(target_arch = "aarch64")]
-    use core::arch::aarch64 as arch;
-    #[cfg(target_arch = "x86_64")]
-    use core::arch::x86_64 as arch;
-
-    #[cfg(target_arch = "x86_64")]
-    type Lanes = arch::__m128;
-    #[cfg(target_arch = "aarch64")]
-    type Lanes = arch::float32x4_t;
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    type Lanes = [f32; 4];
-
-    #[derive(Clone, Copy)]
-    pub(super) struct Quad(Lanes);
-
-    impl Quad {
-        #[inline(always)]
-        pub(super) fn zero() -> Quad {
-            // SAFETY: all zeros are four zeros.
-            unsafe { core::mem::zeroed() }
-        }
-
-        /// # Safety
-        /// Four values are readable.
-        #[inline(always)]
-        pub(super) unsafe fn load(p: *const f32) -> Quad {
-            // SAFETY: the caller's; a register holds four values.
-            unsafe { Quad(p.cast::<Lanes>().read_unaligned()) }
-        }
-
-        /// # Safety
-        /// Four values are writable.
-        #[inline(always)]
-        pub(super) unsafe fn store(self, p: *mut f32) {
-            // SAFETY: the caller's.
-            unsafe { p.cast::<Lanes>().write_unaligned(self.0) }
-        }
-
-        /// # Safety
-        /// `n ≤ 4` values are writable.
-        #[inline(always)]
-        pub(super) unsafe fn store_first(self, p: *mut f32, n: usize) {
-            let mut lanes = [0.0; 4];
-            // SAFETY: the caller's; the array has four values.
-            unsafe {
-                self.store(lanes.as_mut_ptr());
-                for (i, lane) in lanes.into_iter().enumerate().take(n) {
-                    p.add(i).write(lane);
-                }
-            }
-        }
-
-        #[inline(always)]
-        #[cfg(target_arch = "x86_64")]
-        pub(super) fn transpose([a, b, c, d]: [Quad; 4]) -> [Quad; 4] {
-            use arch::{_mm_movehl_ps, _mm_movelh_ps, _mm_unpackhi_ps, _mm_unpacklo_ps};
-            // SAFETY: SSE is there on every x86-64.
-            unsafe {
-                let (ab, cd) = (_mm_unpacklo_ps(a.0, b.0), _mm_unpacklo_ps(c.0, d.0));
-                let (ef, gh) = (_mm_unpackhi_ps(a.0, b.0), _mm_unpackhi_ps(c.0, d.0));
-                [_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab), _mm_movelh_ps(ef, gh), _mm_movehl_ps(gh, ef)].map(Quad)
-            }
-        }
-
-        #[inline(always)]
-        #[cfg(target_arch = "aarch64")]
-        pub(super) fn transpose([a, b, c, d]: [Quad; 4]) -> [Quad; 4] {
-            use arch::{
-                vreinterpretq_f32_f64 as narrow, vreinterpretq_f64_f32 as wide, vtrn1q_f32, vtrn1q_f64, vtrn2q_f32,
-                vtrn2q_f64,
-            };
-            // SAFETY: NEON is there on every AArch64.
-            unsafe {
-                let (ab, cd) = (wide(vtrn1q_f32(a.0, b.0)), wide(vtrn1q_f32(c.0, d.0)));
-                let (ef, gh) = (wide(vtrn2q_f32(a.0, b.0)), wide(vtrn2q_f32(c.0, d.0)));
-                [vtrn1q_f64(ab, cd), vtrn1q_f64(ef, gh), vtrn2q_f64(ab, cd), vtrn2q_f64(ef, gh)]
-                    .map(|v| Quad(narrow(v)))
-            }
-        }
-
-        #[inline(always)]
-        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-        pub(super) fn transpose(quads: [Quad; 4]) -> [Quad; 4] {
-            core::array::from_fn(|i| Quad(quads.map(|quad| quad.0[i])))
         }
     }
 }

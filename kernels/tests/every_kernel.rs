@@ -975,6 +975,7 @@ fn dwplanes3x3(table: &Kernels, stride: usize) {
                 let out_row = out[1] * out_step + rng.below(3);
                 let mut y = Guarded::new((rows - 1) * out_row + (out[1] - 1) * out_step + 1);
                 let mut scratch = Guarded::new(DwPlanesArgs::scratch_len(stride, out[1]).unwrap());
+                scratch.slice_mut().fill(0.0);
                 let what = || describe(table, kind, &([h, w], before, out, step, out_step, first, rows));
                 guard::note(&what());
                 let run = if stride == 1 { table.dwplanes3x3s1 } else { table.dwplanes3x3s2 };

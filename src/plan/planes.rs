@@ -19,6 +19,7 @@ pub(crate) struct PlanesStep {
     pub(crate) parts: usize,
     /// The place of the kernel's ring in a worker's scratch, in bytes.
     pub(crate) scratch: usize,
+    pub(crate) scratch_bytes: usize,
 }
 
 impl PlanesStep {
@@ -52,7 +53,8 @@ impl PlanesStep {
         let extent = window.over([input.h, input.w])?;
         // a length that overflows is one that no memory has
         let len = DwPlanesArgs::scratch_len(window.stride[1], out.w).unwrap_or(usize::MAX);
-        let scratch = scratch.values::<f32>(product(&[len])?)?;
-        Ok(PlanesStep { stage, ends, extent, kind, parts: workers.min(out.n * out.c), scratch })
+        let scratch_bytes = product(&[len])? * size_of::<f32>();
+        let scratch = scratch.bytes(scratch_bytes)?;
+        Ok(PlanesStep { stage, ends, extent, kind, parts: workers.min(out.n * out.c), scratch, scratch_bytes })
     }
 }

@@ -15,6 +15,8 @@ impl PlanesStep {
             KernelKind::DwPlanes3x3S1 => memory.kernels.dwplanes3x3s1,
             _ => memory.kernels.dwplanes3x3s2,
         };
+        // SAFETY: the caller's; the plan carved as many bytes.
+        unsafe { scratch.add(self.scratch).write_bytes(0, self.scratch_bytes) };
         let weights = depthwise.weights.as_ptr::<f32>();
         for plane in share(out.shape.n * out.shape.c, self.parts, piece) {
             let (image, channel) = (plane / out.shape.c, plane % out.shape.c);

@@ -17,6 +17,7 @@
 //! The last vector of a row overlaps the one before. Registers of AVX2: 9 weights, 2 sums, 3 loads. The page `docs/kernels/depthwise.md`
 //! has what was tried.
 
+use crate::quad::Quad;
 use crate::simd::{MulAdd, Vector, load, store};
 use crate::{BLOCK, Kernel, Level};
 
@@ -37,7 +38,7 @@ pub struct DwPlanesArgs {
     pub width: usize,
     /// The bias, and then nine weights, each 16 behind the one before.
     pub w: *const f32,
-    /// [`DwPlanesArgs::scratch_len`] values.
+    /// [`DwPlanesArgs::scratch_len`] values: zeros, or as an earlier call for the same sizes left them.
     pub scratch: *mut f32,
     /// The first output row.
     pub out: *mut f32,
@@ -89,7 +90,6 @@ unsafe fn rows<S: Vector, A: MulAdd, const STRIDE: usize>(simd: S, a: &DwPlanesA
     let row_len = STRIDE * array;
     // SAFETY: the caller's; the scratch holds the rows of the ring and one of zeros.
     unsafe {
-        a.scratch.write_bytes(0, (ring_rows + 1) * row_len);
         let zeros = a.scratch.add(ring_rows * row_len).cast_const();
         let ring_row = |y: usize| a.scratch.add(y % ring_rows * row_len);
         let mut filled = 0;
@@ -134,14 +134,22 @@ unsafe fn fill<const STRIDE: usize>(a: &DwPlanesArgs, y: usize, to: *mut f32, ar
             core::ptr::copy_nonoverlapping(x, to.wrapping_add(left), columns);
             return;
         }
-        for parity in 0..STRIDE {
-            // columns of the plane that go to one array
-            let c = left + parity;
-            let to = to.wrapping_add(c % STRIDE * array + c / STRIDE);
-            let x = x.wrapping_add(parity * step);
-            for i in 0..(columns.saturating_sub(parity)).div_ceil(STRIDE) {
-                *to.add(i) = *x.wrapping_add(i * STRIDE * step);
+        let mut i = 0;
+        if STRIDE == 2 && step == 1 {
+            // column `left + i` of the padded row is even or odd as `left` is
+            let first = to.wrapping_add(left % 2 * array + left / 2);
+            let second = to.wrapping_add((left + 1) % 2 * array + left.div_ceil(2));
+            while i + 8 <= columns {
+                let [even, odd] = Quad::even_odd(Quad::load(x.add(i)), Quad::load(x.add(i + 4)));
+                even.store(first.add(i / 2));
+                odd.store(second.add(i / 2));
+                i += 8;
             }
+        }
+        while i < columns {
+            let c = left + i;
+            *to.add(c % STRIDE * array + c / STRIDE) = *x.add(i * step);
+            i += 1;
         }
     }
 }
@@ -171,17 +179,19 @@ unsafe fn pixels<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(
             let n = lanes.min(a.width);
             let at = x.min(a.width - n);
             let mut sums = [bias; ROWS];
-            for i in 0..(ROWS - 1) * STRIDE + 3 {
-                let row = rows[i].add(at);
+            unrolled!(I in (ROWS - 1) * STRIDE + 3, of 0 1 2 3 4, {
+                let row = rows[I].add(at);
                 let taps = if STRIDE == 1 { [0, 1, 2] } else { [0, array, 1] };
                 let v = taps.map(|tap| load(simd, row.add(tap)));
-                for (o, sum) in sums.iter_mut().enumerate() {
-                    let Some(ky) = i.checked_sub(o * STRIDE).filter(|&ky| ky < 3) else { continue };
-                    for kx in 0..3 {
-                        *sum = A::mul_add(simd, v[kx], w[ky * 3 + kx], *sum);
+                unrolled!(O in ROWS, of 0 1, {
+                    if const { I >= O * STRIDE && I < O * STRIDE + 3 } {
+                        let w = &w[(I - O * STRIDE) * 3..];
+                        sums[O] = A::mul_add(simd, v[0], w[0], sums[O]);
+                        sums[O] = A::mul_add(simd, v[1], w[1], sums[O]);
+                        sums[O] = A::mul_add(simd, v[2], w[2], sums[O]);
                     }
-                }
-            }
+                });
+            });
             for (o, sum) in sums.into_iter().enumerate() {
                 let sum = simd.clamp(sum, lo, hi);
                 let out = out.add(o * a.out_steps[0] + at * a.out_steps[1]);
