@@ -70,7 +70,7 @@ impl ConvRows {
         let extent = conv.window.over([input.h, input.w])?;
         let taps = Taps::of(conv, &extent, x.layout.order);
         let width = extent.out[1];
-        let group = group_rows(conv, taps, &extent, budget)?;
+        let group = group_rows(conv, taps, &extent, out, budget, thresholds)?;
         let (k, columns) = (conv.k(), conv.columns_read(width));
         let window = match taps {
             Taps::InPlace => 0,
@@ -116,14 +116,28 @@ impl Taps {
 /// Output rows of one call of the kernel, of which the input takes at most `budget` values.
 ///
 /// Windows overlap: of a window that is copied, an output row adds what its stride passes. By the values of all taps a group would
-/// be a single row where channels are many, and every group reads all weights.
-fn group_rows(conv: &PackedConv, taps: Taps, extent: &Extent, budget: usize) -> Result<usize> {
+/// be a single row where channels are many, and every group reads all weights. Rows that are transposed on their way in or out are in
+/// scratch as well, and fewer of them stay in L2, unless weights come from beyond it for every group.
+fn group_rows(
+    conv: &PackedConv,
+    taps: Taps,
+    extent: &Extent,
+    out: RowTarget<'_>,
+    budget: usize,
+    thresholds: &Thresholds,
+) -> Result<usize> {
     let ([kh, kw], [sy, sx]) = (conv.window.kernel, conv.window.stride);
     let width = extent.out[1];
     let values = match taps {
         Taps::Window => product(&[width, sy.min(kh), sx.min(kw), conv.inputs])?,
         Taps::InPlace | Taps::Planes | Taps::Gathered => product(&[width, conv.k()])?,
     };
+    let to_planes = matches!(out, RowTarget::Tensor(out) if out.layout.order == Order::Planes);
+    let staged = if to_planes { product(&[width, conv.outputs.next_multiple_of(BLOCK)])? } else { 0 };
+    let transposed = to_planes || taps == Taps::Planes;
+    if transposed && conv.weights.len() <= thresholds.tail_weights {
+        return Ok(rows_within(thresholds.staged_values, values.saturating_add(staged), extent.out[0]));
+    }
     Ok(rows_within(budget, values, extent.out[0]))
 }
 

@@ -2,6 +2,7 @@
 
 use sepconv_kernels::{DwPlanesArgs, KernelKind};
 
+use super::cost::Thresholds;
 use super::layout::{Order, PlannedTensor};
 use super::stage::{Chain, DepthwiseStage, Ends, Misfit, STAGES};
 use crate::Result;
@@ -24,10 +25,16 @@ pub(crate) struct PlanesStep {
 
 impl PlanesStep {
     /// The kernel for stages over these tensors, or `None` where planes are no way to go.
-    pub(super) fn kind_of(chain: &Chain, tensors: &[PlannedTensor], ends: &Ends) -> Option<KernelKind> {
+    pub(super) fn kind_of(
+        chain: &Chain,
+        tensors: &[PlannedTensor],
+        ends: &Ends,
+        thresholds: &Thresholds,
+    ) -> Option<KernelKind> {
         let planes = [ends.input, ends.output].into_iter().all(|end| tensors[end].layout.order == Order::Planes);
+        let wide = tensors[ends.output].shape.w >= thresholds.planes_width;
         let window = match (chain.head(), chain.depthwise(), chain.tail()) {
-            (None, Some(depthwise), None) if planes => depthwise.op.window,
+            (None, Some(depthwise), None) if planes && wide => depthwise.op.window,
             _ => return None,
         };
         match (window.kernel, window.stride, window.dilation) {

@@ -2,19 +2,21 @@
 //!
 //! ```text
 //!   plane        y: p0 p1 p2 p3 …                       rows of a caller's NCHW tensor
-//!   ring         y: 0 p0 p1 p2 … 0                      stride 1: one array, columns of padding written out
+//!   band         y: 0 p0 p1 p2 … 0                      stride 1: one array, columns of padding written out
 //!                   0 p1 p3 … │ p0 p2 p4 …              stride 2: even columns, then odd columns
 //! ```
 //!
 //! ```text
-//!   for two output rows:
-//!       copy the input rows that the ring does not hold yet
-//!       for a vector of output pixels:
-//!           for each input row:  load 3 vectors; for each output row that reads it: 3 multiply-adds
-//!           clamp, store
+//!   for a band of output rows:
+//!       copy its input rows
+//!       for two output rows:
+//!           for two vectors of output pixels:
+//!               for each input row:  load 3 vectors; for each output row that reads it: 3 multiply-adds
+//!               clamp, store
 //! ```
 //!
-//! The last vector of a row overlaps the one before. Registers of AVX2: 9 weights, 2 sums, 3 loads. The page `docs/kernels/depthwise.md`
+//! Rows are copied a band before they are read: a load that spans two stores waits until both have left the store buffer. The last
+//! vector of a row overlaps the one before. Registers of AVX2: 9 weights, 4 sums of 2 rows × 2 vectors, 3 loads. The page `docs/kernels/depthwise.md`
 //! has what was tried.
 
 use crate::quad::Quad;
@@ -51,17 +53,24 @@ pub struct DwPlanesArgs {
 impl DwPlanesArgs {
     /// Values of scratch for rows of `width` output pixels at this stride, or `None` where that overflows.
     pub const fn scratch_len(stride: usize, width: usize) -> Option<usize> {
-        match width.checked_add(2 + BLOCK) {
-            // the rows of the ring, and one of zeros, each of one array for each column of the stride
-            Some(len) => len.checked_mul(stride * (rows_in_ring(stride) + 1)),
-            None => None,
+        if width > isize::MAX as usize / 64 {
+            return None;
         }
+        // the input rows of a band, each of one array for each column of the stride; and two rows of output
+        let rows = (rows_in_band(stride, width) - 1) * stride + 3;
+        (rows * stride + 2).checked_mul(array_len(width))
     }
 }
 
-/// Input rows that two output rows read.
-const fn rows_in_ring(stride: usize) -> usize {
-    stride + 3
+/// Values of an array of a padded row.
+const fn array_len(width: usize) -> usize {
+    width + 2 + BLOCK
+}
+
+/// Output rows of a band: an even number, whose input rows fill half of an L1.
+const fn rows_in_band(stride: usize, width: usize) -> usize {
+    let rows = (4096 / (stride * array_len(width))).saturating_sub(2) / stride;
+    if rows < 2 { 2 } else { rows / 2 * 2 }
 }
 
 /// `f32_dwplanes3x3s1` and `f32_dwplanes3x3s2`.
@@ -85,45 +94,56 @@ impl<const STRIDE: usize> Kernel for DwPlanes<STRIDE> {
 #[inline(always)]
 unsafe fn rows<S: Vector, A: MulAdd, const STRIDE: usize>(simd: S, a: &DwPlanesArgs) {
     let [first, count] = a.rows;
-    let ring_rows = rows_in_ring(STRIDE);
-    let array = a.width + 2 + BLOCK;
+    let array = array_len(a.width);
     let row_len = STRIDE * array;
-    // SAFETY: the caller's; the scratch holds the rows of the ring and one of zeros.
+    let band = rows_in_band(STRIDE, a.width);
+    // SAFETY: the caller's; the scratch holds the input rows of a band, and two rows of output.
     unsafe {
-        let zeros = a.scratch.add(ring_rows * row_len).cast_const();
-        let ring_row = |y: usize| a.scratch.add(y % ring_rows * row_len);
-        let mut filled = 0;
+        let staged = a.scratch.add(((band - 1) * STRIDE + 3) * row_len);
+        let filter = Filter::new(simd, a);
         let mut done = 0;
         while done < count {
-            let rows_out = (count - done).min(2);
-            let mut pointers = [zeros; 5];
-            for (i, pointer) in pointers.iter_mut().enumerate().take((rows_out - 1) * STRIDE + 3) {
-                let y = ((first + done) * STRIDE + i).checked_sub(a.before[0]).filter(|&y| y < a.plane[0]);
-                if let Some(y) = y {
-                    if y >= filled {
-                        fill::<STRIDE>(a, y, ring_row(y), array);
-                        filled = y + 1;
-                    }
-                    *pointer = ring_row(y);
+            let rows_out = (count - done).min(band);
+            for i in 0..(rows_out - 1) * STRIDE + 3 {
+                let to = a.scratch.add(i * row_len);
+                match ((first + done) * STRIDE + i).checked_sub(a.before[0]).filter(|&y| y < a.plane[0]) {
+                    Some(y) => fill::<S, STRIDE>(simd, a, y, to, array),
+                    None => to.write_bytes(0, row_len),
                 }
             }
-            let out = a.out.add(done * a.out_steps[0]);
-            if rows_out == 2 {
-                pixels::<S, A, STRIDE, 2>(simd, a, &pointers, array, out);
-            } else {
-                pixels::<S, A, STRIDE, 1>(simd, a, &pointers, array, out);
+            let mut row = 0;
+            while row < rows_out {
+                let rows = a.scratch.add(row * STRIDE * row_len).cast_const();
+                let out = a.out.add((done + row) * a.out_steps[0]);
+                // rows that no vector fits, or whose pixels lie apart, are computed to scratch
+                let apart = a.out_steps[1] != 1 || a.width < S::F32_LANES;
+                let (to, to_row) = if apart { (staged, array) } else { (out, a.out_steps[0]) };
+                let here = (rows_out - row).min(2);
+                if here == 2 {
+                    pixels::<S, A, STRIDE, 2>(simd, a.width, &filter, rows, array, to, to_row);
+                } else {
+                    pixels::<S, A, STRIDE, 1>(simd, a.width, &filter, rows, array, to, to_row);
+                }
+                if apart {
+                    for y in 0..here {
+                        for x in 0..a.width {
+                            *out.add(y * a.out_steps[0] + x * a.out_steps[1]) = *staged.add(y * array + x);
+                        }
+                    }
+                }
+                row += here;
             }
             done += rows_out;
         }
     }
 }
 
-/// Copies a row of the plane to a row of the ring, of which the columns of padding are zeros.
+/// Copies a row of the plane to a row of the band, of which the columns of padding are zeros.
 ///
 /// # Safety
-/// As [`DwPlanes::run`]; `to` is a row of the ring, of `STRIDE` arrays.
+/// As [`DwPlanes::run`]; `to` is a row of the band, of `STRIDE` arrays.
 #[inline(always)]
-unsafe fn fill<const STRIDE: usize>(a: &DwPlanesArgs, y: usize, to: *mut f32, array: usize) {
+unsafe fn fill<S: Vector, const STRIDE: usize>(simd: S, a: &DwPlanesArgs, y: usize, to: *mut f32, array: usize) {
     let (left, step) = (a.before[1], a.x_steps[1]);
     // columns that a window reads
     let columns = a.plane[1].min(((a.width - 1) * STRIDE + 3).saturating_sub(left));
@@ -131,7 +151,7 @@ unsafe fn fill<const STRIDE: usize>(a: &DwPlanesArgs, y: usize, to: *mut f32, ar
     unsafe {
         let x = a.x.add(y * a.x_steps[0]);
         if STRIDE == 1 && step == 1 {
-            core::ptr::copy_nonoverlapping(x, to.wrapping_add(left), columns);
+            copy(simd, x, to.wrapping_add(left), columns);
             return;
         }
         let mut i = 0;
@@ -154,63 +174,118 @@ unsafe fn fill<const STRIDE: usize>(a: &DwPlanesArgs, y: usize, to: *mut f32, ar
     }
 }
 
-/// All pixels of `ROWS` output rows.
+/// Copies `len` values. A call of `memcpy` for each short row takes as long as its multiply-adds.
 ///
 /// # Safety
-/// As [`DwPlanes::run`]; `rows` are rows of the ring, or of zeros, for these output rows.
+/// As `copy_nonoverlapping`.
+#[inline(always)]
+unsafe fn copy<S: Vector>(simd: S, from: *const f32, to: *mut f32, len: usize) {
+    let mut i = 0;
+    // SAFETY: the caller's.
+    unsafe {
+        while i + S::F32_LANES <= len {
+            store(simd, to.add(i), load(simd, from.add(i)));
+            i += S::F32_LANES;
+        }
+        while i < len {
+            *to.add(i) = *from.add(i);
+            i += 1;
+        }
+    }
+}
+
+/// What a channel is multiplied by, in vectors.
+struct Filter<S: Vector> {
+    bias: S::f32s,
+    w: [S::f32s; 9],
+    clamp: [S::f32s; 2],
+}
+
+impl<S: Vector> Filter<S> {
+    /// # Safety
+    /// `w` is readable as [`DwPlanes::run`] asks.
+    #[inline(always)]
+    unsafe fn new(simd: S, a: &DwPlanesArgs) -> Filter<S> {
+        // SAFETY: the caller's.
+        let splat = |i: usize| simd.splat_f32s(unsafe { *a.w.add(i * BLOCK) });
+        Filter {
+            bias: splat(0),
+            w: core::array::from_fn(|i| splat(1 + i)),
+            clamp: a.clamp.map(|bound| simd.splat_f32s(bound)),
+        }
+    }
+}
+
+/// All pixels of `ROWS` output rows, which lie `out_row` apart.
+///
+/// # Safety
+/// As [`DwPlanes::run`]; `rows` is the first input row of these output rows. The output has room for a vector at least.
 #[inline(always)]
 unsafe fn pixels<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(
     simd: S,
-    a: &DwPlanesArgs,
-    rows: &[*const f32; 5],
+    width: usize,
+    filter: &Filter<S>,
+    rows: *const f32,
     array: usize,
     out: *mut f32,
+    out_row: usize,
 ) {
     let lanes = S::F32_LANES;
-    // SAFETY: the caller's.
+    let mut x = 0;
+    // SAFETY: the caller's; all pixels of a tile are below the width, but for those of a row shorter than a vector.
     unsafe {
-        let splat = |i: usize| simd.splat_f32s(*a.w.add(i * BLOCK));
-        let bias = splat(0);
-        let w: [S::f32s; 9] = core::array::from_fn(|i| splat(1 + i));
-        let [lo, hi] = a.clamp.map(|bound| simd.splat_f32s(bound));
-        let mut x = 0;
-        loop {
-            // behind the last pixel of a short row is room in the ring, and none in the output
-            let n = lanes.min(a.width);
-            let at = x.min(a.width - n);
-            let mut sums = [bias; ROWS];
-            unrolled!(I in (ROWS - 1) * STRIDE + 3, of 0 1 2 3 4, {
-                let row = rows[I].add(at);
+        while x + 2 * lanes <= width {
+            tile::<S, A, STRIDE, ROWS, 2>(simd, filter, rows, array, x, out, out_row);
+            x += 2 * lanes;
+        }
+        while x < width {
+            // the last vector overlaps the one before
+            let at = x.min(width.saturating_sub(lanes));
+            tile::<S, A, STRIDE, ROWS, 1>(simd, filter, rows, array, at, out, out_row);
+            x += lanes;
+        }
+    }
+}
+
+/// `VECTORS` vectors of `ROWS` output rows, from column `x` on.
+///
+/// # Safety
+/// As [`pixels`].
+#[inline(always)]
+unsafe fn tile<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    filter: &Filter<S>,
+    rows: *const f32,
+    array: usize,
+    x: usize,
+    out: *mut f32,
+    out_row: usize,
+) {
+    let lanes = S::F32_LANES;
+    let mut sums = [[filter.bias; ROWS]; VECTORS];
+    // SAFETY: the caller's; behind the last pixel of a row is room in its array.
+    unsafe {
+        unrolled!(I in (ROWS - 1) * STRIDE + 3, of 0 1 2 3 4, {
+            let row = rows.add(I * STRIDE * array + x);
+            unrolled!(V in VECTORS, of 0 1, {
+                let row = row.add(V * lanes);
                 let taps = if STRIDE == 1 { [0, 1, 2] } else { [0, array, 1] };
                 let v = taps.map(|tap| load(simd, row.add(tap)));
                 unrolled!(O in ROWS, of 0 1, {
                     if const { I >= O * STRIDE && I < O * STRIDE + 3 } {
-                        let w = &w[(I - O * STRIDE) * 3..];
-                        sums[O] = A::mul_add(simd, v[0], w[0], sums[O]);
-                        sums[O] = A::mul_add(simd, v[1], w[1], sums[O]);
-                        sums[O] = A::mul_add(simd, v[2], w[2], sums[O]);
+                        let w = &filter.w[(I - O * STRIDE) * 3..];
+                        sums[V][O] = A::mul_add(simd, v[0], w[0], sums[V][O]);
+                        sums[V][O] = A::mul_add(simd, v[1], w[1], sums[V][O]);
+                        sums[V][O] = A::mul_add(simd, v[2], w[2], sums[V][O]);
                     }
                 });
             });
-            for (o, sum) in sums.into_iter().enumerate() {
-                let sum = simd.clamp(sum, lo, hi);
-                let out = out.add(o * a.out_steps[0] + at * a.out_steps[1]);
-                if a.out_steps[1] != 1 {
-                    let mut values = [0.0; BLOCK];
-                    store(simd, values.as_mut_ptr(), sum);
-                    for (i, value) in values.into_iter().enumerate().take(n) {
-                        out.add(i * a.out_steps[1]).write(value);
-                    }
-                } else if n == lanes {
-                    store(simd, out, sum);
-                } else {
-                    simd.store_lanes(out, sum, n);
-                }
-            }
-            x += lanes;
-            if x >= a.width {
-                return;
-            }
-        }
+        });
+        unrolled!(V in VECTORS, of 0 1, {
+            unrolled!(O in ROWS, of 0 1, {
+                let sum = simd.clamp(sums[V][O], filter.clamp[0], filter.clamp[1]);
+                store(simd, out.add(O * out_row + x + V * lanes), sum);
+            });
+        });
     }
 }
