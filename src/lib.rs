@@ -30,6 +30,7 @@
 //! | MobileNetV2's block | [`InvertedResidual`] |
 //! | what networks end in | [`GlobalAveragePool`], [`Dense`] |
 //! | layers planned together | [`Network`] |
+//! | shapes that change from run to run | [`PlanCache`] |
 #![cfg_attr(feature = "models", doc = "| MobileNetV1 and V2, weights from safetensors | [`models`] |")]
 #![cfg_attr(feature = "gemm", doc = "| 1×1 with weights that change at each call | [`pointwise_gemm`] |")]
 //!
@@ -55,6 +56,7 @@
 // public enums and structs grow; those that do not say why
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
+mod cache;
 #[cfg(feature = "capi")]
 pub mod capi;
 mod describe;
@@ -76,6 +78,7 @@ pub mod models;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use cache::PlanCache;
 pub use describe::{Activation, BatchNorm, ConvDesc, Filter};
 pub use error::{Error, Result};
 pub use network::{Layer, Network};

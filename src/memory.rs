@@ -32,7 +32,6 @@ pub(crate) fn zeros(what: &'static str, len: usize) -> Result<Aligned> {
 }
 
 /// Packed weights: elements of one type, as bytes that start on a cache line.
-#[derive(Debug)]
 pub(crate) struct Packed {
     bytes: Aligned,
     element: ElementType,
@@ -61,6 +60,12 @@ impl Packed {
     pub(crate) fn as_ptr<T: Element>(&self) -> *const T {
         debug_assert_eq!(T::TYPE, self.element);
         self.bytes.as_ptr().cast()
+    }
+}
+
+impl fmt::Debug for Packed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} values of {:?}", self.len(), self.element)
     }
 }
 
@@ -127,6 +132,13 @@ impl<T> Arc<T> {
         // SAFETY: fresh memory of this layout.
         unsafe { inner.write(Counted { owners: AtomicUsize::new(1), value }) };
         Ok(Arc { inner })
+    }
+}
+
+impl<T> Arc<T> {
+    /// Whether both share one value.
+    pub(crate) fn is(&self, other: &Arc<T>) -> bool {
+        self.inner == other.inner
     }
 }
 

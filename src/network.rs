@@ -1,5 +1,7 @@
 //! A network: operators planned together.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::ops::{
     Conv2d, Dense, DepthwiseConv2d, GlobalAveragePool, InvertedResidual, PointwiseConv2d, SeparableConv2d,
 };
@@ -103,10 +105,20 @@ impl Layer {
 /// # Ok(())
 /// # }
 /// ```
+/// A clone is equal to what it was cloned from, and networks made apart are not.
 #[derive(Clone, Debug)]
 pub struct Network {
+    id: u64,
     layers: Vec<Layer>,
 }
+
+impl PartialEq for Network {
+    fn eq(&self, other: &Network) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Network {}
 
 impl Network {
     /// A network of at least one layer, each of which reads as many channels as the one before it writes.
@@ -123,7 +135,13 @@ impl Network {
                 return Err(pair[1].error(before + 1, Error::Channels { what: "input", expected, got }));
             }
         }
-        Ok(Network { layers })
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Ok(Network { id: NEXT.fetch_add(1, Ordering::Relaxed), layers })
+    }
+
+    /// A number that clones share, and no other network of this process has.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
     /// Its layers.

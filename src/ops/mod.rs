@@ -34,6 +34,15 @@ pub(crate) fn output_shape(node: &Node, input: Shape) -> Result<Shape> {
 /// may refuse them.
 macro_rules! operator {
     ($operator:ident $(, $check:ident)?) => {
+        /// A clone is equal to what it was cloned from. Operators with weights that were made apart are not.
+        impl PartialEq for $operator {
+            fn eq(&self, other: &$operator) -> bool {
+                self.node.is(&other.node)
+            }
+        }
+
+        impl Eq for $operator {}
+
         impl $operator {
             pub(crate) fn node(&self) -> &crate::plan::Node {
                 &self.node

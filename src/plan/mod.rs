@@ -60,6 +60,17 @@ impl Node {
         }
     }
 
+    /// Whether both are one layer, or clones of one.
+    pub(crate) fn is(&self, other: &Node) -> bool {
+        match (self, other) {
+            (Node::Pool { channels }, Node::Pool { channels: others }) => channels == others,
+            (Node::Chain { chain, shortcut }, Node::Chain { chain: other, shortcut: others }) => {
+                chain.is(other) && shortcut == others
+            }
+            _ => false,
+        }
+    }
+
     /// A layer of one convolution, which errors call `name`.
     pub(crate) fn conv(name: &'static str, conv: ConvStage) -> Result<Node> {
         Node::chain([name; 3], Some(conv), None, None)

@@ -282,6 +282,15 @@ impl Chain {
         self.conv(2)
     }
 
+    /// Whether both share their packed weights.
+    pub(super) fn is(&self, other: &Chain) -> bool {
+        self.stages.iter().zip(&other.stages).all(|pair| match pair {
+            (Some(Stage { op: Op::Conv(a), .. }), Some(Stage { op: Op::Conv(b), .. })) => a.is(b),
+            (Some(Stage { op: Op::Depthwise(a), .. }), Some(Stage { op: Op::Depthwise(b), .. })) => a.is(b),
+            (a, b) => a.is_none() && b.is_none(),
+        })
+    }
+
     /// Its stages, each in its place.
     pub(super) fn stages(&self) -> &Places {
         &self.stages

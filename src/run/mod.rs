@@ -12,6 +12,7 @@ mod planes;
 mod pool;
 pub(crate) mod team;
 
+use core::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sepconv_kernels::Kernels;
@@ -29,12 +30,27 @@ use team::Crew;
 /// Beside weights it holds tables of offsets: at most five a step, and at most 64 KiB each.
 ///
 /// A plan for a batch of no images has no stages and needs no scratch; a run of it writes nothing.
-#[derive(Clone, Debug)]
+/// A clone is equal to what it was cloned from, and plans made apart are not.
+#[derive(Clone)]
 pub struct Plan {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+impl PartialEq for Plan {
+    fn eq(&self, other: &Plan) -> bool {
+        self.inner.id == other.inner.id
+    }
+}
+
+impl Eq for Plan {}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { input, output, workers, .. } = *self.inner;
+        write!(f, "Plan({input} → {output}, {}, {workers} threads)", self.isa())
+    }
+}
+
 struct Inner {
     id: u64,
     program: Program,
@@ -57,12 +73,17 @@ struct Inner {
 }
 
 /// The memory of a run: tensors between steps, and what each worker needs for itself. Made by [`Plan::scratch`].
-#[derive(Debug)]
 pub struct Scratch {
     plan: u64,
     memory: Aligned,
     /// None for a plan of one worker.
     crew: Option<Crew>,
+}
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scratch({} bytes)", self.memory.len())
+    }
 }
 
 impl Scratch {

@@ -14,6 +14,13 @@ pub enum Layout {
     Nchw,
 }
 
+impl Layout {
+    /// The layout of a tensor by its strides: [`Layout::Nhwc`] where the channels of a pixel lie together.
+    pub fn of(strides: Strides, shape: Shape) -> Layout {
+        if strides.are_nhwc(shape) { Layout::Nhwc } else { Layout::Nchw }
+    }
+}
+
 /// Distances, counted in values, between two values of a tensor that are neighbours along an axis.
 ///
 /// Value `(n, y, x, c)` is at `n × image + y × row + x × pixel + c × channel`. The stride of an axis of length 1 has no meaning.

@@ -1,0 +1,154 @@
+//! Plans of several shapes in a cache, and what is equal to what.
+
+mod common;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{Dense, Frame, Rng, Values};
+use sepconv::{
+    ConvDesc, DepthwiseConv2d, Error, Filter, GlobalAveragePool, Layer, Network, PlanCache, PlanOptions,
+    PointwiseConv2d, Shape, View, ViewMut,
+};
+
+fn network(seed: u64, channels: usize) -> Network {
+    let rng = &mut Rng(seed);
+    let (depthwise, pointwise) = (rng.values(9 * channels, Values::Plain), rng.values(channels * 24, Values::Plain));
+    let depthwise = DepthwiseConv2d::new(ConvDesc::new(Filter::depthwise_hwc(&depthwise, [3, 3, channels]))).unwrap();
+    let pointwise = PointwiseConv2d::new(ConvDesc::new(Filter::io(&pointwise, [channels, 24]))).unwrap();
+    Network::new(vec![depthwise.into(), pointwise.into()]).unwrap()
+}
+
+/// What a plan of its own computes, dense and NHWC.
+fn expected(network: &Network, input: &Dense) -> Vec<f32> {
+    let plan = network.plan(input.shape, &PlanOptions::new()).unwrap();
+    let mut output = vec![0.0; plan.output_shape().len().unwrap()];
+    let to = ViewMut::new(&mut output, plan.output_shape()).unwrap();
+    plan.run(input.view(), to, &mut plan.scratch().unwrap()).unwrap();
+    output
+}
+
+fn run(cache: &PlanCache, network: &Network, input: &Dense) {
+    let shape = network.output_shape(input.shape).unwrap();
+    let mut output = vec![0.0; shape.len().unwrap()];
+    cache.run(network, input.view(), ViewMut::new(&mut output, shape).unwrap()).unwrap();
+    assert!(output == expected(network, input), "{}", input.shape);
+}
+
+#[test]
+fn a_cache_holds_as_many_plans_as_it_may() {
+    let networks = [network(1, 16), network(2, 16)];
+    let cache = PlanCache::new(PlanOptions::new(), 3);
+    assert!(cache.is_empty());
+    let rng = &mut Rng(3);
+    for round in 0..3 {
+        for (at, network) in networks.iter().enumerate() {
+            for side in [3, 5, 8] {
+                run(&cache, network, &Dense::random(rng, Shape::new(1, side, side + round, 16), Values::Plain));
+                assert!((1..=3).contains(&cache.len()), "{at}: {}", cache.len());
+            }
+        }
+    }
+    assert_eq!(cache.len(), 3);
+    cache.clear();
+    assert!(cache.is_empty());
+    // no plan at all is not possible
+    let cache = PlanCache::new(PlanOptions::new(), 0);
+    run(&cache, &networks[0], &Dense::random(rng, Shape::new(1, 4, 4, 16), Values::Plain));
+    assert_eq!(cache.len(), 1);
+}
+
+#[test]
+fn views_give_the_layouts() {
+    let network = network(1, 16);
+    let shape = Shape::new(2, 6, 7, 16);
+    let input = Dense::random(&mut Rng(5), shape, Values::Plain);
+    let expected = expected(&network, &input);
+    let cache = PlanCache::new(PlanOptions::new(), 8);
+    let nchw = Frame { order: Frame::NCHW, ..Frame::default() };
+    let to_nchw = |dense: &[f32], shape: Shape| {
+        let strides = nchw.strides(shape);
+        let mut planes = vec![0.0; dense.len()];
+        for (i, &value) in dense.iter().enumerate() {
+            let (p, c) = (i / shape.c, i % shape.c);
+            let (y, x) = (p / shape.w, p % shape.w);
+            let (n, y) = (y / shape.h, y % shape.h);
+            planes[n * strides.image + y * strides.row + x * strides.pixel + c * strides.channel] = value;
+        }
+        planes
+    };
+    let planes = to_nchw(&input.data, shape);
+    let out_shape = network.output_shape(shape).unwrap();
+    for from_planes in [false, true] {
+        for to_planes in [false, true] {
+            let mut output = vec![0.0; expected.len()];
+            let from = if from_planes { View::nchw(&planes, shape) } else { View::new(&input.data, shape) };
+            let to =
+                if to_planes { ViewMut::nchw(&mut output, out_shape) } else { ViewMut::new(&mut output, out_shape) };
+            cache.run(&network, from.unwrap(), to.unwrap()).unwrap();
+            assert!(output == if to_planes { to_nchw(&expected, out_shape) } else { expected.clone() });
+        }
+    }
+    assert_eq!(cache.len(), 4);
+}
+
+#[test]
+fn threads_share_a_cache() {
+    let networks = [network(1, 16), network(2, 24)];
+    let cache = PlanCache::new(PlanOptions::new(), 2);
+    let runs = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (networks, cache, runs) = (&networks, &cache, &runs);
+            scope.spawn(move || {
+                let rng = &mut Rng(thread);
+                for i in 0..50 {
+                    let network = &networks[i % 2];
+                    let channels = [16, 24][i % 2];
+                    run(cache, network, &Dense::random(rng, Shape::new(1, 2 + i % 3, 5, channels), Values::Plain));
+                    runs.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(runs.into_inner(), 200);
+    assert_eq!(cache.len(), 2);
+}
+
+#[test]
+fn a_wrong_output_is_an_error_and_the_cache_goes_on() {
+    let network = network(1, 16);
+    let cache = PlanCache::new(PlanOptions::new(), 2);
+    let input = Dense::random(&mut Rng(1), Shape::new(1, 4, 4, 16), Values::Plain);
+    let wrong = Shape::new(1, 4, 3, 24);
+    let mut output = vec![0.0; wrong.len().unwrap()];
+    let result = cache.run(&network, input.view(), ViewMut::new(&mut output, wrong).unwrap());
+    assert!(matches!(result, Err(Error::ShapeMismatch { what: "output", .. })), "{result:?}");
+    let channels = Dense::random(&mut Rng(1), Shape::new(1, 4, 4, 8), Values::Plain);
+    let shape = Shape::new(1, 4, 4, 24);
+    let mut output = vec![0.0; shape.len().unwrap()];
+    let result = cache.run(&network, channels.view(), ViewMut::new(&mut output, shape).unwrap());
+    assert!(matches!(result, Err(Error::Layer { .. })), "{result:?}");
+    run(&cache, &network, &input);
+}
+
+#[test]
+fn what_shares_weights_is_equal() {
+    let weights = [1.0; 16 * 24];
+    let op = || PointwiseConv2d::new(ConvDesc::new(Filter::io(&weights, [16, 24]))).unwrap();
+    let (a, b) = (op(), op());
+    assert_eq!(a, a.clone());
+    assert_ne!(a, b);
+    assert_eq!(GlobalAveragePool::new(8).unwrap(), GlobalAveragePool::new(8).unwrap());
+    let networks = [(); 2].map(|()| Network::new(vec![Layer::from(a.clone())]).unwrap());
+    assert_eq!(networks[0], networks[0].clone());
+    assert_ne!(networks[0], networks[1]);
+    let plan = || a.plan(Shape::new(1, 2, 2, 16), &PlanOptions::new()).unwrap();
+    let plans = [plan(), plan()];
+    assert_eq!(plans[0], plans[0].clone());
+    assert_ne!(plans[0], plans[1]);
+    // text of them is for people
+    let scratch = plans[0].scratch().unwrap();
+    for text in [format!("{a:?}"), format!("{:?}", plans[0]), format!("{scratch:?}")] {
+        assert!(text.len() < 400, "{text}");
+    }
+}
