@@ -13,12 +13,12 @@ mod common;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use common::{Dense, LEVELS, Level, Rng, SCHEDULES, Values, assert_required_isa_ran, threads};
+use common::{Dense, Frame, LEVELS, Level, Rng, SCHEDULES, Values, assert_required_isa_ran, threads};
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, StridePadding, Weights};
 use sepconv::{
     Activation, Arithmetic, BatchNorm, Conv2d, ConvDesc, Dense as DenseLayer, DepthwiseConv2d, Filter, Fusion,
-    GlobalAveragePool, InvertedResidual, InvertedResidualDesc, Isa, Network, Padding, Plan, PlanOptions,
-    PointwiseConv2d, Result, SeparableConv2d, Shape, Shortcut, ViewMut,
+    GlobalAveragePool, InvertedResidual, InvertedResidualDesc, Isa, Layout, Network, Padding, Plan, PlanOptions,
+    PointwiseConv2d, Result, SeparableConv2d, Shape, Shortcut, View, ViewMut,
 };
 
 /// FNV-1a, 64 bits. Every NaN counts as one: sign and payload of a NaN are not defined.
@@ -200,19 +200,23 @@ fn networks() -> Vec<Case> {
         .into()
 }
 
-/// The digest of a case on a level; every schedule and two numbers of threads have to agree on it.
+/// The digest of a case on a level; every schedule, two numbers of threads and both layouts have to agree on it.
 fn of(case: &Case, level: Level) -> u64 {
     let mut found = None;
     for &fusion in case.fusions {
-        for count in [1, 3] {
-            let plan = (case.plan)(&level.options().fusion(fusion).threads(threads(count))).unwrap();
+        for (count, layout) in [(1, Layout::Nhwc), (3, Layout::Nhwc), (1, Layout::Nchw), (3, Layout::Nchw)] {
+            let options = level.options().fusion(fusion).threads(threads(count)).layout(layout);
+            let plan = (case.plan)(&options).unwrap();
             assert_eq!((plan.isa(), plan.arithmetic()), (level.isa, level.arithmetic));
-            let mut out = vec![f32::NAN; plan.output_shape().len().unwrap()];
-            let to = ViewMut::new(&mut out, plan.output_shape()).unwrap();
-            plan.run(case.input.view(), to, &mut plan.scratch().unwrap()).unwrap();
-            let digest = digest(&out);
+            let (frame, from, to) = (Frame::of(layout), plan.input_shape(), plan.output_shape());
+            let input = frame.write(&case.input.data, from);
+            let mut out = vec![f32::NAN; to.len().unwrap()];
+            let view = View::with_strides(&input, from, frame.strides(from)).unwrap();
+            let view_mut = ViewMut::with_strides(&mut out, to, frame.strides(to)).unwrap();
+            plan.run(view, view_mut, &mut plan.scratch().unwrap()).unwrap();
+            let digest = digest(&frame.read(&out, to));
             let first = *found.get_or_insert(digest);
-            assert_eq!(digest, first, "{}, {level:?}: {fusion:?} with {count} threads differs", case.name);
+            assert_eq!(digest, first, "{}, {level:?}: {fusion:?}, {count} threads, {layout:?} differs", case.name);
         }
     }
     found.unwrap()

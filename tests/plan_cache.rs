@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Dense, Frame, Rng, Values};
 use sepconv::{
-    ConvDesc, DepthwiseConv2d, Error, Filter, GlobalAveragePool, Layer, Network, PlanCache, PlanOptions,
+    ConvDesc, DepthwiseConv2d, Error, Filter, GlobalAveragePool, Layer, Layout, Network, PlanCache, PlanOptions,
     PointwiseConv2d, Shape, View, ViewMut,
 };
 
@@ -64,18 +64,8 @@ fn views_give_the_layouts() {
     let input = Dense::random(&mut Rng(5), shape, Values::Plain);
     let expected = expected(&network, &input);
     let cache = PlanCache::new(PlanOptions::new(), 8);
-    let nchw = Frame { order: Frame::NCHW, ..Frame::default() };
-    let to_nchw = |dense: &[f32], shape: Shape| {
-        let strides = nchw.strides(shape);
-        let mut planes = vec![0.0; dense.len()];
-        for (i, &value) in dense.iter().enumerate() {
-            let (p, c) = (i / shape.c, i % shape.c);
-            let (y, x) = (p / shape.w, p % shape.w);
-            let (n, y) = (y / shape.h, y % shape.h);
-            planes[n * strides.image + y * strides.row + x * strides.pixel + c * strides.channel] = value;
-        }
-        planes
-    };
+    let nchw = Frame::of(Layout::Nchw);
+    let to_nchw = |dense: &[f32], shape| nchw.write(dense, shape);
     let planes = to_nchw(&input.data, shape);
     let out_shape = network.output_shape(shape).unwrap();
     for from_planes in [false, true] {

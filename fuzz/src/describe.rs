@@ -7,8 +7,8 @@ use arbitrary::{Result, Unstructured};
 use sepconv::testing::Thresholds;
 use sepconv::{
     Activation, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion, GlobalAveragePool,
-    InvertedResidual, InvertedResidualDesc, Isa, Layer, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Schedule,
-    SeparableConv2d, Shape, Shortcut, Threads, View, ViewMut,
+    InvertedResidual, InvertedResidualDesc, Isa, Layer, Layout, Network, Padding, Plan, PlanOptions, PointwiseConv2d,
+    Schedule, SeparableConv2d, Shape, Shortcut, Strides, Threads, View, ViewMut,
 };
 
 use crate::asked::asked;
@@ -191,6 +191,8 @@ fn options(u: &mut Unstructured<'_>) -> Result<(PlanOptions, bool)> {
         1 => Threads::Global,
         _ => Threads::Pool(POOL.clone()),
     });
+    let mut layout = || Ok(*u.choose(&[Layout::Nhwc, Layout::Nchw])?);
+    options = options.input_layout(layout()?).output_layout(layout()?);
     let options = options.fusion(match u.int_in_range(0..=5u8)? {
         0..=2 => Fusion::Auto,
         3 => Fusion::Never,
@@ -305,7 +307,9 @@ fn check_plan(plan: &Plan, limited: bool) {
     let mut y = vec![canary; to.len().expect("planned")];
     let mut scratch = plan.scratch().expect("a little memory");
     scratch.as_mut_slice().fill(0xFF);
-    let (from, to) = (View::new(&x, from).expect("input"), ViewMut::new(&mut y, to).expect("output"));
+    let strides = [0, 1].map(|end| Strides::dense(plan.layouts()[end], [from, to][end]));
+    let from = View::with_strides(&x, from, strides[0]).expect("input");
+    let to = ViewMut::with_strides(&mut y, to, strides[1]).expect("output");
     plan.run(from, to, &mut scratch).expect("a run");
     let missing = y.iter().position(|v| v.to_bits() == canary.to_bits());
     assert_eq!(missing, None, "not written\n{explained}");

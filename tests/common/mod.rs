@@ -135,6 +135,12 @@ impl Frame {
     pub const NHWC: [usize; 4] = [3, 2, 1, 0];
     pub const NCHW: [usize; 4] = [2, 1, 3, 0];
 
+    /// A dense tensor of a layout.
+    pub fn of(layout: Layout) -> Frame {
+        let order = if layout == Layout::Nchw { Frame::NCHW } else { Frame::NHWC };
+        Frame { order, ..Frame::default() }
+    }
+
     /// The layout that a plan for such a tensor is made for.
     pub fn layout(self) -> Layout {
         if (self.order[0], self.gaps[0]) == (3, 0) { Layout::Nhwc } else { Layout::Nchw }
@@ -166,6 +172,18 @@ impl Frame {
             let (y, x) = (p / w, p % w);
             self.offset + y / h * image + y % h * row + x * pixel + ch * channel
         })
+    }
+
+    /// A dense tensor laid out so, with zeros between values.
+    pub fn write(self, dense: &[f32], shape: Shape) -> Vec<f32> {
+        let mut memory = vec![0.0; self.len(shape)];
+        self.places(shape).zip(dense).for_each(|(place, &value)| memory[place] = value);
+        memory
+    }
+
+    /// The dense tensor that lies so.
+    pub fn read(self, memory: &[f32], shape: Shape) -> Vec<f32> {
+        self.places(shape).map(|place| memory[place]).collect()
     }
 
     /// The tensor in memory that ends with its last value, canaries between values and a guard page at one end.
