@@ -6,14 +6,16 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{
-    ChainCase, Dense, Guarded, Limits, MOST_THREADS, Runs, SCHEDULES, assert_required_levels, chain, check,
+    ChainCase, Dense, Frame, Guarded, Limits, MOST_THREADS, Runs, SCHEDULES, assert_required_levels, chain, check,
     for_each_case, input, layers, note, reference, same_bits, threads,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use sepconv::testing::{Case, Cases, ConvCase, Op, Thresholds};
-use sepconv::{Error, Fusion, Isa, Layer, Network, Padding, Plan, PlanOptions, Shape, StageReport, ViewMut};
+use sepconv::{
+    Error, Fusion, Isa, Layer, Layout, Network, Padding, Plan, PlanOptions, Shape, StageReport, View, ViewMut,
+};
 
 fn equals_the_reference(case: &Case, fusions: &[Fusion], runs: Runs) -> Result<(), TestCaseError> {
     let chain = ChainCase { case: case.clone(), runs };
@@ -153,12 +155,17 @@ fn thresholds_with_ends() -> Vec<(String, Thresholds)> {
 
 /// The first difference from the reference of a run that starts with NaN in its scratch.
 fn difference(plan: &Plan, input: &Dense, expected: &Dense) -> Option<String> {
+    let [from, to] = plan.layouts().map(Frame::of);
+    let memory = from.write(&input.data, input.shape);
+    let view = View::with_strides(&memory, input.shape, from.strides(input.shape)).unwrap();
     let mut output = Guarded::new(expected.data.len());
+    let view_mut = ViewMut::with_strides(output.slice_mut(), expected.shape, to.strides(expected.shape)).unwrap();
     let mut scratch = plan.scratch().unwrap();
     scratch.as_mut_slice().fill(0xFF);
     note(&plan.explain().to_string());
-    plan.run(input.view(), ViewMut::new(output.slice_mut(), expected.shape).unwrap(), &mut scratch).unwrap();
-    let mut values = output.slice().iter().zip(&expected.data).enumerate();
+    plan.run(view, view_mut, &mut scratch).unwrap();
+    let output = to.read(output.slice(), expected.shape);
+    let mut values = output.iter().zip(&expected.data).enumerate();
     let (at, (got, expected)) = values.find(|(_, (got, expected))| !same_bits(**got, **expected))?;
     Some(format!("value {at}: expected {expected:e}, got {got:e}\n{}", plan.explain()))
 }
@@ -183,9 +190,10 @@ fn thresholds_at_their_ends() {
         let input = input(&problem);
         let expected = reference(&problem, Isa::Scalar.arithmetic());
         for (name, thresholds) in thresholds_with_ends() {
-            for count in [1, 5] {
+            for (count, layout) in [(1, Layout::Nhwc), (5, Layout::Nchw)] {
                 let options = PlanOptions::new()
                     .max_isa(Isa::Scalar)
+                    .layout(layout)
                     .max_threads(MOST_THREADS)
                     .threads(threads(count))
                     .spins(100)
@@ -232,6 +240,29 @@ fn sizes_whose_sum_overflows_are_an_error() {
     assert!(matches!(error, Error::Allocation { .. } | Error::TooLarge { .. }), "{error}");
 }
 
+#[test]
+fn wide_planes_go_to_planes() {
+    let planes = "planes, a channel at a time";
+    for (stride, width, layouts, expected) in [
+        (1, 24, [Layout::Nchw; 2], planes),
+        (2, 24, [Layout::Nchw; 2], planes),
+        (1, 24, [Layout::Nchw, Layout::Nhwc], "rows copied into the ring"),
+        (1, 24, [Layout::Nhwc, Layout::Nchw], "pixels read in place"),
+        (1, 5, [Layout::Nchw; 2], "rows copied into the ring"),
+        (3, 24, [Layout::Nchw; 2], "rows copied into the ring"),
+    ] {
+        let case = Case::new(Shape::new(2, 7, width, 32)).depthwise(depthwise(1).strides([stride; 2]));
+        let problem = ChainCase { case: case.clone(), runs: Runs::on(1) }.problem();
+        let network = Network::new(layers(&problem)).unwrap();
+        let [from, to] = layouts;
+        let options = PlanOptions::new().max_isa(Isa::Scalar).input_layout(from).output_layout(to);
+        let plan = network.plan(case.input, &options).unwrap();
+        let schedule = plan.explain().stages[0].schedule.clone().unwrap();
+        assert!(schedule.ends_with(expected), "{case}, {layouts:?}: {schedule}");
+        assert_eq!(difference(&plan, &input(&problem), &reference(&problem, Isa::Scalar.arithmetic())), None);
+    }
+}
+
 /// What a plan made of a case, by name.
 fn ways(case: &ChainCase, stages: &[StageReport]) -> Vec<String> {
     let mut ways = Vec::new();
@@ -258,7 +289,10 @@ fn ways(case: &ChainCase, stages: &[StageReport]) -> Vec<String> {
             ["the pointwise weights", "threads share its channels", "threads share the channels", "fused, its"];
         ways.extend(numbers.iter().filter(|why| stage.why.starts_with(*why)).map(|&why| why.to_owned()));
         let Some(schedule) = &stage.schedule else { continue };
-        let (portions, rows) = schedule.split_once("; ").unwrap();
+        let Some((portions, rows)) = schedule.split_once("; ") else {
+            ways.push(schedule.clone());
+            continue;
+        };
         ways.push(rows.to_owned());
         let number = |at: usize| -> usize { portions.split(' ').filter_map(|word| word.parse().ok()).nth(at).unwrap() };
         let slabs = portions.starts_with("channel slabs");
@@ -323,8 +357,9 @@ fn small_cases_take_every_way() {
         let problem = case.problem();
         let network = Network::new(layers(&problem)).unwrap();
         for limits in [Limits::Tiny, Limits::Mixed(case.case.seed)] {
-            let options =
-                PlanOptions::new().threads(threads(turn % MOST_THREADS + 1)).max_threads(MOST_THREADS).spins(100);
+            let layout = if turn % 3 == 0 { Layout::Nchw } else { Layout::Nhwc };
+            let options = PlanOptions::new().threads(threads(turn % MOST_THREADS + 1)).max_threads(MOST_THREADS);
+            let options = options.spins(100).layout(layout);
             let isa = options.isa().unwrap();
             let plan = match network.plan(case.case.input, &options.thresholds(limits.thresholds(isa).unwrap())) {
                 Ok(plan) => plan,

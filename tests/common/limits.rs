@@ -48,6 +48,8 @@ fn tiny(mut thresholds: Thresholds) -> Thresholds {
             "near_ring" => 500,
             "head_values" => 60,
             "group_values" => 100,
+            "staged_values" => 300,
+            "planes_width" => 3,
             "planned_offsets" => 20,
             "padding_columns" => 1,
             "worth_sharing" => 0,
