@@ -352,7 +352,7 @@ fn small_cases_take_every_way() {
     let mut runner = TestRunner::deterministic();
     let strategy = chain(Cases::chain());
     let mut seen = BTreeMap::<String, usize>::new();
-    for turn in 0..1500 {
+    for turn in 0..3000 {
         let case = strategy.new_tree(&mut runner).unwrap().current();
         let problem = case.problem();
         let network = Network::new(layers(&problem)).unwrap();
