@@ -9,7 +9,9 @@ enum Order {
     Hwio,
     Oihw,
     Ohwi,
+    /// [`Order::DepthwiseHwcm`] of multiplier 1.
     DepthwiseHwc,
+    DepthwiseHwcm,
     DepthwiseC1hw,
 }
 
@@ -55,13 +57,13 @@ impl<'a> Filter<'a> {
 
     /// `[rows, columns, channels]` of a depthwise convolution with multiplier 1; TensorFlow Lite's `1HWC` is the same.
     pub const fn depthwise_hwc(data: &'a [f32], [h, w, c]: [usize; 3]) -> Self {
-        Self::depthwise_hwcm(data, [h, w, c, 1])
+        Filter { data, order: Order::DepthwiseHwc, kernel: [h, w], inputs: c, outputs: 1 }
     }
 
     /// `[rows, columns, channels, multiplier]`: TensorFlow's depthwise convolution. Output channel `c × multiplier + m`
     /// comes from input channel `c`.
     pub const fn depthwise_hwcm(data: &'a [f32], [h, w, c, m]: [usize; 4]) -> Self {
-        Filter { data, order: Order::DepthwiseHwc, kernel: [h, w], inputs: c, outputs: m }
+        Filter { data, order: Order::DepthwiseHwcm, kernel: [h, w], inputs: c, outputs: m }
     }
 
     /// `[channels × multiplier, 1, rows, columns]`: PyTorch's convolution with `groups = channels`.
@@ -85,7 +87,7 @@ impl<'a> Filter<'a> {
     }
 
     pub(crate) fn is_depthwise(&self) -> bool {
-        matches!(self.order, Order::DepthwiseHwc | Order::DepthwiseC1hw)
+        matches!(self.order, Order::DepthwiseHwc | Order::DepthwiseHwcm | Order::DepthwiseC1hw)
     }
 
     pub(crate) fn order_name(&self) -> &'static str {
@@ -93,19 +95,20 @@ impl<'a> Filter<'a> {
             Order::Hwio => "HWIO",
             Order::Oihw => "OIHW",
             Order::Ohwi => "OHWI",
-            Order::DepthwiseHwc => "depthwise HWCM",
+            Order::DepthwiseHwc => "depthwise HWC",
+            Order::DepthwiseHwcm => "depthwise HWCM",
             Order::DepthwiseC1hw => "depthwise C1HW",
         }
     }
 
     /// An error where a size is zero, does not fit, or is not that of the data.
-    pub(crate) fn check(&self, what: &str) -> Result<()> {
+    pub(crate) fn check(&self, what: &'static str) -> Result<()> {
         let [h, w] = self.kernel;
         if h == 0 || w == 0 {
-            return Err(Error::ZeroWindow { what: "kernel" });
+            return Err(Error::ZeroWindow { stage: what, what: "kernel" });
         }
         if self.inputs == 0 || self.outputs == 0 {
-            return Err(Error::ZeroWindow { what: "channels of a filter" });
+            return Err(Error::ZeroWindow { stage: what, what: "filter channels" });
         }
         let expected = h
             .checked_mul(w)
@@ -113,7 +116,11 @@ impl<'a> Filter<'a> {
             .and_then(|v| v.checked_mul(self.outputs))
             .unwrap_or(usize::MAX);
         if self.data.len() != expected {
-            let sizes = format!("{what} filter {h}×{w}×{}×{} ({})", self.inputs, self.outputs, self.order_name());
+            let outputs = match self.order {
+                Order::DepthwiseHwc => String::new(),
+                _ => format!("×{}", self.outputs),
+            };
+            let sizes = format!("{what} filter {h}×{w}×{}{outputs} ({})", self.inputs, self.order_name());
             return Err(Error::Length { what: sizes, expected, got: self.data.len() });
         }
         Ok(())
@@ -128,7 +135,7 @@ impl<'a> Filter<'a> {
     /// Of a 1×1 filter: from one input to the next, and from one output to the next.
     pub(crate) fn strides_io(&self) -> [usize; 2] {
         match self.order {
-            Order::Hwio | Order::DepthwiseHwc => [self.outputs, 1],
+            Order::Hwio | Order::DepthwiseHwc | Order::DepthwiseHwcm => [self.outputs, 1],
             Order::Oihw | Order::Ohwi | Order::DepthwiseC1hw => [1, self.inputs],
         }
     }
@@ -145,7 +152,7 @@ impl<'a> Filter<'a> {
         let [h, w] = self.kernel;
         let (inputs, outputs) = (self.inputs, self.outputs);
         match self.order {
-            Order::Hwio | Order::DepthwiseHwc => (((y * w + x) * inputs + i) * outputs, 1),
+            Order::Hwio | Order::DepthwiseHwc | Order::DepthwiseHwcm => (((y * w + x) * inputs + i) * outputs, 1),
             Order::Oihw => ((i * h + y) * w + x, inputs * h * w),
             Order::Ohwi => ((y * w + x) * inputs + i, h * w * inputs),
             Order::DepthwiseC1hw => ((i * outputs * h + y) * w + x, h * w),
@@ -197,13 +204,14 @@ impl Activation {
         }
     }
 
-    pub(crate) fn check(self) -> Result<()> {
+    /// An error of the value called `what` where the bounds are none.
+    pub(crate) fn check(self, what: impl FnOnce() -> String) -> Result<()> {
         let [min, max] = self.bounds();
         if min <= max {
             return Ok(());
         }
         Err(Error::Value {
-            what: "activation".into(),
+            what: what(),
             expected: "bounds that are numbers, the lower not above the upper",
             got: format!("{min}…{max}"),
         })
@@ -327,8 +335,8 @@ impl<'a> ConvDesc<'a> {
     /// Checks everything that does not depend on the input, for the stage `what` of an operator.
     pub(crate) fn check(&self, what: &'static str) -> Result<()> {
         self.filter.check(what)?;
-        self.window().check()?;
-        self.activation.check()?;
+        self.window().check(what)?;
+        self.activation.check(|| format!("{what} activation"))?;
         let outputs = self.filter.outputs();
         let length = |name: &str, values: Option<&[f32]>| match values {
             Some(values) if values.len() != outputs => {

@@ -6,7 +6,7 @@
 
 #[cfg(feature = "capi")]
 #[doc = "[header]: crate::capi\n[example]: #the-example\n"]
-#[doc = "[numbers]: crate::docs::numbers\n[denormals]: crate::docs::numbers#denormals\n"]
+#[doc = "[numbers]: crate::docs::numbers\n[denormals]: crate::docs::numbers#denormals\n[threads]: crate::Threads\n"]
 #[doc = include_str!("../docs/c.md")]
 #[doc = concat!("## The example\n\n```c\n", include_str!("../examples/c/separable.c"), "```\n")]
 pub mod c {}

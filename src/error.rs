@@ -20,16 +20,20 @@ pub enum Error {
         shape: Shape,
     },
     /// A kernel, stride or dilation of zero.
-    #[error("{what}: must be at least 1, got 0")]
+    #[error("{stage} {what}: must be at least 1, got 0")]
     #[non_exhaustive]
     ZeroWindow {
+        /// The stage that has it: `depthwise`, `expand`.
+        stage: &'static str,
         /// Which of them.
         what: &'static str,
     },
     /// A size of a window beyond what is supported.
-    #[error("{what}: must be at most {limit}, got {got}")]
+    #[error("{stage} {what}: must be at most {limit}, got {got}")]
     #[non_exhaustive]
     Window {
+        /// The stage that has it.
+        stage: &'static str,
         /// Which size.
         what: &'static str,
         /// The largest that is taken.
@@ -56,9 +60,11 @@ pub enum Error {
         got: usize,
     },
     /// A plane, with its padding, that the kernel does not fit into.
-    #[error("input: the kernel reaches over {expected} {axis}, the padded input has {got}")]
+    #[error("{stage}: the kernel reaches over {expected} {axis}, the padded input has {got}")]
     #[non_exhaustive]
     InputTooSmall {
+        /// The stage whose kernel it is.
+        stage: &'static str,
         /// `rows` or `columns`.
         axis: &'static str,
         /// What the kernel covers.
@@ -136,15 +142,16 @@ pub enum Error {
         /// The shape given.
         got: Shape,
     },
-    /// A number of channels that does not fit what stands before.
+    /// A stage or a layer that reads another number of channels than comes to it. The error of a shortcut has the channels of the
+    /// block's input and of its output.
     #[error("{what}: expected {expected} channels, got {got}")]
     #[non_exhaustive]
     Channels {
-        /// Where: `depthwise input`, `project`.
+        /// The stage, `depthwise` or `project`; `input` of a layer of a network; `shortcut`.
         what: &'static str,
-        /// The number expected.
+        /// The number that it reads, by its filter.
         expected: usize,
-        /// The number that came.
+        /// The number that comes to it, from the stage or layer before it or from the caller.
         got: usize,
     },
     /// A shortcut that is required, around stages that change the shape.
@@ -167,8 +174,10 @@ pub enum Error {
         /// The error of that operator.
         error: Box<Error>,
     },
-    /// Scratch that another plan made.
-    #[error("scratch: made for another plan (expected plan {expected}, got {got})")]
+    /// Scratch that another plan made. A clone of a plan is the same plan, and any other is not.
+    #[error(
+        "scratch: made by another plan; make it by this plan's scratch(), which its clones share (expected plan {expected}, got {got})"
+    )]
     #[non_exhaustive]
     ForeignScratch {
         /// The number of this plan.
@@ -207,15 +216,15 @@ pub enum Error {
         /// Bytes asked for.
         bytes: usize,
     },
-    /// Scratch out of proportion to what a stage reads and writes: [`crate::Plan::scratch_bytes`] says what is taken.
+    /// Scratch out of proportion to what a step reads and writes: [`crate::Plan::scratch_bytes`] says what is taken.
     #[error("{stage}: would take {bytes} bytes of scratch on each thread, at most {limit} are taken")]
     #[non_exhaustive]
     Scratch {
-        /// The stage.
+        /// The stages of the step: `depthwise → pointwise`.
         stage: &'static str,
         /// Bytes that it would take.
         bytes: usize,
-        /// The most that a stage on tensors and weights of these sizes may take.
+        /// The most that a step on tensors and weights of these sizes may take.
         limit: usize,
     },
     /// An instruction set whose kernels are not there: the CPU, a name in `SEPCONV_MAX_ISA` or a cargo feature stands in the way.
@@ -249,5 +258,13 @@ impl Error {
             error = of_layer;
         }
         error
+    }
+
+    /// The error of a window that does not fit a plane, with the name of the stage.
+    pub(crate) fn in_stage(mut self, name: &'static str) -> Error {
+        if let Error::InputTooSmall { stage, .. } | Error::Window { stage, .. } = &mut self {
+            *stage = name;
+        }
+        self
     }
 }

@@ -2,7 +2,8 @@
 //! on top of them.
 //!
 //! An operator is described, made, planned and run. `new` checks the description, folds its batch norm and packs its weights.
-//! `plan` decides everything for one input shape. `run` only computes.
+//! `plan` decides everything for one input shape. `run` only computes. A description is of stages. A step of a plan is one stage, or
+//! several fused ones; [`Plan::explain`] lists the steps.
 //!
 //! ```
 //! use sepconv::{Activation, ConvDesc, Filter, PlanOptions, SeparableConv2d, Shape, View, ViewMut};
@@ -35,8 +36,8 @@
 #![cfg_attr(feature = "gemm", doc = "| 1×1 with weights that change at each call | [`pointwise_gemm`] |")]
 //!
 //! Tensors are `f32`, NHWC or NCHW, of any strides: [`View`], [`ViewMut`] and [`Strides`]. A [`Filter`] names the order of its values. The caller
-//! owns the [`Threads`]. Every bit of a result is defined, whatever the instruction set, the schedule and the threads:
-//! [`docs::numbers`].
+//! owns the [`Threads`]. Every bit of a result is defined ([`docs::numbers`]), whatever the schedule and the threads. AVX-512, AVX2 and NEON
+//! give the same bits. SSE4.2 and scalar round each product too; [`PlanOptions::common_bits`] gives them the same bits, slowly.
 //!
 //! # Features
 //!

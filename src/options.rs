@@ -79,7 +79,7 @@ impl PlanOptions {
     }
 
     /// The most threads that a run may take, however many the pool has. The default is the number of CPUs that this process may use,
-    /// since more workers than that only wait for each other. At most [`MAX_THREADS`] are taken.
+    /// since more workers than that only wait for each other. At most [`MAX_THREADS`] are taken. 0 means 1.
     pub fn max_threads(mut self, threads: usize) -> Self {
         self.max_threads = Some(threads);
         self

@@ -133,14 +133,14 @@ impl Window {
         (self.kernel[axis] - 1) * self.dilation[axis] + 1
     }
 
-    /// An error where a size is zero or the reach does not fit.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// An error of `stage` where a size is zero or the reach does not fit.
+    pub(crate) fn check(&self, stage: &'static str) -> Result<()> {
         for axis in 0..2 {
             for (what, value) in
                 [("kernel", self.kernel[axis]), ("stride", self.stride[axis]), ("dilation", self.dilation[axis])]
             {
                 if value == 0 {
-                    return Err(Error::ZeroWindow { what });
+                    return Err(Error::ZeroWindow { stage, what });
                 }
             }
             let reach = (self.kernel[axis] - 1).saturating_mul(self.dilation[axis]).saturating_add(1);
@@ -150,14 +150,14 @@ impl Window {
             };
             for (what, got) in [("kernel reach", reach), ("stride", self.stride[axis]), ("padding", sides)] {
                 if got > LIMIT {
-                    return Err(Error::Window { what, limit: LIMIT, got });
+                    return Err(Error::Window { stage, what, limit: LIMIT, got });
                 }
             }
         }
         Ok(())
     }
 
-    /// Lays the window over a plane of `input` rows and columns.
+    /// Lays the window over a plane of `input` rows and columns. [`Error::in_stage`] names the stage of an error.
     pub(crate) fn over(&self, input: [usize; 2]) -> Result<Extent> {
         let mut extent = Extent { before: [0; 2], after: [0; 2], out: [0; 2] };
         for axis in 0..2 {
@@ -171,10 +171,11 @@ impl Window {
                 }
                 Padding::Explicit { top, bottom, left, right } => [(top, bottom), (left, right)][axis],
             };
-            let too_large = Error::Window { what: "plane", limit: LIMIT, got: size };
+            let too_large = Error::Window { stage: "input", what: "plane", limit: LIMIT, got: size };
             let padded = size.checked_add(before + after).ok_or(too_large)?;
             if padded < reach {
-                return Err(Error::InputTooSmall { axis: ["rows", "columns"][axis], expected: reach, got: padded });
+                let axis = ["rows", "columns"][axis];
+                return Err(Error::InputTooSmall { stage: "input", axis, expected: reach, got: padded });
             }
             let out = (padded - reach) / stride + 1;
             extent.before[axis] = before;

@@ -13,7 +13,8 @@ use std::sync::{Arc, OnceLock};
 ///
 /// After `fork`, the child has no thread of its parent's pools. A plan that the child inherits runs on the calling thread, and
 /// so does a new plan with `Threads::Global` where the parent made such a plan. Results are the same. The child must not make a plan
-/// with a pool that its parent made: rayon cannot tell that the pool's threads are gone.
+/// with a [`Threads::Pool`] that its parent made: rayon cannot tell that the pool's threads are gone. A `sepconv_pool` of the C ABI
+/// knows its process, so that a new plan on a parent's pool runs on the calling thread there (`docs/c.md`).
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Threads {
@@ -32,6 +33,25 @@ pub enum Threads {
     #[cfg_attr(docsrs, doc(cfg(feature = "rayon")))]
     Global,
     /// The calling thread and a pool of the caller's. A thread of no pool works in place of one of the pool's threads.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use sepconv::{GlobalAveragePool, PlanOptions, Shape, Threads, View, ViewMut, rayon};
+    ///
+    /// let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(2).build()?);
+    /// // `max_threads` is for machines of one CPU, where a run takes one thread unless it is set
+    /// let options = PlanOptions::new().threads(Threads::Pool(pool)).max_threads(2);
+    /// let plan = GlobalAveragePool::new(512)?.plan(Shape::new(1, 32, 32, 512), &options)?;
+    /// assert_eq!(plan.threads(), 2);
+    /// let (input, mut output) = (vec![1.0; plan.input_shape().len()?], vec![0.0; 512]);
+    /// let mut scratch = plan.scratch()?;
+    /// // from any thread, of this pool or of none
+    /// plan.run(View::new(&input, plan.input_shape())?, ViewMut::new(&mut output, plan.output_shape())?, &mut scratch)?;
+    /// assert_eq!(output, [1.0; 512]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "rayon")]
     #[cfg_attr(docsrs, doc(cfg(feature = "rayon")))]
     Pool(Arc<rayon::ThreadPool>),
@@ -65,7 +85,7 @@ pub enum Threads {
 /// let options = PlanOptions::new().threads(Threads::Custom(Arc::new(ScopedThreads(2))));
 /// ```
 pub trait ParallelFor: Send + Sync {
-    /// Threads that can run tasks at the same time, the calling one counted.
+    /// Threads that can run tasks at the same time, the calling one counted. 0 means 1.
     fn threads(&self) -> usize;
 
     /// Calls `task(i)` for each `i` below `count`, and returns when all calls have returned.

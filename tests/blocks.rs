@@ -14,8 +14,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use sepconv::testing::{Case, Cases, ConvCase, Op, Thresholds, Values};
 use sepconv::{
-    Activation, ConvDesc, Error, Filter, Fusion, Isa, Layer, Network, Padding, Plan, PlanOptions, Result, Schedule,
-    SeparableConv2d, Shape,
+    Activation, ConvDesc, Error, Filter, Fusion, InvertedResidual, InvertedResidualDesc, Isa, KernelKind, Layer,
+    Network, Padding, Plan, PlanOptions, Result, Schedule, SeparableConv2d, Shape, Shortcut,
 };
 
 fn every_case_equals_the_reference<P: Fn(&PlanOptions) -> Result<Plan>>(
@@ -198,7 +198,10 @@ fn generators_reach_every_edge() {
                 if stage.pieces > case.case.input.n {
                     *seen.entry(format!("{schedule:?}: rows of an image shared out")).or_default() += 1;
                 }
-                if schedule == Schedule::ChannelSlabs && stage.schedule.as_ref().is_some_and(|s| s.contains("slabs")) {
+                let words = stage.schedule.as_ref().unwrap();
+                let named = ["row ring, ", "channel slabs"][usize::from(schedule == Schedule::ChannelSlabs)];
+                assert!(words.starts_with(named), "{schedule:?} was required: {words}");
+                if words.starts_with("channel slabs of ") {
                     *seen.entry("more slabs than one".into()).or_default() += 1;
                 }
             }
@@ -234,6 +237,64 @@ fn generators_reach_every_edge() {
     for feature in expected.iter().flatten() {
         let count = seen.get(feature).copied().unwrap_or(0);
         assert!(count >= 5, "{feature}: only {count} of 2000 cases; all: {seen:#?}");
+    }
+}
+
+#[test]
+fn a_plan_says_the_schedule_that_was_demanded() {
+    let (taps, matrix) = (vec![0.1; 9 * 96], vec![0.1; 96 * 32]);
+    let depthwise = ConvDesc::new(Filter::depthwise_hwc(&taps, [3, 3, 96]));
+    let block = SeparableConv2d::new(depthwise, ConvDesc::new(Filter::io(&matrix, [96, 32]))).unwrap();
+    let words = |schedule, slab_values| {
+        let mut thresholds = Thresholds::of(Isa::Scalar);
+        thresholds.slab_values = slab_values;
+        let options = PlanOptions::new().thresholds(thresholds).fusion(Fusion::Require(schedule));
+        let plan = block.plan(Shape::new(1, 14, 14, 96), &options).unwrap();
+        plan.explain().stages[0].schedule.clone().unwrap()
+    };
+    let pixels = "pixels read in place";
+    // both schedules go over all rows and all channels at once
+    let expected = format!("channel slabs: all 96 channels in one slab, over 14 rows; {pixels}");
+    assert_eq!(words(Schedule::ChannelSlabs, usize::MAX), expected);
+    assert_eq!(words(Schedule::ChannelSlabs, 1), format!("channel slabs of 16 channels over 14 rows; {pixels}"));
+    let ring = words(Schedule::RowRing, usize::MAX);
+    assert!(ring.starts_with("row ring, ") && ring.ends_with(&format!(" output rows at a time; {pixels}")), "{ring}");
+}
+
+#[test]
+fn a_report_lists_kernels_in_the_order_of_the_data() {
+    let (expand, taps, matrix) = ([0.1; 8 * 64], [0.1; 9 * 64], [0.1; 64 * 8]);
+    let point = |matrix, sizes| ConvDesc::new(Filter::io(matrix, sizes));
+    let desc =
+        InvertedResidualDesc::new(ConvDesc::new(Filter::depthwise_hwc(&taps, [3, 3, 64])), point(&matrix[..], [64, 8]));
+    let block = InvertedResidual::new(desc.expand(point(&expand[..], [8, 64]))).unwrap();
+    let of_head = [KernelKind::Pointwise, KernelKind::DwConv3x3S1];
+    let options = PlanOptions::new().fusion(Fusion::Require(Schedule::RowRing));
+    let stages = block.plan(Shape::new(1, 14, 14, 8), &options).unwrap().explain().stages;
+    assert_eq!(stages[0].kernels, [of_head[0], of_head[1], KernelKind::Pointwise]);
+    // threads that share a small plane by channels have the head and the depthwise stage as one step
+    let mut thresholds = Thresholds::of(Isa::Scalar);
+    (thresholds.worth_sharing, thresholds.worth_meeting) = (0, 0);
+    let options = PlanOptions::new().threads(threads(2)).max_threads(2).thresholds(thresholds);
+    let explained = block.plan(Shape::new(1, 7, 7, 8), &options).unwrap().explain();
+    assert_eq!(explained.stages[0].name, "pointwise → depthwise", "{explained}");
+    assert_eq!(explained.stages[0].kernels, of_head, "{explained}");
+}
+
+#[test]
+fn a_report_says_where_a_shortcut_is_added() {
+    let (taps, matrix) = ([0.1; 9 * 8], [0.1; 64]);
+    let depthwise = ConvDesc::new(Filter::depthwise_hwc(&taps, [3, 3, 8]));
+    let desc = InvertedResidualDesc::new(depthwise, ConvDesc::new(Filter::io(&matrix, [8, 8])));
+    for (shortcut, added) in [(Shortcut::None, false), (Shortcut::Required, true)] {
+        let block = InvertedResidual::new(desc.shortcut(shortcut)).unwrap();
+        for (fusion, expected) in
+            [(Fusion::Require(Schedule::RowRing), vec![added]), (Fusion::Never, vec![false, added])]
+        {
+            let explained = block.plan(Shape::new(1, 7, 7, 8), &PlanOptions::new().fusion(fusion)).unwrap().explain();
+            assert_eq!(explained.stages.iter().map(|stage| stage.shortcut).collect::<Vec<_>>(), expected);
+            assert_eq!(explained.to_string().contains("pointwise + input  "), added, "{explained}");
+        }
     }
 }
 

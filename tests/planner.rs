@@ -295,8 +295,8 @@ fn ways(case: &ChainCase, stages: &[StageReport]) -> Vec<String> {
         };
         ways.push(rows.to_owned());
         let number = |at: usize| -> usize { portions.split(' ').filter_map(|word| word.parse().ok()).nth(at).unwrap() };
-        let slabs = portions.starts_with("channel slabs");
-        let group = number(usize::from(slabs));
+        let slabs = portions.contains("slabs of ");
+        let group = number(usize::from(portions.starts_with("channel slabs")));
         // as far as rows are shared out evenly over the images
         let piece = stage.output.h.div_ceil((stage.pieces / stage.output.n).max(1));
         let kind = match (slabs, group < piece) {

@@ -66,6 +66,14 @@ fn every_operator(change: impl Fn(ConvDesc<'static>) -> ConvDesc<'static>) -> Ve
     ]
 }
 
+/// The stage that errors about an operator of [`every_operator`] name.
+fn stage_of(operator: &str) -> &str {
+    match operator {
+        "conv2d" => "convolution",
+        _ => operator.rsplit(", ").next().unwrap(),
+    }
+}
+
 #[test]
 fn operators_of_these_tests_are_sound_where_nothing_is_changed() {
     for (operator, result) in every_operator(|desc| desc) {
@@ -109,19 +117,19 @@ fn views_that_are_too_short_or_whose_pixels_overlap() {
     refuses!(
         View::new(&data, shape),
         Error::Buffer { what: "input", .. },
-        "input of 1×2×3×4 with pixel stride 4: needs 24 values, the slice has 23"
+        "input of 1×2×3×4 by strides of 24 (image), 12 (row), 4 (pixel) and 1 (channel): needs 24 values, the slice has 23"
     );
     refuses!(
         ViewMut::new(&mut data, shape),
         Error::Buffer { what: "output", .. },
-        "output of 1×2×3×4 with pixel stride 4: needs 24 values, the slice has 23"
+        "output of 1×2×3×4 by strides of 24 (image), 12 (row), 4 (pixel) and 1 (channel): needs 24 values, the slice has 23"
     );
     // 5 pixels of 6, and 4 channels of the last one
     let mut data = [0.0; 33];
     refuses!(
         View::with_pixel_stride(&data, shape, 6),
         Error::Buffer { .. },
-        "input of 1×2×3×4 with pixel stride 6: needs 34 values, the slice has 33"
+        "input of 1×2×3×4 by strides of 36 (image), 18 (row), 6 (pixel) and 1 (channel): needs 34 values, the slice has 33"
     );
     for stride in [0, 1, 3] {
         let message = format!("pixel stride: must be at least the 4 channels, got {stride}");
@@ -142,7 +150,7 @@ fn filters_of_a_wrong_length() {
     refuses!(
         DepthwiseConv2d::new(ConvDesc::new(Filter::depthwise_hwc(&v[..1290], [3, 3, 144]))),
         Error::Length { expected: 1296, got: 1290, .. },
-        "depthwise filter 3×3×144×1 (depthwise HWCM): expected 1296 values, got 1290"
+        "depthwise filter 3×3×144 (depthwise HWC): expected 1296 values, got 1290"
     );
     for (filter, sizes, expected, got) in [
         (Filter::hwio(&v[..71], [3, 3, 2, 4]), "3×3×2×4 (HWIO)", 72, 71),
@@ -172,20 +180,20 @@ fn filters_of_a_wrong_length() {
     }
     refuses!(
         Conv2d::new(ConvDesc::new(Filter::hwio(&[], [0, 3, 2, 2]))),
-        Error::ZeroWindow { what: "kernel", .. },
-        "kernel: must be at least 1, got 0"
+        Error::ZeroWindow { stage: "convolution", what: "kernel", .. },
+        "convolution kernel: must be at least 1, got 0"
     );
     for filter in [Filter::hwio(&[], [3, 3, 0, 2]), Filter::oihw(&[], [0, 2, 3, 3])] {
         refuses!(
             Conv2d::new(ConvDesc::new(filter)),
             Error::ZeroWindow { .. },
-            "channels of a filter: must be at least 1, got 0"
+            "convolution filter channels: must be at least 1, got 0"
         );
     }
     refuses!(
         DepthwiseConv2d::new(ConvDesc::new(Filter::depthwise_hwcm(&[], [3, 3, 2, 0]))),
         Error::ZeroWindow { .. },
-        "channels of a filter: must be at least 1, got 0"
+        "depthwise filter channels: must be at least 1, got 0"
     );
 }
 
@@ -231,8 +239,9 @@ fn every_operator_refuses_numbers_that_are_none() {
             let error = result.err().unwrap_or_else(|| panic!("{operator}: took a clamp to {min}…{max}"));
             assert!(matches!(error, Error::Value { .. }), "{operator}: {error:?}");
             let message = error.to_string();
-            let end = format!("expected bounds that are numbers, the lower not above the upper, got {min}…{max}");
-            assert!(message.ends_with(&end), "{operator}: {message}");
+            let stage = stage_of(operator);
+            let expected = "expected bounds that are numbers, the lower not above the upper";
+            assert_eq!(message, format!("{stage} activation: {expected}, got {min}…{max}"));
         }
     }
 }
@@ -258,7 +267,8 @@ fn every_operator_refuses_windows_of_zero_or_beyond_reason() {
                 continue;
             }
             assert!(matches!(error, Error::ZeroWindow { what: w, .. } if w == what), "{operator}: {error:?}");
-            assert_eq!(error.to_string(), format!("{what}: must be at least 1, got 0"));
+            let stage = stage_of(operator);
+            assert_eq!(error.to_string(), format!("{stage} {what}: must be at least 1, got 0"));
         }
     }
     let side = |top, bottom, left, right| Padding::Explicit { top, bottom, left, right };
@@ -271,7 +281,7 @@ fn every_operator_refuses_windows_of_zero_or_beyond_reason() {
         ("padding", HUGE, hwio([3, 3, 4, 8]).padding(Padding::all(HUGE))),
         ("padding", HUGE, hwio([3, 3, 4, 8]).padding(side(0, 0, 0, HUGE))),
     ] {
-        let message = format!("{what}: must be at most {}, got {got}", 1u64 << 30);
+        let message = format!("convolution {what}: must be at most {}, got {got}", 1u64 << 30);
         refuses!(Conv2d::new(desc), Error::Window { .. }, &message);
     }
     // whatever the operator says of it, it neither panics nor takes it
@@ -295,18 +305,20 @@ fn filters_of_another_kind() {
     let inverted = |expand, depthwise, project| {
         InvertedResidual::new(InvertedResidualDesc::new(depthwise, project).expand(expand)).map(Layer::from)
     };
-    kind("conv2d of a depthwise filter", Conv2d::new(depthwise).map(Layer::from), "got depthwise HWCM");
+    kind("conv2d of a depthwise filter", Conv2d::new(depthwise).map(Layer::from), "got depthwise HWC");
     let c1hw = ConvDesc::new(Filter::depthwise_c1hw(&ONES[..72], [8, 3, 3], 1));
+    let hwcm = ConvDesc::new(Filter::depthwise_hwcm(&ONES[..144], [3, 3, 8, 2]));
+    kind("conv2d of a depthwise filter", Conv2d::new(hwcm).map(Layer::from), "got depthwise HWCM");
     kind("conv2d of a depthwise filter", Conv2d::new(c1hw).map(Layer::from), "got depthwise C1HW");
     kind("depthwise of HWIO", DepthwiseConv2d::new(standard).map(Layer::from), "got HWIO");
-    kind("pointwise of a depthwise filter", PointwiseConv2d::new(dw([1, 1, 8])).map(Layer::from), "got depthwise HWCM");
-    kind("dense of a depthwise filter", Dense::new(dw([1, 1, 8])).map(Layer::from), "got depthwise HWCM");
-    kind("separable of two depthwise", SeparableConv2d::new(depthwise, dw([1, 1, 8])).map(Layer::from), "HWCM");
+    kind("pointwise of a depthwise filter", PointwiseConv2d::new(dw([1, 1, 8])).map(Layer::from), "got depthwise HWC");
+    kind("dense of a depthwise filter", Dense::new(dw([1, 1, 8])).map(Layer::from), "got depthwise HWC");
+    kind("separable of two depthwise", SeparableConv2d::new(depthwise, dw([1, 1, 8])).map(Layer::from), "HWC");
     kind("separable of two pointwise", SeparableConv2d::new(point, point).map(Layer::from), "HWIO");
     kind("separable the wrong way round", SeparableConv2d::new(point, depthwise).map(Layer::from), "got");
-    kind("inverted, depthwise expand", inverted(depthwise, depthwise, point), "got depthwise HWCM");
+    kind("inverted, depthwise expand", inverted(depthwise, depthwise, point), "got depthwise HWC");
     kind("inverted, standard depthwise", inverted(point, standard, point), "got HWIO");
-    kind("inverted, depthwise project", inverted(point, depthwise, dw([1, 1, 8])), "got depthwise HWCM");
+    kind("inverted, depthwise project", inverted(point, depthwise, dw([1, 1, 8])), "got depthwise HWC");
 }
 
 #[test]
@@ -326,6 +338,16 @@ fn windows_that_are_not_pointwise() {
             assert!(message.contains("1×1") && message.contains("got"), "{operator}: {message}");
         }
     }
+    // what differs, and no more
+    let expected = "expected a 1×1 kernel of stride 1 without padding";
+    for (desc, got) in [
+        (hwio([3, 3, 8, 8]), "a 3×3 kernel"),
+        (io([8, 8]).strides([1, 2]), "stride 1×2"),
+        (padded, "padding of 1 above, 1 below, 1 left and 1 right"),
+        (hwio([1, 2, 8, 8]).stride(2), "a 1×2 kernel, stride 2×2"),
+    ] {
+        refuses!(PointwiseConv2d::new(desc), Error::Value { .. }, &format!("pointwise: {expected}, got {got}"));
+    }
 }
 
 /// An error about channels, of these numbers.
@@ -340,21 +362,33 @@ fn assert_channels(what: &str, error: &Error, expected: usize, got: usize) {
 
 #[test]
 fn stages_whose_channels_do_not_follow() {
-    let separable = SeparableConv2d::new(dw([3, 3, 8]), io([9, 4])).unwrap_err();
-    // which of the two is right is for the caller to say: both numbers are told
-    let Error::Channels { expected, got, .. } = separable else { panic!("{separable:?}") };
-    assert_eq!([expected.min(got), expected.max(got)], [8, 9]);
+    // expected is what the stage reads, got what the stage before it writes
+    refuses!(
+        SeparableConv2d::new(dw([3, 3, 8]), io([9, 4])),
+        Error::Channels { what: "pointwise", expected: 9, got: 8, .. },
+        "pointwise: expected 9 channels, got 8"
+    );
     let inverted = |expand: [usize; 2], channels, project| {
         let desc = InvertedResidualDesc::new(dw([3, 3, channels]), io(project)).expand(io(expand));
         InvertedResidual::new(desc)
     };
     assert!(inverted([4, 8], 8, [8, 4]).is_ok());
-    for (expand, channels, project) in [([4, 8], 9, [9, 4]), ([4, 8], 8, [9, 4])] {
-        let error = inverted(expand, channels, project).unwrap_err();
-        let Error::Channels { expected, got, .. } = error else { panic!("{error:?}") };
-        assert_eq!([expected.min(got), expected.max(got)], [8, 9]);
-        assert!(error.to_string().contains("channels, got"), "{error}");
-    }
+    refuses!(
+        inverted([4, 8], 9, [9, 4]),
+        Error::Channels { what: "depthwise", expected: 9, got: 8, .. },
+        "depthwise: expected 9 channels, got 8"
+    );
+    refuses!(
+        inverted([4, 8], 8, [9, 4]),
+        Error::Channels { what: "project", expected: 9, got: 8, .. },
+        "project: expected 9 channels, got 8"
+    );
+    // a plan names the stage that the caller described
+    refuses!(
+        inverted([4, 8], 8, [8, 4]).unwrap().plan(Shape::new(1, 6, 6, 5), &options()),
+        Error::Channels { what: "expand", expected: 4, got: 5, .. },
+        "expand: expected 4 channels, got 5"
+    );
     // a multiplier counts
     let many = ConvDesc::new(Filter::depthwise_hwcm(&ONES[..9 * 16], [3, 3, 8, 2]));
     assert!(SeparableConv2d::new(many, io([16, 4])).is_ok());
@@ -594,7 +628,7 @@ fn the_dilation_of_a_kernel_of_one_tap_does_not_matter() {
         refuses!(
             DepthwiseConv2d::new(desc),
             Error::ZeroWindow { what: "dilation", .. },
-            "dilation: must be at least 1, got 0"
+            "depthwise dilation: must be at least 1, got 0"
         );
     }
 }
@@ -609,7 +643,7 @@ fn rows_too_long_for_all_channels_at_once_have_the_same_bits() {
     let desc = ConvDesc::new(Filter::depthwise_hwc(&taps, [3, 3, c])).bias(&bias);
     let plan = DepthwiseConv2d::new(desc).unwrap().plan(shape, &options()).unwrap();
     let schedule = plan.explain().stages[0].schedule.clone().unwrap();
-    assert!(schedule.starts_with("channel slabs"), "{schedule}");
+    assert!(schedule.contains("in slabs of "), "{schedule}");
     let mut output = vec![0.0; x.len()];
     let to = ViewMut::new(&mut output, shape).unwrap();
     plan.run(View::new(&x, shape).unwrap(), to, &mut plan.scratch().unwrap()).unwrap();
@@ -635,30 +669,30 @@ fn no_plan_for_an_input_smaller_than_the_kernel() {
     refuses!(
         conv.plan(Shape::new(1, 2, 9, 4), &options()),
         Error::InputTooSmall { axis: "rows", expected: 3, got: 2, .. },
-        "input: the kernel reaches over 3 rows, the padded input has 2"
+        "convolution: the kernel reaches over 3 rows, the padded input has 2"
     );
     refuses!(
         conv.plan(Shape::new(1, 9, 4, 4), &options()),
         Error::InputTooSmall { axis: "columns", expected: 5, got: 4, .. },
-        "input: the kernel reaches over 5 columns, the padded input has 4"
+        "convolution: the kernel reaches over 5 columns, the padded input has 4"
     );
     assert_eq!(conv.output_shape(Shape::new(1, 3, 5, 4)).unwrap(), Shape::new(1, 1, 1, 8));
     refuses!(
         conv.output_shape(Shape::new(1, 2, 9, 4)),
         Error::InputTooSmall { .. },
-        "input: the kernel reaches over 3 rows, the padded input has 2"
+        "convolution: the kernel reaches over 3 rows, the padded input has 2"
     );
     let dilated = DepthwiseConv2d::new(valid(dw([3, 3, 8])).dilation(3)).unwrap();
     refuses!(
         dilated.plan(Shape::new(1, 7, 6, 8), &options()),
         Error::InputTooSmall { axis: "columns", expected: 7, got: 6, .. },
-        "input: the kernel reaches over 7 columns, the padded input has 6"
+        "depthwise: the kernel reaches over 7 columns, the padded input has 6"
     );
     let padded = DepthwiseConv2d::new(dw([7, 7, 8]).padding(Padding::all(1))).unwrap();
     refuses!(
         padded.plan(Shape::new(1, 4, 5, 8), &options()),
         Error::InputTooSmall { axis: "rows", expected: 7, got: 6, .. },
-        "input: the kernel reaches over 7 rows, the padded input has 6"
+        "depthwise: the kernel reaches over 7 rows, the padded input has 6"
     );
     // inside a block the plane of the stage before counts: 5 pixels, of which the stem leaves 2
     let stem = valid(hwio([3, 3, 4, 8])).stride(2);
@@ -667,15 +701,15 @@ fn no_plan_for_an_input_smaller_than_the_kernel() {
     for fusion in SCHEDULES {
         refuses!(
             block.plan(Shape::new(1, 5, 5, 4), &options().fusion(fusion)),
-            Error::InputTooSmall { expected: 3, got: 2, .. },
-            "input: the kernel reaches over 3 rows, the padded input has 2"
+            Error::InputTooSmall { stage: "depthwise", expected: 3, got: 2, .. },
+            "depthwise: the kernel reaches over 3 rows, the padded input has 2"
         );
     }
     let separable = SeparableConv2d::new(valid(dw([3, 3, 8])), io([8, 4])).unwrap();
     refuses!(
         separable.plan(Shape::new(1, 1, 5, 8), &options()),
         Error::InputTooSmall { .. },
-        "input: the kernel reaches over 3 rows, the padded input has 1"
+        "depthwise: the kernel reaches over 3 rows, the padded input has 1"
     );
 }
 
@@ -743,7 +777,10 @@ fn a_run_on_wrong_buffers_writes_nothing() {
             assert_ne!(expected, got);
             assert_eq!(
                 error.to_string(),
-                format!("scratch: made for another plan (expected plan {expected}, got {got})")
+                format!(
+                    "scratch: made by another plan; make it by this plan's scratch(), which its clones share \
+                     (expected plan {expected}, got {got})"
+                )
             );
             assert!(out.iter().all(|&v| is_canary(v)), "{operator}: something was written");
 
@@ -808,7 +845,7 @@ fn errors_of_a_network_name_the_layer() {
     // the third layer finds nothing left of the plane
     let shrinking = || Layer::from(DepthwiseConv2d::new(dw([3, 3, 8]).padding(Padding::Valid)).unwrap());
     let network = Network::new(vec![shrinking(), shrinking(), shrinking()]).unwrap();
-    let message = "layer 2 (depthwise convolution): input: the kernel reaches over 3 rows, the padded input has 2";
+    let message = "layer 2 (depthwise convolution): depthwise: the kernel reaches over 3 rows, the padded input has 2";
     let error = network.plan(Shape::new(1, 6, 7, 8), options).unwrap_err();
     assert!(matches!(error.without_layers(), Error::InputTooSmall { axis: "rows", expected: 3, got: 2, .. }));
     refuses!(network.plan(Shape::new(1, 6, 7, 8), options), Error::Layer { index: 2, .. }, message);
@@ -818,7 +855,7 @@ fn errors_of_a_network_name_the_layer() {
     refuses!(
         network.plan(Shape::new(1, 7, 7, 9), options),
         Error::Layer { index: 0, .. },
-        "layer 0 (depthwise convolution): depthwise input: expected 8 channels, got 9"
+        "layer 0 (depthwise convolution): depthwise: expected 8 channels, got 9"
     );
     refuses!(
         network.plan(Shape::new(1, 7, 0, 8), options),

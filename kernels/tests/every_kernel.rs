@@ -196,6 +196,8 @@ impl Layout {
     /// Every value equals the dense tensor's, and nothing else was written: neither around the memory nor in its gaps,
     /// but for the lanes of a whole last block.
     fn assert_holds(&self, memory: &Guarded, expected: &[f32], what: &dyn Fn() -> String) {
+        let (len, expected_len) = (memory.slice().len(), self.len);
+        assert_eq!(len, expected_len, "{}: the memory has {len} values, its layout has {expected_len}", what());
         let mut free = vec![false; self.len];
         for p in 0..self.pixels.len() {
             for c in 0..self.channels {

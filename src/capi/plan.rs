@@ -105,7 +105,7 @@ unsafe fn ask<T>(
     })
 }
 
-/// What was decided and why, as text of several lines: kernels, schedules, work and memory of each stage. UTF-8.
+/// What was decided and why, as text of several lines: kernels, schedules, work and memory of each step. UTF-8.
 ///
 /// Writes as `snprintf` does: at most `capacity` bytes with the NUL, cut between characters, and to `length` the bytes that
 /// all of it takes without the NUL. `buffer` may be NULL where `capacity` is 0, `length` may be NULL.

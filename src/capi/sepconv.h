@@ -950,7 +950,7 @@ sepconv_status sepconv_plan_macs(const struct sepconv_plan *plan, uint64_t *macs
 sepconv_status sepconv_plan_scratch_bytes(const struct sepconv_plan *plan, size_t *bytes);
 
 /**
- * What was decided and why, as text of several lines: kernels, schedules, work and memory of each stage. UTF-8.
+ * What was decided and why, as text of several lines: kernels, schedules, work and memory of each step. UTF-8.
  *
  * Writes as `snprintf` does: at most `capacity` bytes with the NUL, cut between characters, and to `length` the bytes that
  * all of it takes without the NUL. `buffer` may be NULL where `capacity` is 0, `length` may be NULL.

@@ -132,7 +132,7 @@ impl Config {
         if !(self.epsilon.is_finite() && self.epsilon >= 0.0) {
             return wrong("batch norm epsilon", "a finite number, at least 0", self.epsilon.to_string());
         }
-        self.activation.check()
+        self.activation.check(|| "activation".into())
     }
 }
 

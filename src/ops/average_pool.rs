@@ -15,7 +15,7 @@ impl GlobalAveragePool {
     /// A pool over `channels` channels.
     pub fn new(channels: usize) -> Result<GlobalAveragePool> {
         if channels == 0 {
-            return Err(Error::ZeroWindow { what: "channels" });
+            return Err(Error::ZeroWindow { stage: "average pool", what: "channels" });
         }
         Ok(GlobalAveragePool { node: Node::Pool { channels } })
     }

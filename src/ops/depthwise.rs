@@ -6,7 +6,7 @@ use crate::{ConvDesc, Result};
 
 /// A depthwise convolution, then bias or batch norm, then an activation.
 ///
-/// 3×3 at stride 1 and 2 has kernels of its own; other kernels, strides, dilations and channel multipliers go through a
+/// 3×3 at stride 1, 2 and 3 has kernels of its own; other kernels, strides, dilations and channel multipliers go through a
 /// general one. (MobileNet, arXiv 1704.04861, section 3.1.)
 ///
 /// ```

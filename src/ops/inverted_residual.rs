@@ -110,7 +110,7 @@ impl InvertedResidual {
             // expanded tensor are then what the kernels read, and never need a second form.
             let filter = desc.depthwise.filter;
             expand = Some(pack::repeated(expand_desc, "expand", filter.outputs() / filter.inputs())?);
-            channels("depthwise", expand_desc.filter.outputs(), filter.inputs())?;
+            channels("depthwise", filter.inputs(), expand_desc.filter.outputs())?;
         }
         let chain = Chain::new(expand, Some(depthwise), Some(project))
             .map_err(|misfit| misfit.named(["expand", "depthwise", "project"]))?;

@@ -48,7 +48,7 @@ pub fn pointwise_gemm(
     let (k, n) = (weights.inputs(), weights.outputs());
     let shape = input.shape();
     if shape.c != k {
-        return Err(Error::Channels { what: "one-shot pointwise input", expected: k, got: shape.c });
+        return Err(Error::Channels { what: "one-shot pointwise", expected: k, got: shape.c });
     }
     let expected = Shape { c: n, ..shape };
     if output.shape() != expected {

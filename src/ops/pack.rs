@@ -4,7 +4,7 @@ use sepconv_kernels::pack;
 
 use crate::memory::{Arc, Packed, collect};
 use crate::plan::{ConvStage, DepthwiseStage, Epilogue, PackedConv, PackedDepthwise, Stage};
-use crate::{ConvDesc, Error, Result};
+use crate::{ConvDesc, Error, Padding, Result};
 
 /// Checks and packs a standard convolution, the stage `what` of an operator.
 pub(super) fn conv(desc: &ConvDesc<'_>, what: &'static str) -> Result<ConvStage> {
@@ -32,20 +32,30 @@ pub(super) fn repeated(desc: &ConvDesc<'_>, what: &'static str, repeat: usize) -
         }
     })?;
     let op = Arc::try_new("operator", PackedConv { window: desc.window(), inputs, outputs, weights })?;
-    Ok(Stage { op, epilogue: epilogue(desc) })
+    Ok(Stage { name: what, op, epilogue: epilogue(desc) })
 }
 
 /// The same for a 1×1 convolution of stride 1.
 pub(super) fn pointwise(desc: &ConvDesc<'_>, what: &'static str) -> Result<ConvStage> {
     if !desc.is_pointwise() {
-        let [h, w] = desc.filter.kernel();
-        return Err(Error::Value {
-            what: what.into(),
-            expected: "a 1×1 kernel of stride 1 without padding",
-            got: format!("{h}×{w}, stride {}×{}, {:?}", desc.stride[0], desc.stride[1], desc.padding),
-        });
+        let expected = "a 1×1 kernel of stride 1 without padding";
+        return Err(Error::Value { what: what.into(), expected, got: not_pointwise(desc) });
     }
     conv(desc, what)
+}
+
+/// What a convolution has that a pointwise one has not.
+fn not_pointwise(desc: &ConvDesc<'_>) -> String {
+    let ([h, w], [rows, columns]) = (desc.filter.kernel(), desc.stride);
+    let kernel = ([h, w] != [1, 1]).then(|| format!("a {h}×{w} kernel"));
+    let stride = ([rows, columns] != [1, 1]).then(|| format!("stride {rows}×{columns}"));
+    let padding = match desc.padding {
+        Padding::Explicit { top, bottom, left, right } if [top, bottom, left, right] != [0; 4] => {
+            Some(format!("padding of {top} above, {bottom} below, {left} left and {right} right"))
+        }
+        _ => None,
+    };
+    [kernel, stride, padding].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Checks and packs a depthwise convolution.
@@ -63,7 +73,7 @@ fn depthwise_of(desc: &ConvDesc<'_>, what: &'static str, once: bool) -> Result<D
     if !filter.is_depthwise() {
         return Err(Error::FilterOrder {
             operator: what,
-            expected: "depthwise HWCM or C1HW",
+            expected: "depthwise HWC, HWCM or C1HW",
             got: filter.order_name(),
         });
     }
@@ -77,7 +87,7 @@ fn depthwise_of(desc: &ConvDesc<'_>, what: &'static str, once: bool) -> Result<D
     })?;
     let (inputs, multiplier) = if once { (outputs, 1) } else { (inputs, multiplier) };
     let op = Arc::try_new("operator", PackedDepthwise { window: desc.window(), inputs, multiplier, weights })?;
-    Ok(Stage { op, epilogue: epilogue(desc) })
+    Ok(Stage { name: what, op, epilogue: epilogue(desc) })
 }
 
 /// Panels of 16 outputs, each of the description's `repeat` times: bias, then `k` rows. `weights(first, k, out)` writes

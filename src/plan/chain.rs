@@ -104,6 +104,8 @@ pub(crate) struct ChainStep {
     pub(crate) middle: Shape,
     pub(crate) extent: Extent,
     pub(crate) kind: KernelKind,
+    /// The schedule that was chosen. A depthwise convolution alone has the row ring.
+    pub(crate) chosen: Schedule,
     pub(crate) schedule: Portions,
     pub(crate) ring: Ring,
     /// Values of the row that stands for rows of padding.
@@ -157,6 +159,7 @@ impl ChainStep {
             Schedule::RowRing => plane.row_ring(source, tail.as_ref().map(|tail| &*tail.op), thresholds)?,
             Schedule::ChannelSlabs => plane.channel_slabs(thresholds)?,
         };
+        let chosen = schedule;
         let schedule = plane.with_calls(portions, strips, source, thresholds);
 
         let ring = Ring::new(&plane, &schedule, source)?;
@@ -191,6 +194,7 @@ impl ChainStep {
             middle,
             extent,
             kind,
+            chosen,
             schedule,
             ring,
             zero_row,
@@ -222,7 +226,6 @@ impl ChainStep {
 
     /// How it goes over its plane, in words.
     pub(super) fn explain_schedule(&self) -> Result<String> {
-        let blocks = self.middle.c.div_ceil(BLOCK);
         let head = match &self.head {
             Head::InPlace => "rows read in place",
             Head::Pixels(_) => "pixels read in place",
@@ -230,10 +233,24 @@ impl ChainStep {
             Head::Conv(_) => "rows computed into the ring",
         };
         let Portions { group, slab, .. } = self.schedule;
-        if slab < blocks {
-            text(format_args!("channel slabs of {} over {group} rows; {head}", slab * BLOCK))
-        } else {
-            text(format_args!("row ring, {group} output rows at a time; {head}"))
+        let (all, parts) = (self.middle.c, self.parts.channels);
+        let of_piece = all.div_ceil(BLOCK).div_ceil(parts);
+        let several = slab < of_piece;
+        let channels = (slab.min(of_piece) * BLOCK).min(all);
+        match self.chosen {
+            Schedule::ChannelSlabs if several => {
+                text(format_args!("channel slabs of {channels} channels over {group} rows; {head}"))
+            }
+            Schedule::ChannelSlabs => {
+                let whose = if parts > 1 { " of a piece" } else { "" };
+                text(format_args!(
+                    "channel slabs: all {channels} channels{whose} in one slab, over {group} rows; {head}"
+                ))
+            }
+            Schedule::RowRing if several => {
+                text(format_args!("row ring, {group} output rows at a time, in slabs of {channels} channels; {head}"))
+            }
+            Schedule::RowRing => text(format_args!("row ring, {group} output rows at a time; {head}")),
         }
     }
 }

@@ -191,7 +191,7 @@ pub(crate) fn shapes_of(node: &Node, input: Shape) -> Result<[Shape; 3]> {
     match node {
         Node::Pool { channels: c } => {
             input.len()?;
-            channels("average pool input", *c, input.c)?;
+            channels("average pool", *c, input.c)?;
             Ok([Shape::new(input.n, 1, 1, input.c); 3])
         }
         Node::Chain { chain, .. } => chain.shapes(input),

@@ -10,7 +10,7 @@ use super::stage::Op;
 use crate::memory::{reserve, text};
 use crate::{Arithmetic, Isa, Result, Shape};
 
-/// What bounds a stage, as predicted.
+/// What bounds a step, as predicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Bound {
@@ -33,7 +33,9 @@ impl Bound {
     }
 }
 
-/// What a plan decided, stage by stage. It prints as a table.
+/// What a plan decided, step by step. It prints as a table.
+///
+/// A caller describes stages. A step is what runs: one stage, or several fused ones. Each [`StageReport`] is of a step.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Explain {
@@ -43,29 +45,31 @@ pub struct Explain {
     pub arithmetic: Arithmetic,
     /// Threads that can take part.
     pub threads: usize,
-    /// Bytes of the tensors between stages.
+    /// Bytes of the arena: the tensors between steps. [`crate::Plan::scratch_bytes`] counts the memory of workers too.
     pub arena_bytes: usize,
-    /// The stages, in the order in which they run.
+    /// The steps, in the order in which they run.
     pub stages: Vec<StageReport>,
 }
 
-/// One stage of a plan.
+/// One step of a plan: a stage, or several stages that run as one.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StageReport {
-    /// What it is: `pointwise → depthwise → pointwise`.
+    /// The stages of the step: `pointwise → depthwise → pointwise`.
     pub name: &'static str,
     /// What it reads.
     pub input: Shape,
     /// What it writes.
     pub output: Shape,
+    /// Whether a shortcut is added to what it computes: the input of the block.
+    pub shortcut: bool,
     /// The kernels that it runs on, in the order of the data.
     pub kernels: Vec<KernelKind>,
-    /// Whether several stages of the description run as this one.
+    /// Whether it runs several stages.
     pub fused: bool,
     /// Why it is fused, or is not.
     pub why: String,
-    /// How a depthwise stage goes over its plane.
+    /// How a step with a depthwise stage goes over its plane.
     pub schedule: Option<String>,
     /// Multiply-accumulate operations.
     pub macs: u64,
@@ -83,7 +87,7 @@ impl fmt::Display for Explain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} ({:?} arithmetic), {} thread{}, {} KiB between stages",
+            "{} ({:?} arithmetic), {} thread{}, arena of {} KiB",
             self.isa,
             self.arithmetic,
             self.threads,
@@ -91,7 +95,8 @@ impl fmt::Display for Explain {
             self.arena_bytes.div_ceil(1024)
         )?;
         for (i, s) in self.stages.iter().enumerate() {
-            write!(f, "{i:3}  {}  {} → {}  ", s.name, s.input, s.output)?;
+            let shortcut = if s.shortcut { " + input" } else { "" };
+            write!(f, "{i:3}  {}{shortcut}  {} → {}  ", s.name, s.input, s.output)?;
             for (k, kernel) in s.kernels.iter().enumerate() {
                 write!(f, "{}{}_{}", if k > 0 { " + " } else { "" }, kernel.name(), self.isa)?;
             }
@@ -133,6 +138,7 @@ impl StageReport {
             name: draft.name,
             input: from.shape,
             output: to.shape,
+            shortcut: residual.is_some(),
             kernels: Vec::new(),
             fused: draft.fused,
             why: text(format_args!("{}", draft.why))?,

@@ -62,7 +62,7 @@ impl PackedConv {
     fn is_packed(&self) -> bool {
         let [kh, kw] = self.window.kernel;
         let k = kh.checked_mul(kw).and_then(|taps| taps.checked_mul(self.inputs));
-        self.window.check().is_ok()
+        self.window.check("").is_ok()
             && self.inputs > 0
             && self.outputs > 0
             && k.and_then(|k| pack::pointwise_len(k, self.outputs)) == Some(self.weights.len())
@@ -87,7 +87,7 @@ impl PackedDepthwise {
             (Some(taps), Some(outputs)) if outputs > 0 => pack::depthwise_len(taps, outputs),
             _ => None,
         };
-        self.window.check().is_ok() && len == Some(self.weights.len())
+        self.window.check("").is_ok() && len == Some(self.weights.len())
     }
 }
 
@@ -108,6 +108,8 @@ pub(crate) struct Epilogue {
 /// A stage with weights: what it computes, and how its sums end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stage<O = Op> {
+    /// The name that errors call it by.
+    pub(crate) name: &'static str,
     pub(crate) op: O,
     pub(crate) epilogue: Epilogue,
 }
@@ -120,19 +122,19 @@ pub(crate) type DepthwiseStage = Stage<Arc<PackedDepthwise>>;
 impl<O: Clone> Stage<&O> {
     /// The same stage, shared.
     pub(super) fn cloned(self) -> Stage<O> {
-        Stage { op: self.op.clone(), epilogue: self.epilogue }
+        Stage { name: self.name, op: self.op.clone(), epilogue: self.epilogue }
     }
 }
 
 impl From<ConvStage> for Stage {
     fn from(stage: ConvStage) -> Stage {
-        Stage { op: Op::Conv(stage.op), epilogue: stage.epilogue }
+        Stage { name: stage.name, op: Op::Conv(stage.op), epilogue: stage.epilogue }
     }
 }
 
 impl From<DepthwiseStage> for Stage {
     fn from(stage: DepthwiseStage) -> Stage {
-        Stage { op: Op::Depthwise(stage.op), epilogue: stage.epilogue }
+        Stage { name: stage.name, op: Op::Depthwise(stage.op), epilogue: stage.epilogue }
     }
 }
 
@@ -153,7 +155,7 @@ pub(crate) enum Misfit {
     Order,
     /// Sizes or packed weights of a stage contradict each other.
     Packed { stage: usize },
-    /// A stage reads another number of channels than the one before it writes.
+    /// A stage reads `expected` channels, and the one before it writes `got`.
     Channels { stage: usize, expected: usize, got: usize },
     /// A convolution stands before a depthwise convolution that reads each channel several times. The ring holds what the
     /// head computes, so each channel would have to be there as often: the head's packed weights must repeat it.
@@ -180,7 +182,7 @@ impl Misfit {
 }
 
 /// The names of the stages of a step where no operator has better ones.
-pub(super) const STAGES: [&str; 3] = ["convolution input", "depthwise input", "pointwise input"];
+pub(super) const STAGES: [&str; 3] = ["convolution", "depthwise", "pointwise"];
 
 /// Whether these stages may run as one step, or why they may not.
 pub(super) fn is_legal(stages: &Places) -> core::result::Result<(), Misfit> {
@@ -203,7 +205,7 @@ pub(super) fn is_legal(stages: &Places) -> core::result::Result<(), Misfit> {
     }
     if let Some(Op::Conv(head)) = head {
         if head.outputs != depthwise.inputs {
-            return Err(Misfit::Channels { stage: 1, expected: head.outputs, got: depthwise.inputs });
+            return Err(Misfit::Channels { stage: 1, expected: depthwise.inputs, got: head.outputs });
         }
         if depthwise.multiplier != 1 {
             return Err(Misfit::Multiplier { multiplier: depthwise.multiplier });
@@ -211,7 +213,7 @@ pub(super) fn is_legal(stages: &Places) -> core::result::Result<(), Misfit> {
     }
     if let Some(Op::Conv(tail)) = tail {
         if tail.inputs != depthwise.outputs() {
-            return Err(Misfit::Channels { stage: 2, expected: depthwise.outputs(), got: tail.inputs });
+            return Err(Misfit::Channels { stage: 2, expected: tail.inputs, got: depthwise.outputs() });
         }
         if !tail.is_pointwise() {
             return Err(Misfit::Tail);
@@ -262,7 +264,7 @@ impl Chain {
 
     fn conv(&self, place: usize) -> Option<Stage<&Arc<PackedConv>>> {
         match &self.stages[place] {
-            Some(Stage { op: Op::Conv(op), epilogue }) => Some(Stage { op, epilogue: *epilogue }),
+            Some(Stage { name, op: Op::Conv(op), epilogue }) => Some(Stage { name, op, epilogue: *epilogue }),
             _ => None,
         }
     }
@@ -273,7 +275,7 @@ impl Chain {
 
     pub(super) fn depthwise(&self) -> Option<Stage<&Arc<PackedDepthwise>>> {
         match &self.stages[1] {
-            Some(Stage { op: Op::Depthwise(op), epilogue }) => Some(Stage { op, epilogue: *epilogue }),
+            Some(Stage { name, op: Op::Depthwise(op), epilogue }) => Some(Stage { name, op, epilogue: *epilogue }),
             _ => None,
         }
     }
@@ -328,8 +330,9 @@ impl Chain {
                     Op::Conv(conv) => (&conv.window, conv.inputs, conv.outputs),
                     Op::Depthwise(depthwise) => (&depthwise.window, depthwise.inputs, depthwise.outputs()),
                 };
-                channels(STAGES[place], inputs, shape.c)?;
-                let [h, w] = window.over([shape.h, shape.w])?.out;
+                channels(stage.name, inputs, shape.c)?;
+                let extent = window.over([shape.h, shape.w]).map_err(|error| error.in_stage(stage.name))?;
+                let [h, w] = extent.out;
                 shape = Shape::new(shape.n, h, w, outputs);
                 shape.len()?;
             }
@@ -339,7 +342,7 @@ impl Chain {
     }
 }
 
-/// An error where a stage, called `what`, reads `got` channels and `expected` come to it.
+/// An error where a stage, called `what`, reads `expected` channels and others come to it.
 pub(crate) fn channels(what: &'static str, expected: usize, got: usize) -> Result<()> {
     if expected == got { Ok(()) } else { Err(Error::Channels { what, expected, got }) }
 }
@@ -458,7 +461,7 @@ mod tests {
     }
 
     fn stage<O>(op: O) -> Stage<Arc<O>> {
-        Stage { op: Arc::try_new("stage", op).unwrap(), epilogue: Epilogue { clamp: [0.0, 1.0] } }
+        Stage { name: "stage", op: Arc::try_new("stage", op).unwrap(), epilogue: Epilogue { clamp: [0.0, 1.0] } }
     }
 
     #[test]
@@ -504,9 +507,9 @@ mod tests {
             assert_eq!(found, Misfit::Multiplier { multiplier });
         }
         let found = misfit(Some(conv(3, 3, 15)), Some(depthwise(16, 1)), None);
-        assert_eq!(found, Misfit::Channels { stage: 1, expected: 15, got: 16 });
+        assert_eq!(found, Misfit::Channels { stage: 1, expected: 16, got: 15 });
         let found = misfit(None, Some(depthwise(16, 2)), Some(conv(1, 16, 4)));
-        assert_eq!(found, Misfit::Channels { stage: 2, expected: 32, got: 16 });
+        assert_eq!(found, Misfit::Channels { stage: 2, expected: 16, got: 32 });
 
         let tail = |window| Some(PackedConv { window, ..conv(1, 16, 4) });
         assert_eq!(misfit(None, Some(depthwise(16, 1)), Some(conv(3, 16, 4))), Misfit::Tail);

@@ -305,7 +305,7 @@ impl ChainStep {
         let width = self.extent.out[1];
         let m = group.len() * width;
         let (is_first, is_last) = (slab.start == 0, slab.end == self.middle.c.div_ceil(BLOCK));
-        let Stage { op: tail, epilogue } = tail;
+        let Stage { op: tail, epilogue, .. } = tail;
         let panel_len = (tail.inputs + 1) * BLOCK;
         // SAFETY: the caller's; the tables hold a group's pixels, the partial sums a group's pixels in every panel.
         unsafe {

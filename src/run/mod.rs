@@ -26,10 +26,11 @@ use team::Crew;
 
 /// An operator or a network, planned for one input shape.
 ///
-/// A plan is cheap to clone, shares its weights, and serves many threads at once, each with a [`Scratch`] of its own.
+/// A plan is cheap to clone, shares its weights, and serves many threads at once, each with a [`Scratch`] of its own. A clone is
+/// the same plan: each takes the scratch of the other.
 /// Beside weights it holds tables of offsets: at most five a step, and at most 64 KiB each.
 ///
-/// A plan for a batch of no images has no stages and needs no scratch; a run of it writes nothing.
+/// A plan for a batch of no images has no steps and needs no scratch; a run of it writes nothing.
 /// A clone is equal to what it was cloned from, and plans made apart are not.
 #[derive(Clone)]
 pub struct Plan {
@@ -72,7 +73,8 @@ struct Inner {
     memory: usize,
 }
 
-/// The memory of a run: tensors between steps, and what each worker needs for itself. Made by [`Plan::scratch`].
+/// The memory of a run: tensors between steps, and what each worker needs for itself. [`Plan::scratch`] makes it, for that plan and
+/// its clones.
 pub struct Scratch {
     plan: u64,
     memory: Aligned,
@@ -192,12 +194,12 @@ impl Plan {
         self.inner.workers
     }
 
-    /// Bytes of the tensors between steps and of every worker's scratch.
+    /// Bytes of a [`Scratch`]: the arena, which holds the tensors between steps, and every worker's own part.
     ///
-    /// It is in proportion to the tensors. Those between steps take no more than all of them at once, in blocks of 16
+    /// It is in proportion to the tensors. The arena takes no more than all tensors between steps at once, in blocks of 16
     /// channels and with the columns of zeros that their readers ask for: no more of these than a tensor has columns,
-    /// or 16. A worker's scratch for a stage is at most 64 MiB and 64 times the bytes of the stage's input, output and
-    /// weights, and never more than 1 GiB: where fusion would take more, the layer goes without; where a stage alone
+    /// or 16. A worker's part for a step is at most 64 MiB and 64 times the bytes of the step's input, output and
+    /// weights, and never more than 1 GiB: where fusion would take more, the layer goes without; where a step of one stage
     /// would, it is [`Error::Scratch`].
     pub fn scratch_bytes(&self) -> usize {
         self.inner.memory

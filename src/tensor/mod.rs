@@ -92,7 +92,7 @@ fn part(shape: Shape, strides: Strides, ranges: &[Range<usize>; 4]) -> Result<(u
 }
 
 impl<'a, T: Element> View<'a, T> {
-    /// A dense NHWC tensor: pixels lie `shape.c` values apart.
+    /// A dense NHWC tensor: pixels lie `shape.c` values apart. A slice that is longer than the tensor is accepted.
     pub fn new(data: &'a [T], shape: Shape) -> Result<Self> {
         Self::with_pixel_stride(data, shape, shape.c)
     }
@@ -158,7 +158,7 @@ impl<'a, T: Element> View<'a, T> {
 }
 
 impl<'a, T: Element> ViewMut<'a, T> {
-    /// A dense NHWC tensor: pixels lie `shape.c` values apart.
+    /// A dense NHWC tensor: pixels lie `shape.c` values apart. A slice that is longer than the tensor is accepted.
     pub fn new(data: &'a mut [T], shape: Shape) -> Result<Self> {
         Self::with_pixel_stride(data, shape, shape.c)
     }

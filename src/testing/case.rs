@@ -192,7 +192,8 @@ impl ConvCase {
     fn output(&self, input: Shape) -> Result<Shape> {
         let sizes = [self.kernel, self.strides, self.dilations, [self.outputs, 1]];
         if let Some(zero) = sizes.iter().position(|size| size.contains(&0)) {
-            return Err(Error::ZeroWindow { what: ["kernel", "stride", "dilation", "channels of a filter"][zero] });
+            let what = ["kernel", "stride", "dilation", "filter channels"][zero];
+            return Err(Error::ZeroWindow { stage: "case", what });
         }
         let sides = match self.padding {
             Padding::Explicit { top, bottom, left, right } => [top, bottom, left, right],
@@ -202,7 +203,7 @@ impl ConvCase {
         const LIMIT: usize = 1 << 20;
         let largest = sizes.iter().flatten().chain(&sides).chain(&[input.n, input.h, input.w, input.c]).copied().max();
         if let Some(got) = largest.filter(|&size| size > LIMIT) {
-            return Err(Error::Window { what: "size of a case", limit: LIMIT, got });
+            return Err(Error::Window { stage: "case", what: "size", limit: LIMIT, got });
         }
         let [min, max] = self.activation.bounds();
         if min.is_nan() || max.is_nan() || min > max {
@@ -217,7 +218,7 @@ impl ConvCase {
             let Some((_, laid)) = self.lay(axis, size) else {
                 let got = size + sides[2 * axis] + sides[2 * axis + 1];
                 let axis_name = ["rows", "columns"][axis];
-                return Err(Error::InputTooSmall { axis: axis_name, expected: self.reach(axis), got });
+                return Err(Error::InputTooSmall { stage: "case", axis: axis_name, expected: self.reach(axis), got });
             };
             out[axis] = laid;
         }

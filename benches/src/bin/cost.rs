@@ -23,7 +23,7 @@ use sepconv_bench::cost::{docs, page, plots, tables};
 #[derive(Parser, Debug)]
 #[command(name = "cost", version)]
 struct Options {
-    /// Only these parts of the report.
+    /// Only these parts of the report, parted by commas.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Section>,
     /// Threads that share a run.
@@ -35,7 +35,7 @@ struct Options {
     /// The folder that the report is written to.
     #[arg(long, default_value = "target/cost")]
     out: PathBuf,
-    /// Take a tenth of the time, and be less sure.
+    /// Measure for about 20 seconds in all. Figures are less sure.
     #[arg(long)]
     quick: bool,
     /// Compare with the cost.json of an earlier run, and tell what moved beyond the noise.

@@ -307,7 +307,7 @@ fn measure(options: &Options, plan: &Plan) -> Result<(), Error> {
                 "gflops": gflops,
                 "peak_gflops": peak_gflops,
                 "fma_efficiency": gflops / peak_gflops,
-                "arena_bytes": plan.scratch_bytes(),
+                "scratch_bytes": plan.scratch_bytes(),
             })
         );
         return Ok(());
@@ -320,7 +320,7 @@ fn measure(options: &Options, plan: &Plan) -> Result<(), Error> {
     println!("  speed     {gflops:9.1} GFLOP/s (a MAC is two operations; median)");
     println!("  peak      {peak_gflops:9.1} GFLOP/s of multiply-adds alone, measured before and after");
     println!("  ratio     {:9.1} %", 100.0 * gflops / peak_gflops);
-    println!("  arena     {:9.1} KiB of activations and scratch", plan.scratch_bytes() as f64 / 1024.0);
+    println!("  scratch   {:9.1} KiB: the arena, and the memory of each worker", plan.scratch_bytes() as f64 / 1024.0);
     Ok(())
 }
 

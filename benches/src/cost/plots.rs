@@ -624,7 +624,7 @@ fn blocks(report: &Report) -> Vec<(&'static str, String, Chart)> {
         ),
         (
             "blocks-memory",
-            "Input, output, and all activations between them: fused, the expanded tensor is never in memory as a whole.".into(),
+            "Activations are input, output and scratch: fused, the expanded tensor is never in memory as a whole.".into(),
             chart(
                 format!("Blocks: memory of activations ({size})"),
                 Axis::new("KiB", Scale::Linear),
@@ -676,7 +676,8 @@ fn multipliers(report: &Report) -> Vec<(&'static str, String, Chart)> {
         ),
         (
             "multipliers-memory",
-            "Memory of activations against MACs of both networks, weights not counted.".into(),
+            "Memory of activations (input, output and scratch) against MACs of both networks; weights are not counted."
+                .into(),
             Chart {
                 title: "Memory of activations over width and resolution".into(),
                 x: macs(),

@@ -78,7 +78,7 @@ pub struct Measurement {
     pub parameters: u64,
     /// Bytes that have to be moved at the least: input, output and parameters.
     pub bytes: u64,
-    /// Bytes of the input, the output, and of all activations and scratch between them.
+    /// Bytes of activations: input, output and scratch.
     pub memory: u64,
     /// Microseconds: the median of the rounds.
     pub us: f64,

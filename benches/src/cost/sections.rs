@@ -96,7 +96,7 @@ pub struct Task {
     pub parameters: u64,
     /// Bytes of input, output and parameters: what has to be moved at the least.
     pub bytes: u64,
-    /// Bytes of input, output, activations between them, and scratch.
+    /// Bytes of activations: input, output and scratch.
     pub memory: u64,
     /// Kernels.
     pub kernels: String,

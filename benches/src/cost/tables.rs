@@ -448,7 +448,9 @@ pub fn summary(report: &Report, section: Section) -> Vec<String> {
             let by = |a: &&&Comparison, b: &&&Comparison| reached(a).total_cmp(&reached(b));
             if let (Some(least), Some(most)) = (points.iter().min_by(by), points.iter().max_by(by)) {
                 lines.push(format!("The gain is within 10 % of the formula at {near} of {} points.", points.len()));
-                for (what, c) in [("furthest below", least), ("furthest above", most)] {
+                // where no point is above the formula, the last one is the nearest below it
+                let above = reached(most) > 1.0;
+                for (what, c) in [("furthest below", least), (if above { "furthest above" } else { "nearest" }, most)] {
                     lines.push(format!(
                         "{what} (relative to the formula): {}, {:.2} times as fast where {:.2} was promised; {}.",
                         c.case,
@@ -480,7 +482,7 @@ pub fn summary(report: &Report, section: Section) -> Vec<String> {
                 if let Some(m) = report.of(section).find(|m| m.case == format!("{net} · α {alpha} · {size}")) {
                     lines.push(format!(
                         "MobileNet{net} at width 1 and 224×224: {:.2} ms, {:.0} % of the peak, {:.0} million MACs, {:.1} million \
-                         parameters, {:.0} KiB of activations.",
+                         parameters, {:.0} KiB of activations (input, output and scratch).",
                         m.us / 1e3,
                         100.0 * m.peak_share,
                         m.macs as f64 / 1e6,

@@ -102,7 +102,7 @@ impl Package {
     /// Where its files are kept, fetched if they are not there yet. Their bytes are checked in any case.
     pub fn paths(&self) -> Result<Vec<PathBuf>> {
         let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-        let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target"));
+        let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"));
         let folder = std::path::absolute(target)?.join("sepconv-assets");
         if !self.is_kept(&folder) {
             self.fetch(&folder).map_err(|why| {
