@@ -247,6 +247,11 @@ unsafe fn pixels<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(
     }
 }
 
+/// Whether output row `o` of a tile reads its input row `i`.
+const fn reads(stride: usize, o: usize, i: usize) -> bool {
+    o * stride <= i && i < o * stride + 3
+}
+
 /// `VECTORS` vectors of `ROWS` output rows, from column `x` on.
 ///
 /// # Safety
@@ -272,7 +277,7 @@ unsafe fn tile<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize, con
                 let taps = if STRIDE == 1 { [0, 1, 2] } else { [0, array, 1] };
                 let v = taps.map(|tap| load(simd, row.add(tap)));
                 unrolled!(O in ROWS, of 0 1, {
-                    if const { I >= O * STRIDE && I < O * STRIDE + 3 } {
+                    if const { reads(STRIDE, O, I) } {
                         let w = &filter.w[(I - O * STRIDE) * 3..];
                         sums[V][O] = A::mul_add(simd, v[0], w[0], sums[V][O]);
                         sums[V][O] = A::mul_add(simd, v[1], w[1], sums[V][O]);
