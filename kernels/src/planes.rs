@@ -14,6 +14,8 @@
 //!           for 4 channels:
 //!               for 4 pixels:  load 4 × 4, transpose, store 4 × 4
 //! ```
+//!
+//! `docs/kernels/planes.md` has what was tried.
 
 use core::ops::Range;
 

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Rows are copied a band before they are read: a load that spans two stores waits until both have left the store buffer. The last
-//! vector of a row overlaps the one before. Registers of AVX2: 9 weights, 4 sums of 2 rows × 2 vectors, 3 loads. The page `docs/kernels/depthwise.md`
+//! vector of a row overlaps the one before. Registers of AVX2: 9 weights, 4 sums of 2 rows × 2 vectors, 3 loads. The page `docs/kernels/planes.md`
 //! has what was tried.
 
 use crate::quad::Quad;
