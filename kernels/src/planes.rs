@@ -58,23 +58,33 @@ impl Kernel for FromPlanes {
     /// `width` pixels, in whole blocks where it is `whole`; they do not overlap.
     #[inline(always)]
     unsafe fn run<L: Level>(_: L::Token, a: &FromPlanesArgs) {
-        let first = a.channels.start / BLOCK;
-        for block in first..a.channels.end.div_ceil(BLOCK) {
-            let lanes = BLOCK.min(a.channels.end - block * BLOCK);
-            // SAFETY: the caller's, for channels of the range and pixels below `width`.
-            unsafe {
-                let out = a.out.add((block - first) * a.out_block);
-                if a.multiplier != 1 || a.step != 1 {
-                    look_up(a, block * BLOCK, lanes, out);
-                    continue;
-                }
-                let x = a.x.add(block * BLOCK * a.plane);
-                let mut p = 0;
-                while p < a.width {
-                    let width = BLOCK.min(a.width - p);
-                    to_pixels(a, x.add(p), lanes, out.add(p * a.out_pixel), [width, a.width - p]);
-                    p += width;
-                }
+        // SAFETY: the caller's.
+        unsafe { from_planes(a) }
+    }
+}
+
+/// One function for all levels: four values fill a register of each.
+///
+/// # Safety
+/// As [`FromPlanes::run`].
+#[inline(never)]
+unsafe fn from_planes(a: &FromPlanesArgs) {
+    let first = a.channels.start / BLOCK;
+    for block in first..a.channels.end.div_ceil(BLOCK) {
+        let lanes = BLOCK.min(a.channels.end - block * BLOCK);
+        // SAFETY: the caller's, for channels of the range and pixels below `width`.
+        unsafe {
+            let out = a.out.add((block - first) * a.out_block);
+            if a.multiplier != 1 || a.step != 1 {
+                look_up(a, block * BLOCK, lanes, out);
+                continue;
+            }
+            let x = a.x.add(block * BLOCK * a.plane);
+            let mut p = 0;
+            while p < a.width {
+                let width = BLOCK.min(a.width - p);
+                to_pixels(a, x.add(p), lanes, out.add(p * a.out_pixel), [width, a.width - p]);
+                p += width;
             }
         }
     }
@@ -180,19 +190,29 @@ impl Kernel for ToPlanes {
     /// pixels; they do not overlap.
     #[inline(always)]
     unsafe fn run<L: Level>(_: L::Token, a: &ToPlanesArgs) {
-        for block in 0..a.channels.div_ceil(BLOCK) {
-            let lanes = BLOCK.min(a.channels - block * BLOCK);
-            let mut p = 0;
-            while p < a.width {
-                let width = BLOCK.min(a.width - p);
-                // SAFETY: the caller's, for channels of the block and pixels `p..p + width`.
-                unsafe {
-                    let x = a.x.add(block * a.x_block + p * BLOCK);
-                    let out = a.out.add(block * BLOCK * a.plane + p * a.step);
-                    to_planes(a, x, lanes, out, width);
-                }
-                p += width;
+        // SAFETY: the caller's.
+        unsafe { to_planes(a) }
+    }
+}
+
+/// One function for all levels, as [`from_planes`].
+///
+/// # Safety
+/// As [`ToPlanes::run`].
+#[inline(never)]
+unsafe fn to_planes(a: &ToPlanesArgs) {
+    for block in 0..a.channels.div_ceil(BLOCK) {
+        let lanes = BLOCK.min(a.channels - block * BLOCK);
+        let mut p = 0;
+        while p < a.width {
+            let width = BLOCK.min(a.width - p);
+            // SAFETY: the caller's, for channels of the block and pixels `p..p + width`.
+            unsafe {
+                let x = a.x.add(block * a.x_block + p * BLOCK);
+                let out = a.out.add(block * BLOCK * a.plane + p * a.step);
+                block_to_planes(a, x, lanes, out, width);
             }
+            p += width;
         }
     }
 }
@@ -202,7 +222,7 @@ impl Kernel for ToPlanes {
 /// # Safety
 /// As [`ToPlanes::run`], for these pixels and channels.
 #[inline(always)]
-unsafe fn to_planes(a: &ToPlanesArgs, x: *const f32, lanes: usize, out: *mut f32, width: usize) {
+unsafe fn block_to_planes(a: &ToPlanesArgs, x: *const f32, lanes: usize, out: *mut f32, width: usize) {
     for lane in (0..lanes).step_by(4) {
         let here = 4.min(lanes - lane);
         let mut p = 0;

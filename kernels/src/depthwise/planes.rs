@@ -118,8 +118,8 @@ unsafe fn rows<S: Vector, A: MulAdd, const STRIDE: usize>(simd: S, a: &DwPlanesA
                 // rows that no vector fits, or whose pixels lie apart, are computed to scratch
                 let apart = a.out_steps[1] != 1 || a.width < S::F32_LANES;
                 let (to, to_row) = if apart { (staged, array) } else { (out, a.out_steps[0]) };
-                let here = (rows_out - row).min(2);
-                if here == 2 {
+                let here = (rows_out - row).min(if S::FEW_TILES { 1 } else { 2 });
+                if !S::FEW_TILES && here == 2 {
                     pixels::<S, A, STRIDE, 2>(simd, a.width, &filter, rows, array, to, to_row);
                 } else {
                     pixels::<S, A, STRIDE, 1>(simd, a.width, &filter, rows, array, to, to_row);
@@ -234,7 +234,8 @@ unsafe fn pixels<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(
     let mut x = 0;
     // SAFETY: the caller's; all pixels of a tile are below the width, but for those of a row shorter than a vector.
     unsafe {
-        while x + 2 * lanes <= width {
+        // a last row alone has tiles of one vector: they are few, and code is not
+        while !S::FEW_TILES && ROWS == 2 && x + 2 * lanes <= width {
             tile::<S, A, STRIDE, ROWS, 2>(simd, filter, rows, array, x, out, out_row);
             x += 2 * lanes;
         }
