@@ -204,7 +204,8 @@ fn networks() -> Vec<Case> {
 fn of(case: &Case, level: Level) -> u64 {
     let mut found = None;
     for &fusion in case.fusions {
-        for (count, layout) in [(1, Layout::Nhwc), (3, Layout::Nhwc), (1, Layout::Nchw), (3, Layout::Nchw)] {
+        // emulated CPUs run this file, so each number of threads has one layout
+        for (count, layout) in [(1, Layout::Nhwc), (3, Layout::Nchw)] {
             let options = level.options().fusion(fusion).threads(threads(count)).layout(layout);
             let plan = (case.plan)(&options).unwrap();
             assert_eq!((plan.isa(), plan.arithmetic()), (level.isa, level.arithmetic));
