@@ -27,23 +27,10 @@ use super::offsets::PixelTable;
 use super::schedule::{Plane, Portions, RowSource};
 use super::share::ChainParts;
 use super::stage::{Chain, ConvStage, DepthwiseStage, Ends, Misfit, STAGES, Stage};
-use super::staging::{Staging, pixels_of};
-use crate::memory::{Arc, Carver, product, text};
+use super::staging::{self, Staging, pixels_of};
+use crate::memory::{Carver, product, text};
 use crate::shape::{Extent, Window};
 use crate::{Result, Schedule, Shape};
-
-/// What fills the ring.
-#[derive(Debug)]
-pub(crate) enum Head {
-    /// Nothing: rows are read in place.
-    InPlace,
-    /// Nothing: the caller's rows are read in place, and the kernel knows which columns of padding they lack.
-    Pixels([bool; 2]),
-    /// Rows are copied, each channel as often as the multiplier says.
-    Copy,
-    /// Rows are computed.
-    Conv(Arc<ConvRows>),
-}
 
 /// The rows of the tensor that the depthwise convolution reads.
 #[derive(Clone, Copy, Debug)]
@@ -84,8 +71,7 @@ impl TailPixels {
         carver: &mut Carver,
     ) -> Result<TailPixels> {
         let most = thresholds.planned_offsets;
-        let dense = TensorLayout::blocked(Shape::new(1, rows, width, BLOCK), [0, 0])?;
-        let dense = PixelTable::within(dense, rows, width, [1, 1], most, carver)?;
+        let dense = PixelTable::dense(rows, width, most, carver)?;
         let out = pixels_of(&tensors[ends.output], [rows, width], most, carver)?;
         let of_residual = |r: usize| pixels_of(&tensors[r], [rows, width], most, carver);
         let residual = ends.residual.map(of_residual).transpose()?;
@@ -96,7 +82,9 @@ impl TailPixels {
 /// A depthwise convolution from tensor to tensor.
 #[derive(Debug)]
 pub(crate) struct ChainStep {
-    pub(crate) head: Head,
+    pub(crate) source: RowSource,
+    /// The rows that are computed, where the source is the head.
+    pub(crate) head: Option<ConvRows>,
     pub(crate) depthwise: DepthwiseStage,
     pub(crate) tail: Option<(ConvStage, TailPixels)>,
     pub(crate) ends: Ends,
@@ -104,9 +92,9 @@ pub(crate) struct ChainStep {
     pub(crate) middle: Shape,
     pub(crate) extent: Extent,
     pub(crate) kind: KernelKind,
-    /// The schedule that was chosen. A depthwise convolution alone has the row ring.
-    pub(crate) chosen: Schedule,
-    pub(crate) schedule: Portions,
+    /// A depthwise convolution alone has the row ring.
+    pub(crate) schedule: Schedule,
+    pub(crate) portions: Portions,
     pub(crate) ring: Ring,
     /// Values of the row that stands for rows of padding.
     pub(crate) zero_row: usize,
@@ -150,43 +138,42 @@ impl ChainStep {
         let parts = ChainParts::new(after_depthwise, workers, by_channels && tail.is_none());
         let plane = Plane::new(middle, depthwise.op.window, parts.rows)?;
         let source = match head {
-            Some(_) => None,
-            None => Some(plane.row_source(x, depthwise.op.multiplier)),
+            Some(_) => RowSource::Head,
+            None => plane.row_source(x, depthwise.op.multiplier),
         };
         let strips = plane.goes_by_strips(source, lowering);
-        let portions = match schedule {
+        let sizes = match schedule {
             _ if alone => plane.alone(strips, source, thresholds)?,
             Schedule::RowRing => plane.row_ring(source, tail.as_ref().map(|tail| &*tail.op), thresholds)?,
             Schedule::ChannelSlabs => plane.channel_slabs(thresholds)?,
         };
-        let chosen = schedule;
-        let schedule = plane.with_calls(portions, strips, source, thresholds);
+        let portions = plane.with_calls(sizes, strips, source, thresholds);
 
-        let ring = Ring::new(&plane, &schedule, source)?;
-        let head = match (source, head) {
-            (_, Some(stage)) => {
+        let ring = Ring::new(&plane, &portions, source)?;
+        let head = match head {
+            Some(stage) => {
                 let to = RowTarget::Ring(ring.layout, ring.rows);
-                let rows = ConvRows::new(stage.cloned(), x, to, None, thresholds.head_values, thresholds, carver)?;
-                Head::Conv(Arc::try_new("plan", rows)?)
+                Some(ConvRows::new(stage.cloned(), x, to, None, thresholds.head_values, thresholds, carver)?)
             }
-            (Some(RowSource::InPlace), _) => Head::InPlace,
-            (Some(RowSource::Pixels(edges)), _) => Head::Pixels(edges),
-            (Some(RowSource::Copy) | None, _) => Head::Copy,
+            None => None,
         };
-        let zero_row = match head {
-            Head::Pixels(_) => middle.c,
-            Head::InPlace => x.layout.row,
-            Head::Copy | Head::Conv(_) => ring.layout.row,
+        let zero_row = match source {
+            RowSource::Pixels(_) => middle.c,
+            RowSource::InPlace => x.layout.row,
+            RowSource::Copy | RowSource::Head => ring.layout.row,
         };
-        let group = [schedule.group, plane.extent.out[1]];
-        let scratch = ChainScratch::new(&plane, &schedule, &ring, zero_row, tail.as_ref(), carver)?;
+        let group = [portions.group, plane.extent.out[1]];
+        let scratch = ChainScratch::new(&plane, &portions, &ring, zero_row, tail.as_ref(), carver)?;
         let tail = match tail {
             Some(tail) => Some((tail, TailPixels::new(tensors, &ends, group, thresholds, carver)?)),
             None => None,
         };
-        let staging = ChainStep::staging(tensors, &ends, &plane, &schedule, tail.is_some(), carver)?;
+        // of all channels behind a tail, of a slab without one
+        let staged = if tail.is_some() { tensors[ends.output].shape.c.div_ceil(BLOCK) } else { portions.slab };
+        let staging = staging::of_ends(tensors, &ends, portions.group, staged, carver)?;
         let Plane { extent, kind, .. } = plane;
         Ok(ChainStep {
+            source,
             head,
             depthwise,
             tail,
@@ -194,8 +181,8 @@ impl ChainStep {
             middle,
             extent,
             kind,
-            chosen,
             schedule,
+            portions,
             ring,
             zero_row,
             alone,
@@ -205,80 +192,60 @@ impl ChainStep {
         })
     }
 
-    /// Places for a group of rows of the output and of the residual: of all channels behind a tail, of a slab without one.
-    fn staging(
-        tensors: &[PlannedTensor],
-        ends: &Ends,
-        plane: &Plane,
-        schedule: &Portions,
-        tail: bool,
-        carver: &mut Carver,
-    ) -> Result<[Option<Staging>; 2]> {
-        let out = &tensors[ends.output];
-        let blocks = if tail { out.shape.c.div_ceil(BLOCK) } else { schedule.slab.min(plane.blocks) };
-        let of_output = Staging::new(out, schedule.group, blocks, carver)?;
-        let of_residual = match ends.residual {
-            Some(residual) => Staging::new(&tensors[residual], schedule.group, blocks, carver)?,
-            None => None,
-        };
-        Ok([of_output, of_residual])
-    }
-
     /// How it goes over its plane, in words.
     pub(super) fn explain_schedule(&self) -> Result<String> {
-        let head = match &self.head {
-            Head::InPlace => "rows read in place",
-            Head::Pixels(_) => "pixels read in place",
-            Head::Copy => "rows copied into the ring",
-            Head::Conv(_) => "rows computed into the ring",
+        let rows = match self.source {
+            RowSource::InPlace => "rows read in place",
+            RowSource::Pixels(_) => "pixels read in place",
+            RowSource::Copy => "rows copied into the ring",
+            RowSource::Head => "rows computed into the ring",
         };
-        let Portions { group, slab, .. } = self.schedule;
+        let Portions { group, slab, .. } = self.portions;
         let (all, parts) = (self.middle.c, self.parts.channels);
         let of_piece = all.div_ceil(BLOCK).div_ceil(parts);
         let several = slab < of_piece;
         let channels = (slab.min(of_piece) * BLOCK).min(all);
-        match self.chosen {
+        match self.schedule {
             Schedule::ChannelSlabs if several => {
-                text(format_args!("channel slabs of {channels} channels over {group} rows; {head}"))
+                text(format_args!("channel slabs of {channels} channels over {group} rows; {rows}"))
             }
             Schedule::ChannelSlabs => {
                 let whose = if parts > 1 { " of a piece" } else { "" };
                 text(format_args!(
-                    "channel slabs: all {channels} channels{whose} in one slab, over {group} rows; {head}"
+                    "channel slabs: all {channels} channels{whose} in one slab, over {group} rows; {rows}"
                 ))
             }
             Schedule::RowRing if several => {
-                text(format_args!("row ring, {group} output rows at a time, in slabs of {channels} channels; {head}"))
+                text(format_args!("row ring, {group} output rows at a time, in slabs of {channels} channels; {rows}"))
             }
-            Schedule::RowRing => text(format_args!("row ring, {group} output rows at a time; {head}")),
+            Schedule::RowRing => text(format_args!("row ring, {group} output rows at a time; {rows}")),
         }
     }
 }
 
 impl Ring {
-    fn new(plane: &Plane, schedule: &Portions, source: Option<RowSource>) -> Result<Ring> {
-        let filled = matches!(source, None | Some(RowSource::Copy));
-        let layout = TensorLayout::blocked(Shape { c: schedule.slab * BLOCK, ..plane.middle }, plane.columns)?;
-        Ok(Ring { rows: if filled { plane.rows_read(schedule.group) } else { 0 }, layout })
+    fn new(plane: &Plane, portions: &Portions, source: RowSource) -> Result<Ring> {
+        let layout = TensorLayout::blocked(Shape { c: portions.slab * BLOCK, ..plane.middle }, plane.columns)?;
+        Ok(Ring { rows: if source.fills_ring() { plane.rows_read(portions.group) } else { 0 }, layout })
     }
 }
 
 impl ChainScratch {
     fn new(
         plane: &Plane,
-        schedule: &Portions,
+        portions: &Portions,
         ring: &Ring,
         zero_row: usize,
         tail: Option<&ConvStage>,
         carver: &mut Carver,
     ) -> Result<ChainScratch> {
-        let pixels = product(&[schedule.group, plane.extent.out[1]])?;
-        let depthwise = product(&[usize::from(tail.is_some()), pixels, schedule.slab, BLOCK])?;
+        let pixels = product(&[portions.group, plane.extent.out[1]])?;
+        let depthwise = product(&[usize::from(tail.is_some()), pixels, portions.slab, BLOCK])?;
         let partial = match tail {
-            Some(tail) if schedule.slab < plane.blocks => product(&[pixels, tail.op.outputs.div_ceil(BLOCK), BLOCK])?,
+            Some(tail) if portions.slab < plane.blocks => product(&[pixels, tail.op.outputs.div_ceil(BLOCK), BLOCK])?,
             _ => 0,
         };
-        let calls = schedule.rows_at_once;
+        let calls = portions.rows_at_once;
         Ok(ChainScratch {
             zeros: carver.values::<f32>(zero_row)?,
             ring: carver.values::<f32>(product(&[ring.rows, ring.layout.row])?)?,

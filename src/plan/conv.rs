@@ -14,7 +14,7 @@ use super::layout::{Order, PlannedTensor, TensorLayout};
 use super::offsets::PixelTable;
 use super::share::{ConvParts, rows_within};
 use super::stage::{Chain, ConvStage, Ends, Misfit, PackedConv, STAGES};
-use super::staging::{Staging, pixels_of};
+use super::staging::{self, Staging, pixels_of};
 use crate::memory::{Carver, product};
 use crate::shape::Extent;
 use crate::{Result, Shape};
@@ -182,13 +182,9 @@ impl ConvStep {
         let to = RowTarget::Tensor(out);
         let rows = ConvRows::new(stage.cloned(), x, to, residual, thresholds.group_values, thresholds, scratch)?;
         let blocks = stage.op.outputs.div_ceil(BLOCK);
-        let of_output = Staging::new(out, rows.group, blocks, scratch)?;
-        let of_residual = match residual {
-            Some(residual) => Staging::new(residual, rows.group, blocks, scratch)?,
-            None => None,
-        };
+        let staging = staging::of_ends(tensors, &ends, rows.group, blocks, scratch)?;
         let lines = x.shape.n * rows.extent.out[0];
         let parts = ConvParts::new(lines, blocks, workers);
-        Ok(ConvStep { rows, ends, parts, staging: [of_output, of_residual] })
+        Ok(ConvStep { rows, ends, parts, staging })
     }
 }

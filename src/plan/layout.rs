@@ -29,16 +29,6 @@ pub(crate) enum Order {
     Blocks,
 }
 
-impl Order {
-    /// The order of a caller's tensor.
-    pub(crate) fn of(layout: Layout) -> Order {
-        match layout {
-            Layout::Nhwc => Order::Pixels,
-            Layout::Nchw => Order::Planes,
-        }
-    }
-}
-
 /// How the values of a tensor lie. All fields count elements.
 ///
 /// Value `(n, y, x, c)` is at `origin + n × image + y × row + (c / 16) × block + x × pixel + (c % 16) × channel`.
@@ -60,15 +50,17 @@ pub(crate) struct TensorLayout {
 
 impl TensorLayout {
     /// A tensor of a caller, by its strides, whose span was checked.
-    pub(crate) fn of_caller(order: Order, shape: Shape, strides: Strides) -> TensorLayout {
-        let layout = if order == Order::Planes { Layout::Nchw } else { Layout::Nhwc };
+    pub(crate) fn of_caller(layout: Layout, shape: Shape, strides: Strides) -> TensorLayout {
         let dense = Strides::dense(layout, shape);
         // the stride of an axis of length 1 may be any number, and is multiplied by 0 alone
         let along = |len: usize, stride: usize, dense: usize| if len > 1 { stride } else { dense };
         let (pixel, channel) =
             (along(shape.w, strides.pixel, dense.pixel), along(shape.c, strides.channel, dense.channel));
         TensorLayout {
-            order,
+            order: match layout {
+                Layout::Nhwc => Order::Pixels,
+                Layout::Nchw => Order::Planes,
+            },
             origin: 0,
             image: along(shape.n, strides.image, dense.image),
             row: along(shape.h, strides.row, dense.row),
@@ -81,12 +73,12 @@ impl TensorLayout {
 
     /// Dense NHWC.
     pub(crate) fn nhwc(shape: Shape) -> TensorLayout {
-        TensorLayout::of_caller(Order::Pixels, shape, Strides::dense(Layout::Nhwc, shape))
+        TensorLayout::dense(Layout::Nhwc, shape)
     }
 
     /// A dense tensor of a caller.
     pub(super) fn dense(layout: Layout, shape: Shape) -> TensorLayout {
-        TensorLayout::of_caller(Order::of(layout), shape, Strides::dense(layout, shape))
+        TensorLayout::of_caller(layout, shape, Strides::dense(layout, shape))
     }
 
     /// Rows of channel blocks with columns of zeros on both sides; an error where all of them together are too long.

@@ -26,7 +26,7 @@ mod staging;
 
 use sepconv_kernels::Kernels;
 
-pub(crate) use chain::{ChainStep, Head, TailPixels, rows_in};
+pub(crate) use chain::{ChainStep, TailPixels, rows_in};
 pub(crate) use conv::{ConvRows, ConvStep, Taps};
 use cost::Thresholds;
 pub(crate) use layout::{Order, Place, PlannedTensor, TensorLayout};
@@ -35,6 +35,7 @@ pub(crate) use offsets::{Offsets, PixelTable};
 pub(crate) use planes::PlanesStep;
 pub(crate) use pool::PoolStep;
 pub use report::{Bound, Explain, StageReport};
+pub(crate) use schedule::RowSource;
 pub(crate) use share::{lanes, share};
 pub(crate) use stage::{Chain, ConvStage, DepthwiseStage, Epilogue, PackedConv, PackedDepthwise, Stage, channels};
 pub(crate) use staging::Staging;

@@ -1,13 +1,15 @@
 //! Tables of offsets: where the pixels of a group of rows begin.
 
+use sepconv_kernels::BLOCK;
+
 use super::layout::{Place, PlannedTensor, TensorLayout};
-use crate::Result;
 use crate::memory::{Carver, product, reserve};
+use crate::{Result, Shape};
 
 /// Where the pixels of some rows begin, row by row, for the pointwise kernel.
 ///
 /// The plan writes the table: narrow networks spent up to a thirtieth of a run on these tables. A run rewrites a table that depends
-/// on the pixel stride of a caller's tensor, or that is too long to keep.
+/// on the strides of a caller's tensor, or that is too long to keep.
 #[derive(Debug)]
 pub(crate) struct PixelTable {
     /// Values from row to row and from pixel to pixel of the layout that was planned for.
@@ -18,6 +20,8 @@ pub(crate) struct PixelTable {
     stride: [usize; 2],
     /// Rows after which the first comes again, or `usize::MAX`.
     ring: usize,
+    /// Whether the strides of a caller's tensor decide the offsets, so that only a run knows them.
+    pub(crate) of_caller: bool,
     pub(crate) offsets: Offsets,
 }
 
@@ -38,8 +42,15 @@ impl PixelTable {
         most: usize,
         scratch: &mut Carver,
     ) -> Result<PixelTable> {
-        let most = if matches!(tensor.place, Place::Arena(_)) { most } else { 0 };
-        PixelTable::new(tensor.layout, rows, width, stride, usize::MAX, most, scratch)
+        let of_caller = !matches!(tensor.place, Place::Arena(_));
+        let table = PixelTable::within(tensor.layout, rows, width, stride, if of_caller { 0 } else { most }, scratch)?;
+        Ok(PixelTable { of_caller, ..table })
+    }
+
+    /// Of `rows` rows of `width` pixels of a channel block, one pixel after the other.
+    pub(super) fn dense(rows: usize, width: usize, most: usize, scratch: &mut Carver) -> Result<PixelTable> {
+        let blocks = TensorLayout::blocked(Shape::new(1, rows, width, BLOCK), [0, 0])?;
+        PixelTable::within(blocks, rows, width, [1, 1], most, scratch)
     }
 
     /// The same of memory whose layout no caller decides.
@@ -76,7 +87,8 @@ impl PixelTable {
     ) -> Result<PixelTable> {
         let len = product(&[rows, width])?;
         let steps = PixelTable::steps(&layout);
-        let mut table = PixelTable { steps, rows, width, stride, ring, offsets: Offsets::Planned(Vec::new()) };
+        let offsets = Offsets::Planned(Vec::new());
+        let mut table = PixelTable { steps, rows, width, stride, ring, of_caller: false, offsets };
         if len <= most {
             let mut offsets = Vec::new();
             reserve("plan", &mut offsets, len)?;
@@ -88,6 +100,7 @@ impl PixelTable {
         Ok(table)
     }
 
+    /// From row to row, and from pixel to pixel.
     pub(crate) fn steps(layout: &TensorLayout) -> [usize; 2] {
         [layout.row, layout.within.pixel]
     }

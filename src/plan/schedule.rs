@@ -29,15 +29,24 @@ pub(super) fn preferred_schedule(
     Ok(if slabs { Schedule::ChannelSlabs } else { Schedule::RowRing })
 }
 
-/// Where a depthwise convolution without a head finds its rows.
+/// Where a depthwise convolution finds its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RowSource {
+pub(crate) enum RowSource {
     /// Rows are read in place: the producer left columns of zeros beside them.
     InPlace,
     /// The caller's rows are read in place, and the kernel knows which columns of padding they lack.
     Pixels([bool; 2]),
-    /// Rows are copied, each channel as often as the multiplier says.
+    /// Rows are copied into a ring, each channel as often as the multiplier says.
     Copy,
+    /// The head computes rows into a ring.
+    Head,
+}
+
+impl RowSource {
+    /// Whether rows are written to a ring, and do not lie where they are read.
+    pub(super) fn fills_ring(self) -> bool {
+        matches!(self, RowSource::Copy | RowSource::Head)
+    }
 }
 
 /// The plane that a depthwise convolution goes over, before it is cut into groups and slabs.
@@ -83,8 +92,8 @@ impl Plane {
         Ok(Plane { middle, extent, window, kind, columns, padded_width, blocks, piece_rows })
     }
 
-    /// What gives the rows where none are computed. No copy into channel blocks is faster than to read a caller's rows
-    /// where they lie: it is written and read besides.
+    /// The source of the rows without a head. No copy into channel blocks is faster than to read a caller's rows
+    /// where they lie: the copy is written and read besides.
     pub(super) fn row_source(&self, x: &PlannedTensor, multiplier: usize) -> RowSource {
         let padded = matches!(x.place, Place::Arena(_)) && x.layout.is_whole();
         let by_pixels = self.kind != KernelKind::DwConv
@@ -108,15 +117,14 @@ impl Plane {
     }
 
     /// Whether one call of the kernel takes all rows of a piece and goes down strips of columns: rows that lie there, each read once.
-    pub(super) fn goes_by_strips(&self, source: Option<RowSource>, lowering: &Lowering) -> bool {
+    pub(super) fn goes_by_strips(&self, source: RowSource, lowering: &Lowering) -> bool {
         let by_strips = lowering.thresholds.strips.unwrap_or(lowering.kernels.dwconv3x3_by_strips());
-        let lie_there = matches!(source, Some(RowSource::InPlace | RowSource::Pixels(_)));
-        by_strips && lie_there && matches!(self.kind, KernelKind::DwConv3x3S1 | KernelKind::DwConv3x3S2)
+        by_strips && !source.fills_ring() && matches!(self.kind, KernelKind::DwConv3x3S1 | KernelKind::DwConv3x3S2)
     }
 
     /// Group and slab of a depthwise convolution with nothing before or behind it.
-    pub(super) fn alone(&self, strips: bool, source: Option<RowSource>, thresholds: &Thresholds) -> Result<[usize; 2]> {
-        let by_pixels = matches!(source, Some(RowSource::Pixels(_)));
+    pub(super) fn alone(&self, strips: bool, source: RowSource, thresholds: &Thresholds) -> Result<[usize; 2]> {
+        let by_pixels = matches!(source, RowSource::Pixels(_));
         let group = match (strips, by_pixels) {
             (true, true) => thresholds.strip_rows(self.window.stride[0], self.middle.c, self.piece_rows),
             (true, false) => self.piece_rows,
@@ -131,13 +139,12 @@ impl Plane {
     /// Group and slab by rows of all channels, before a tail or none.
     pub(super) fn row_ring(
         &self,
-        source: Option<RowSource>,
+        source: RowSource,
         tail: Option<&PackedConv>,
         thresholds: &Thresholds,
     ) -> Result<[usize; 2]> {
         let stride = self.window.stride[0];
-        let has_ring = matches!(source, None | Some(RowSource::Copy));
-        let row = if has_ring { product(&[self.padded_width, self.blocks, BLOCK])? } else { 0 };
+        let row = if source.fills_ring() { product(&[self.padded_width, self.blocks, BLOCK])? } else { 0 };
         let out_row = if tail.is_some() { product(&[self.extent.out[1], self.blocks, BLOCK])? } else { 0 };
         let overlap = self.window.reach(0).saturating_sub(stride).saturating_mul(row);
         let heavy = tail.is_some_and(|tail| tail.weights.len() > thresholds.tail_weights);
@@ -164,14 +171,12 @@ impl Plane {
         &self,
         [group, slab]: [usize; 2],
         strips: bool,
-        source: Option<RowSource>,
+        source: RowSource,
         thresholds: &Thresholds,
     ) -> Portions {
         let rows_at_once = match (self.kind, source) {
             (KernelKind::DwConv, _) => 1,
-            (_, Some(RowSource::Pixels(_))) if strips => {
-                thresholds.strip_rows(self.window.stride[0], self.middle.c, group)
-            }
+            (_, RowSource::Pixels(_)) if strips => thresholds.strip_rows(self.window.stride[0], self.middle.c, group),
             _ => group,
         };
         Portions { group, slab, rows_at_once }

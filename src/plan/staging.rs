@@ -2,10 +2,11 @@
 
 use sepconv_kernels::BLOCK;
 
-use super::layout::{Order, PlannedTensor, TensorLayout};
+use super::layout::{Order, PlannedTensor};
 use super::offsets::PixelTable;
+use super::stage::Ends;
+use crate::Result;
 use crate::memory::{Carver, product};
-use crate::{Result, Shape};
 
 /// Rows of a caller's NCHW tensor in channel blocks, each block of all pixels of a group: what a step reads of it is transposed to there,
 /// and what a step writes is transposed from there.
@@ -34,6 +35,22 @@ impl Staging {
     }
 }
 
+/// The stagings of the output and of the residual of a step, for groups of at most `rows` rows of `blocks` blocks.
+pub(super) fn of_ends(
+    tensors: &[PlannedTensor],
+    ends: &Ends,
+    rows: usize,
+    blocks: usize,
+    carver: &mut Carver,
+) -> Result<[Option<Staging>; 2]> {
+    let of_output = Staging::new(&tensors[ends.output], rows, blocks, carver)?;
+    let of_residual = match ends.residual {
+        Some(residual) => Staging::new(&tensors[residual], rows, blocks, carver)?,
+        None => None,
+    };
+    Ok([of_output, of_residual])
+}
+
 /// The table of a group of rows of `tensor`, one pixel after the other, or of their staging.
 pub(super) fn pixels_of(
     tensor: &PlannedTensor,
@@ -42,10 +59,7 @@ pub(super) fn pixels_of(
     carver: &mut Carver,
 ) -> Result<PixelTable> {
     match tensor.layout.order {
-        Order::Planes => {
-            let dense = TensorLayout::blocked(Shape::new(1, rows, width, BLOCK), [0, 0])?;
-            PixelTable::within(dense, rows, width, [1, 1], most, carver)
-        }
+        Order::Planes => PixelTable::dense(rows, width, most, carver),
         Order::Pixels | Order::Blocks => PixelTable::of(tensor, rows, width, [1, 1], most, carver),
     }
 }

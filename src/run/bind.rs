@@ -81,7 +81,8 @@ impl RowTarget {
 }
 
 impl PixelTable {
-    /// Writes a table that the plan did not keep. `bound` is the layout of a caller's tensor.
+    /// Writes a table that the plan did not keep. `bound` is the layout of the tensor at this run, where there is one: a table of a
+    /// caller's tensor follows it.
     ///
     /// # Safety
     /// `scratch` is a worker's, carved as the table was planned.
@@ -90,6 +91,7 @@ impl PixelTable {
             // SAFETY: the caller's; `to` runs over `rows × width` places.
             unsafe {
                 let mut to = scratch.add(at).cast::<usize>();
+                let bound = bound.filter(|_| self.of_caller);
                 self.each(bound.map_or(self.steps, PixelTable::steps), |offset| {
                     to.write(offset);
                     to = to.add(1);

@@ -16,7 +16,7 @@ use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, FromPlanesArgs, Kernel
 
 use super::bind::{BoundTensor, Memory, RowTarget, zero_columns};
 use super::planes::Rows;
-use crate::plan::{ChainStep, ConvStage, Head, Order, Stage, TailPixels, lanes, rows_in, share};
+use crate::plan::{ChainStep, ConvStage, Order, RowSource, Stage, TailPixels, lanes, rows_in, share};
 
 impl ChainStep {
     /// # Safety
@@ -26,7 +26,7 @@ impl ChainStep {
         let (n, part) = (piece / self.parts.rows, piece % self.parts.rows);
         let rows = share(self.extent.out[0], self.parts.rows, part);
         let blocks = share(self.middle.c.div_ceil(BLOCK), self.parts.channels, channels);
-        let slabs = blocks.len().div_ceil(self.schedule.slab);
+        let slabs = blocks.len().div_ceil(self.portions.slab);
         // SAFETY: every offset is that of a row, pixel and channel of tensors that the plan was made for, or of scratch
         // as `new` carved it; pieces write disjoint rows of the output, or disjoint channels of the same rows. Of those
         // the one with the first channels writes the columns of zeros beside them.
@@ -34,7 +34,7 @@ impl ChainStep {
             let (x, out) = (memory.bind(self.ends.input), memory.bind(self.ends.output));
             scratch.add(self.scratch.zeros).cast::<f32>().write_bytes(0, self.zero_row);
             let ring = scratch.add(self.scratch.ring).cast::<f32>();
-            zero_columns(ring, self.ring.rows, &self.ring.layout, self.middle.w, self.schedule.slab);
+            zero_columns(ring, self.ring.rows, &self.ring.layout, self.middle.w, self.portions.slab);
             if out.layout.columns != [0, 0] && blocks.start == 0 {
                 let first = out.ptr.add(out.row(n, rows.start) - out.layout.origin);
                 zero_columns(first, rows.len(), &out.layout, out.shape.w, out.shape.c.div_ceil(BLOCK));
@@ -45,7 +45,7 @@ impl ChainStep {
                 let mut filled = 0;
                 let mut first = rows.start;
                 while first < rows.end {
-                    let group = first..(first + self.schedule.group).min(rows.end);
+                    let group = first..(first + self.portions.group).min(rows.end);
                     first = group.end;
                     let needed = self.rows_needed(&group);
                     for slab in inner.clone() {
@@ -83,16 +83,14 @@ impl ChainStep {
     unsafe fn prepare(&self, memory: &Memory<'_>, x: BoundTensor, out: BoundTensor, scratch: *mut u8) {
         // SAFETY: the caller's.
         unsafe {
-            if let Head::Conv(head) = &self.head {
+            if let Some(head) = &self.head {
                 head.prepare(&x.layout, None, None, scratch);
             }
             if let Some((_, pixels)) = &self.tail {
                 pixels.dense.prepare(None, scratch);
-                // staged rows have the layout that was planned
-                let [of_output, of_residual] = self.staging.map(|staging| staging.is_none());
-                pixels.out.prepare(of_output.then_some(&out.layout), scratch);
+                pixels.out.prepare(Some(&out.layout), scratch);
                 if let (Some(pixels), Some(r)) = (&pixels.residual, self.ends.residual) {
-                    pixels.prepare(of_residual.then_some(&memory.bind(r).layout), scratch);
+                    pixels.prepare(Some(&memory.bind(r).layout), scratch);
                 }
             }
         }
@@ -134,41 +132,49 @@ impl ChainStep {
         // SAFETY: the caller's.
         unsafe {
             let to = self.ring_target(scratch);
-            match &self.head {
-                Head::InPlace | Head::Pixels(_) => {}
-                Head::Copy => {
-                    // output channels of the slab: with a multiplier they need not begin at a whole input channel
-                    let first = slab.start * BLOCK;
-                    let channels = first..first + lanes(&slab, self.middle.c);
-                    for y in rows {
-                        if x.layout.order == Order::Planes {
-                            (memory.kernels.from_planes)(&FromPlanesArgs {
-                                x: x.ptr.add(x.row(n, y)),
-                                plane: x.layout.channel,
-                                step: x.layout.within.pixel,
-                                width: self.middle.w,
-                                channels: channels.clone(),
-                                multiplier: self.depthwise.op.multiplier,
-                                out: to.ptr.add(to.at(y)),
-                                out_pixel: BLOCK,
-                                out_block: self.ring.layout.within.block,
-                                whole: true,
-                            });
-                            continue;
-                        }
-                        (memory.kernels.block_row)(&BlockRowArgs {
-                            x: x.ptr.add(x.row(n, y)),
-                            layout: x.layout.within,
-                            width: self.middle.w,
-                            channels: channels.clone(),
-                            multiplier: self.depthwise.op.multiplier,
-                            out: to.ptr.add(to.at(y)),
-                            out_block: self.ring.layout.within.block,
-                        });
+            if let Some(head) = &self.head {
+                head.run(memory, x, n, rows, slab, &to, None, scratch);
+            } else if self.source == RowSource::Copy {
+                self.copy_rows(memory, x, n, rows, &slab, &to);
+            }
+        }
+    }
+
+    /// Copies rows of the input to the ring.
+    ///
+    /// # Safety
+    /// As [`ChainStep::run`].
+    unsafe fn copy_rows(
+        &self,
+        memory: &Memory<'_>,
+        x: BoundTensor,
+        n: usize,
+        rows: Range<usize>,
+        slab: &Range<usize>,
+        to: &RowTarget,
+    ) {
+        // output channels of the slab: with a multiplier they need not begin at a whole input channel
+        let first = slab.start * BLOCK;
+        let channels = first..first + lanes(slab, self.middle.c);
+        let (width, multiplier) = (self.middle.w, self.depthwise.op.multiplier);
+        for y in rows {
+            // SAFETY: the caller's.
+            unsafe {
+                let out = to.ptr.add(to.at(y));
+                match x.layout.order {
+                    Order::Planes => {
+                        let copy = x.planes(x.row(n, y), width, channels.clone(), out, to.block);
+                        (memory.kernels.from_planes)(&FromPlanesArgs { multiplier, ..copy });
                     }
-                }
-                Head::Conv(head) => {
-                    head.run(memory, x, n, rows, slab, &to, None, scratch);
+                    Order::Pixels | Order::Blocks => (memory.kernels.block_row)(&BlockRowArgs {
+                        x: x.ptr.add(x.row(n, y)),
+                        layout: x.layout.within,
+                        width,
+                        channels: channels.clone(),
+                        multiplier,
+                        out,
+                        out_block: to.block,
+                    }),
                 }
             }
         }
@@ -197,15 +203,15 @@ impl ChainStep {
             let zeros = scratch.add(self.scratch.zeros).cast::<f32>().cast_const();
             let ring = scratch.add(self.scratch.ring).cast::<f32>().cast_const();
             let pointers = scratch.add(self.scratch.row_pointers).cast::<*const f32>();
-            let (layout, edges) = match self.head {
-                Head::InPlace => (x.layout.within, None),
-                Head::Pixels(edges) => (x.layout.within, Some(edges)),
+            let (layout, edges) = match self.source {
+                RowSource::InPlace => (x.layout.within, None),
+                RowSource::Pixels(edges) => (x.layout.within, Some(edges)),
                 _ => (self.ring.layout.within, None),
             };
-            let row_pointer = |y: Option<usize>| match (y.filter(|&y| y < self.middle.h), &self.head) {
+            let row_pointer = |y: Option<usize>| match (y.filter(|&y| y < self.middle.h), self.source) {
                 (None, _) => zeros,
                 // of a caller's tensor `origin` is 0: a pointer that leaves it could be that of the zeros
-                (Some(y), Head::InPlace | Head::Pixels(_)) => {
+                (Some(y), RowSource::InPlace | RowSource::Pixels(_)) => {
                     x.ptr.add(x.row(n, y) - x.layout.origin + slab.start * layout.block).cast_const()
                 }
                 (Some(y), _) => ring.add(y % self.ring.rows * self.ring.layout.row),
@@ -221,7 +227,7 @@ impl ChainStep {
             let outs = scratch.add(self.scratch.out_pointers).cast::<*mut f32>();
             let mut y = group.start;
             while y < group.end {
-                let rows_out = self.schedule.rows_at_once.min(group.end - y);
+                let rows_out = self.portions.rows_at_once.min(group.end - y);
                 for i in 0..rows_in(self.kind, window, rows_out) {
                     let step = if self.kind == KernelKind::DwConv { window.dilation[0] } else { 1 };
                     let row = (y * window.stride[0] + i * step).checked_sub(self.extent.before[0]);

@@ -10,8 +10,7 @@ use super::planes::Rows;
 use crate::plan::{ConvRows, ConvStep, Order, Taps, TensorLayout, lanes, share};
 
 impl ConvRows {
-    /// Writes the tables of pixels that depend on the caller's tensors, once for a piece. The layouts of a ring and of staged rows are
-    /// known.
+    /// Writes the tables of pixels that the plan did not keep, once for a piece.
     ///
     /// # Safety
     /// As [`super::Step::run`].
@@ -22,11 +21,9 @@ impl ConvRows {
         residual: Option<&TensorLayout>,
         scratch: *mut u8,
     ) {
-        let x = (self.taps == Taps::InPlace).then_some(x);
-        let [out, residual] = [out, residual].map(|layout| layout.filter(|layout| layout.order != Order::Planes));
         // SAFETY: the caller's.
         unsafe {
-            self.x_pixels.prepare(x, scratch);
+            self.x_pixels.prepare(Some(x), scratch);
             self.out_pixels.prepare(out, scratch);
             if let Some(pixels) = &self.residual_pixels {
                 pixels.prepare(residual, scratch);
@@ -138,13 +135,13 @@ impl ConvRows {
             let x = x.of_columns(width);
             if stride == 1 {
                 let rows = Rows { image: n, rows: group.clone(), blocks };
-                x.copy_rows(memory.kernels, &rows, pixels, [BLOCK, block], true);
+                x.copy_rows(memory.kernels, &rows, pixels, block);
             } else {
                 // a stride passes over rows
                 for (i, y) in group.clone().enumerate() {
                     let row = Rows { image: n, rows: y * stride..y * stride + 1, blocks: blocks.clone() };
                     let to = pixels.add(i * stride * width * BLOCK);
-                    x.copy_rows(memory.kernels, &row, to, [BLOCK, block], true);
+                    x.copy_rows(memory.kernels, &row, to, block);
                 }
             }
             (pixels, block)
@@ -196,21 +193,12 @@ impl ConvRows {
         let c = self.stage.op.inputs;
         // SAFETY: the caller's.
         unsafe {
-            let x_pixels = x.ptr.add(from).cast_const();
             match x.layout.order {
-                Order::Planes => (memory.kernels.from_planes)(&FromPlanesArgs {
-                    x: x_pixels,
-                    plane: x.layout.channel,
-                    step: x.layout.within.pixel,
-                    width,
-                    channels: 0..c,
-                    multiplier: 1,
-                    out: to,
-                    out_pixel: c,
-                    out_block: BLOCK,
-                    whole: false,
-                }),
-                Order::Pixels | Order::Blocks => dense_row(x_pixels, x.layout.within, to, width, c),
+                Order::Planes => {
+                    let copy = x.planes(from, width, 0..c, to, BLOCK);
+                    (memory.kernels.from_planes)(&FromPlanesArgs { out_pixel: c, whole: false, ..copy });
+                }
+                Order::Pixels | Order::Blocks => dense_row(x.ptr.add(from), x.layout.within, to, width, c),
             }
         }
     }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sepconv_kernels::Kernels;
 
 use crate::memory::{self, Aligned, Arc, Carver};
-use crate::plan::{Explain, Lowering, Node, Order, Program, Refused, Step, TensorLayout, lower};
+use crate::plan::{Explain, Lowering, Node, Program, Refused, Step, TensorLayout, lower};
 use crate::threads::process;
 use crate::{Arithmetic, Error, Isa, Layout, PlanOptions, Result, Shape, Threads, View, ViewMut};
 use bind::Memory;
@@ -219,7 +219,8 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] where a view is not of the planned shape, [`Error::Layout`] where the plan is for NHWC and the
-    /// channels of a pixel do not lie together, [`Error::ForeignScratch`] where another plan made the scratch. [`Error::Allocation`] where jobs of the scratch still wait in another pool, and memory for new ones runs out.
+    /// channels of a pixel do not lie together, [`Error::ForeignScratch`] where another plan made the scratch. [`Error::Allocation`] where
+    /// jobs of the scratch still wait in another pool, and memory for new ones runs out.
     pub fn run(&self, input: View<'_>, output: ViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
         self.run_on(&self.inner.threads, input, output, scratch)
     }
@@ -251,13 +252,16 @@ impl Plan {
         scratch: &mut Scratch,
     ) -> Result<()> {
         let inner = &*self.inner;
-        for (what, expected, got) in [("input", inner.input, input.shape()), ("output", inner.output, output.shape())] {
+        let ends = [
+            ("input", inner.input, input.shape(), input.strides()),
+            ("output", inner.output, output.shape(), output.strides()),
+        ];
+        for (what, expected, got, _) in ends {
             if expected != got {
                 return Err(Error::ShapeMismatch { what, expected, got });
             }
         }
-        let strides = [("input", inner.input, input.strides()), ("output", inner.output, output.strides())];
-        for ((what, shape, strides), layout) in strides.into_iter().zip(inner.layouts) {
+        for ((what, shape, _, strides), layout) in ends.into_iter().zip(inner.layouts) {
             if layout == Layout::Nhwc && !strides.are_nhwc(shape) {
                 return Err(Error::Layout { what, expected: layout, strides });
             }
@@ -266,15 +270,15 @@ impl Plan {
             return Err(Error::ForeignScratch { expected: inner.id, got: scratch.plan });
         }
         let Program { steps, tensors, worker, .. } = &inner.program;
-        let layouts = [0, 1].map(|end| {
-            let ((_, shape, strides), layout) = (strides[end], inner.layouts[end]);
-            TensorLayout::of_caller(Order::of(layout), shape, strides)
+        let [input_layout, output_layout] = [0, 1].map(|end| {
+            let (_, shape, _, strides) = ends[end];
+            TensorLayout::of_caller(inner.layouts[end], shape, strides)
         });
         let shared = Shared(Memory {
             kernels: inner.kernels,
             tensors,
-            input: (input.data().as_ptr(), layouts[0]),
-            output: (output.as_mut_ptr(), layouts[1]),
+            input: (input.data().as_ptr(), input_layout),
+            output: (output.as_mut_ptr(), output_layout),
             arena: scratch.memory.as_mut_ptr(),
         });
         let run = |step: usize, piece: usize, of: usize| {

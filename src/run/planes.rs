@@ -27,34 +27,43 @@ impl BoundTensor {
         BoundTensor { shape: Shape { w: width, ..self.shape }, ..self }
     }
 
-    /// Copies rows of planes, all columns of them, to where pixels lie `out_pixel` apart and rows one after the other.
+    /// What the kernel copies of `width` pixels of planes, the first of them at `from`: each of `channels` once, to whole blocks at `out`
+    /// that lie `out_block` apart.
+    pub(super) fn planes(
+        &self,
+        from: usize,
+        width: usize,
+        channels: Range<usize>,
+        out: *mut f32,
+        out_block: usize,
+    ) -> FromPlanesArgs {
+        FromPlanesArgs {
+            x: self.ptr.wrapping_add(from),
+            plane: self.layout.channel,
+            step: self.layout.within.pixel,
+            width,
+            channels,
+            multiplier: 1,
+            out,
+            out_pixel: BLOCK,
+            out_block,
+            whole: true,
+        }
+    }
+
+    /// Copies rows of planes, all columns of them, to whole blocks that lie `out_block` apart, rows one after the other.
     ///
     /// # Safety
-    /// The tensor has these rows and channels; `out` has room for them, in whole blocks where it is `whole`.
-    pub(super) unsafe fn copy_rows(
-        &self,
-        kernels: &Kernels,
-        from: &Rows,
-        out: *mut f32,
-        [out_pixel, out_block]: [usize; 2],
-        whole: bool,
-    ) {
+    /// The tensor has these rows and channels; `out` has room for them.
+    pub(super) unsafe fn copy_rows(&self, kernels: &Kernels, from: &Rows, out: *mut f32, out_block: usize) {
         let at_once = self.at_once(from.rows.len());
+        let channels = channels(&from.blocks, self.shape.c);
         for (i, y) in from.rows.clone().step_by(at_once).enumerate() {
             // SAFETY: the caller's.
             unsafe {
-                (kernels.from_planes)(&FromPlanesArgs {
-                    x: self.ptr.add(self.row(from.image, y)),
-                    plane: self.layout.channel,
-                    step: self.layout.within.pixel,
-                    width: at_once * self.shape.w,
-                    channels: channels(&from.blocks, self.shape.c),
-                    multiplier: 1,
-                    out: out.add(i * self.shape.w * out_pixel),
-                    out_pixel,
-                    out_block,
-                    whole,
-                });
+                let out = out.add(i * self.shape.w * BLOCK);
+                let (first, width) = (self.row(from.image, y), at_once * self.shape.w);
+                (kernels.from_planes)(&self.planes(first, width, channels.clone(), out, out_block));
             }
         }
     }
@@ -93,7 +102,7 @@ impl Staging {
         // SAFETY: the caller's.
         unsafe {
             let to = self.target(rows, scratch);
-            x.copy_rows(kernels, rows, to.ptr, [to.pixel, to.block], true);
+            x.copy_rows(kernels, rows, to.ptr, to.block);
             to
         }
     }
