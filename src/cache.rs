@@ -35,12 +35,12 @@ pub struct PlanCache {
 
 #[derive(Default)]
 struct State {
-    entries: Vec<Entry>,
+    entries: Vec<Cached>,
     /// Runs so far: the entry of the least number was used longest ago.
     clock: u64,
 }
 
-/// What a plan is made for, beside the options of the cache.
+/// The network, shape and layouts that a plan is made for, beside the options of the cache.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Key {
     network: u64,
@@ -48,7 +48,7 @@ struct Key {
     layouts: [Layout; 2],
 }
 
-struct Entry {
+struct Cached {
     key: Key,
     plan: Plan,
     /// Of threads that do not run now.
@@ -83,7 +83,7 @@ impl PlanCache {
     /// Computes `output` from `input`. The plan is made where the cache has none: then the plan that was used longest ago may leave.
     ///
     /// # Errors
-    /// Those of [`Network::plan`] and of [`Plan::run`].
+    /// The errors of [`Network::plan`] and of [`Plan::run`].
     pub fn run(&self, network: &Network, input: View<'_>, output: ViewMut<'_>) -> Result<()> {
         let layouts = [Layout::of(input.strides(), input.shape()), Layout::of(output.strides(), output.shape())];
         let key = Key { network: network.id(), input: input.shape(), layouts };
@@ -101,8 +101,8 @@ impl PlanCache {
             }
         };
         let result = plan.run(input, output, &mut scratch);
-        let kept = self.give_back(key, plan, scratch);
-        result.and(kept)
+        self.give_back(key, plan, scratch);
+        result
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -115,34 +115,36 @@ impl PlanCache {
         let mut state = self.lock();
         state.clock += 1;
         let now = state.clock;
-        let entry = state.entries.iter_mut().find(|entry| entry.key == key)?;
-        entry.used = now;
-        Some((entry.plan.clone(), entry.scratch.pop()))
+        let cached = state.entries.iter_mut().find(|cached| cached.key == key)?;
+        cached.used = now;
+        Some((cached.plan.clone(), cached.scratch.pop()))
     }
 
-    /// Keeps a plan and its scratch. What the cache has no room for is dropped outside of the lock.
-    fn give_back(&self, key: Key, plan: Plan, scratch: Scratch) -> Result<()> {
+    /// Keeps a plan and its scratch, where there is memory for that: the run is over, and its result stands. What the cache has no room
+    /// for is dropped outside of the lock.
+    fn give_back(&self, key: Key, plan: Plan, scratch: Scratch) {
+        let mut evicted = None;
         let mut state = self.lock();
-        if let Some(entry) = state.entries.iter_mut().find(|entry| entry.key == key) {
-            // another thread may have made a plan of its own meanwhile, which the scratch does not fit then
-            if entry.plan == plan {
-                return push("plan cache", &mut entry.scratch, scratch);
+        let clock = state.clock;
+        let kept = match state.entries.iter_mut().find(|cached| cached.key == key) {
+            Some(cached) if cached.plan == plan => push("plan cache", &mut cached.scratch, scratch),
+            // another thread has made a plan of its own meanwhile, which the scratch does not fit
+            Some(_) => Ok(()),
+            None => {
+                let oldest = (0..state.entries.len()).min_by_key(|&at| state.entries[at].used);
+                if let Some(at) = oldest.filter(|_| state.entries.len() >= self.capacity) {
+                    evicted = Some(state.entries.swap_remove(at));
+                }
+                let mut free = Vec::new();
+                push("plan cache", &mut free, scratch).and_then(|()| {
+                    push("plan cache", &mut state.entries, Cached { key, plan, scratch: free, used: clock })
+                })
             }
-            drop(state);
-            return Ok(());
-        }
-        let oldest = (0..state.entries.len()).min_by_key(|&at| state.entries[at].used);
-        let evicted = match oldest {
-            Some(at) if state.entries.len() >= self.capacity => Some(state.entries.swap_remove(at)),
-            _ => None,
         };
-        let mut free = Vec::new();
-        push("plan cache", &mut free, scratch)?;
-        let used = state.clock;
-        let kept = push("plan cache", &mut state.entries, Entry { key, plan, scratch: free, used });
         drop(state);
         drop(evicted);
-        kept
+        // a later run makes what was not kept
+        let _ = kept;
     }
 }
 

@@ -18,7 +18,7 @@ fn network(seed: u64, channels: usize) -> Network {
     Network::new(vec![depthwise.into(), pointwise.into()]).unwrap()
 }
 
-/// What a plan of its own computes, dense and NHWC.
+/// The output of a plan that no cache made, dense and NHWC.
 fn expected(network: &Network, input: &Dense) -> Vec<f32> {
     let plan = network.plan(input.shape, &PlanOptions::new()).unwrap();
     let mut output = vec![0.0; plan.output_shape().len().unwrap()];

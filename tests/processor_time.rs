@@ -1,4 +1,4 @@
-//! What runs take from the processor, beside what one thread takes. It is a process of its own, since the time of a process has all its
+//! The processor time of runs on several threads, against that of one thread. This test is a process of its own, since the time of a process has all its
 //! threads in it: those of another test would count. Unlike the time by a clock on the wall, it hardly depends on what else runs.
 
 #![cfg(unix)]
@@ -50,7 +50,7 @@ fn more_threads_than_cores_take_little_more_than_one() {
                 let to = ViewMut::new(&mut outputs[way], plan.output_shape()).unwrap();
                 plan.run(input.view(), to, &mut scratches[way]).unwrap();
             }
-            // workers who still look for the next run sleep by then
+            // workers that still poll for the next run sleep by then
             std::thread::sleep(Duration::from_millis(5));
             sums[way] = processor_time() - began;
         }

@@ -22,7 +22,7 @@ use core::ops::Range;
 use crate::quad::Quad;
 use crate::{BLOCK, Kernel, Level};
 
-/// What [`FromPlanes`] copies: pixels of a row, or of rows that follow each other without a gap. Distances are counted in values.
+/// The arguments of [`FromPlanes`]: pixels of a row, or of rows that follow each other without a gap. Distances are counted in values.
 #[derive(Clone, Debug)]
 pub struct FromPlanesArgs {
     /// The first pixel in the plane of channel 0.
@@ -160,7 +160,7 @@ unsafe fn look_up(a: &FromPlanesArgs, first: usize, lanes: usize, out: *mut f32)
     }
 }
 
-/// What [`ToPlanes`] copies. Distances are counted in values.
+/// The arguments of [`ToPlanes`]. Distances are counted in values.
 #[derive(Clone, Copy, Debug)]
 pub struct ToPlanesArgs {
     /// The first pixel. Pixels lie 16 apart, in whole blocks.

@@ -172,8 +172,17 @@ impl Product<'_> {
             let y = self.y.add(starts[1] + pixels.start * y_pixel + outputs.start * y_channel);
             let at = |p: usize, o: usize| y.add(p * y_pixel + o * y_channel);
             for p in 0..m {
-                for (o, output) in outputs.clone().enumerate() {
-                    at(p, o).write(self.bias.map_or(0.0, |bias| bias[output]));
+                match self.bias {
+                    // the channels of a pixel lie together
+                    Some(bias) if y_channel == 1 => {
+                        core::ptr::copy_nonoverlapping(bias[outputs.clone()].as_ptr(), at(p, 0), n);
+                    }
+                    None if y_channel == 1 => at(p, 0).write_bytes(0, n),
+                    bias => {
+                        for (o, output) in outputs.clone().enumerate() {
+                            at(p, o).write(bias.map_or(0.0, |bias| bias[output]));
+                        }
+                    }
                 }
             }
             gemm::gemm(
@@ -197,10 +206,13 @@ impl Product<'_> {
                 false,
                 gemm::Parallelism::None,
             );
+            // as the kernels clamp: NaN passes
+            let clamp = |value: &mut f32| *value = reference::clamp(*value, self.clamp);
             for p in 0..m {
-                for o in 0..n {
-                    // as the kernels clamp: NaN passes
-                    at(p, o).write(reference::clamp(at(p, o).read(), self.clamp));
+                if y_channel == 1 {
+                    core::slice::from_raw_parts_mut(at(p, 0), n).iter_mut().for_each(clamp);
+                } else {
+                    (0..n).for_each(|o| clamp(&mut *at(p, o)));
                 }
             }
         }

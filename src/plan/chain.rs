@@ -20,7 +20,7 @@
 use sepconv_kernels::{BLOCK, KernelKind};
 
 use super::Lowering;
-use super::conv::{ConvRows, RowTarget};
+use super::conv::{ConvRows, Destination};
 use super::cost::Thresholds;
 use super::layout::{PlannedTensor, TensorLayout};
 use super::offsets::PixelTable;
@@ -152,7 +152,7 @@ impl ChainStep {
         let ring = Ring::new(&plane, &portions, source)?;
         let head = match head {
             Some(stage) => {
-                let to = RowTarget::Ring(ring.layout, ring.rows);
+                let to = Destination::Ring(ring.layout, ring.rows);
                 Some(ConvRows::new(stage.cloned(), x, to, None, thresholds.head_values, thresholds, carver)?)
             }
             None => None,

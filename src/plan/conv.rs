@@ -47,7 +47,7 @@ pub(crate) struct ConvRows {
 
 /// Where rows are computed to.
 #[derive(Clone, Copy)]
-pub(super) enum RowTarget<'a> {
+pub(super) enum Destination<'a> {
     Tensor(&'a PlannedTensor),
     /// A ring of so many rows.
     Ring(TensorLayout, usize),
@@ -59,7 +59,7 @@ impl ConvRows {
     pub(super) fn new(
         stage: ConvStage,
         x: &PlannedTensor,
-        out: RowTarget<'_>,
+        out: Destination<'_>,
         residual: Option<&PlannedTensor>,
         budget: usize,
         thresholds: &Thresholds,
@@ -91,8 +91,8 @@ impl ConvRows {
             Taps::Gathered => PixelTable::within(dense(width, k), group, width, [1, 1], most, scratch)?,
         };
         let out_pixels = match out {
-            RowTarget::Tensor(out) => pixels_of(out, [group, width], most, scratch)?,
-            RowTarget::Ring(layout, rows) => PixelTable::of_ring(layout, rows, width, most, scratch)?,
+            Destination::Tensor(out) => pixels_of(out, [group, width], most, scratch)?,
+            Destination::Ring(layout, rows) => PixelTable::of_ring(layout, rows, width, most, scratch)?,
         };
         let of_residual = |residual| pixels_of(residual, [group, width], most, scratch);
         let residual_pixels = residual.map(of_residual).transpose()?;
@@ -122,7 +122,7 @@ fn group_rows(
     conv: &PackedConv,
     taps: Taps,
     extent: &Extent,
-    out: RowTarget<'_>,
+    out: Destination<'_>,
     budget: usize,
     thresholds: &Thresholds,
 ) -> Result<usize> {
@@ -132,7 +132,7 @@ fn group_rows(
         Taps::Window => product(&[width, sy.min(kh), sx.min(kw), conv.inputs])?,
         Taps::InPlace | Taps::Planes | Taps::Gathered => product(&[width, conv.k()])?,
     };
-    let to_planes = matches!(out, RowTarget::Tensor(out) if out.layout.order == Order::Planes);
+    let to_planes = matches!(out, Destination::Tensor(out) if out.layout.order == Order::Planes);
     let staged = if to_planes { product(&[width, conv.outputs.next_multiple_of(BLOCK)])? } else { 0 };
     let transposed = to_planes || taps == Taps::Planes;
     if transposed && conv.weights.len() <= thresholds.tail_weights {
@@ -179,7 +179,7 @@ impl ConvStep {
         };
         let (x, out) = (&tensors[ends.input], &tensors[ends.output]);
         let residual = ends.residual.map(|r| &tensors[r]);
-        let to = RowTarget::Tensor(out);
+        let to = Destination::Tensor(out);
         let rows = ConvRows::new(stage.cloned(), x, to, residual, thresholds.group_values, thresholds, scratch)?;
         let blocks = stage.op.outputs.div_ceil(BLOCK);
         let staging = staging::of_ends(tensors, &ends, rows.group, blocks, scratch)?;

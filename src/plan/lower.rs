@@ -204,7 +204,7 @@ struct Drafts {
     shapes: Vec<Shape>,
 }
 
-/// What was decided about the stages of a layer.
+/// The decision about the stages of a layer.
 struct Choice {
     fused: bool,
     schedule: Schedule,

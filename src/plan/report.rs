@@ -1,4 +1,4 @@
-//! What a plan says about itself.
+//! The report of a plan: its decisions, step by step.
 
 use core::fmt;
 
@@ -127,7 +127,7 @@ impl fmt::Display for Explain {
 }
 
 impl StageReport {
-    /// What is known of a step before it is made.
+    /// The facts about a step that are there before it is made.
     pub(super) fn new(
         draft: &Draft,
         from: &PlannedTensor,

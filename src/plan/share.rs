@@ -1,4 +1,4 @@
-//! What workers share: rows, channels and images of a step, and which of these come out even.
+//! Rows, channels and images of a step, shared out over workers, and which of these come out even.
 
 use core::ops::Range;
 

@@ -91,14 +91,14 @@ impl PackedDepthwise {
     }
 }
 
-/// What a stage computes.
+/// The operation of a stage.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     Conv(Arc<PackedConv>),
     Depthwise(Arc<PackedDepthwise>),
 }
 
-/// What the sums of a stage go through before they are stored. A residual of the step is added to the sums of its last stage first.
+/// The end of a stage's sums, before they are stored. A residual of the step is added to the sums of its last stage first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Epilogue {
     /// The least and the greatest value that is stored.

@@ -46,7 +46,7 @@ impl PoolStep {
         let pixel = Rows { rows: 0..1, ..plane.clone() };
         // SAFETY: the caller's.
         unsafe {
-            // who reads the pixel may lay a window over it
+            // the step that reads the pixel may lay a window over it
             if out.layout.columns != [0, 0] {
                 let row = out.ptr.add(out.row(image, 0) - out.layout.origin + blocks.start * out.layout.within.block);
                 zero_columns(row, 1, &out.layout, 1, blocks.len());

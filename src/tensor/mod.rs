@@ -116,39 +116,9 @@ impl<'a, T: Element> View<'a, T> {
         Ok(View { data, shape, strides })
     }
 
-    /// These rows and columns of each image.
-    pub fn crop(self, rows: Range<usize>, columns: Range<usize>) -> Result<Self> {
-        self.part(&[0..self.shape.n, rows, columns, 0..self.shape.c])
-    }
-
-    /// These channels of each pixel.
-    pub fn channels(self, channels: Range<usize>) -> Result<Self> {
-        self.part(&[0..self.shape.n, 0..self.shape.h, 0..self.shape.w, channels])
-    }
-
-    /// These images of the batch.
-    pub fn images(self, images: Range<usize>) -> Result<Self> {
-        self.part(&[images, 0..self.shape.h, 0..self.shape.w, 0..self.shape.c])
-    }
-
     fn part(self, ranges: &[Range<usize>; 4]) -> Result<Self> {
         let (first, shape) = part(self.shape, self.strides, ranges)?;
         Ok(View { data: &self.data[first..], shape, ..self })
-    }
-
-    /// The shape.
-    pub fn shape(&self) -> Shape {
-        self.shape
-    }
-
-    /// The distances between its values.
-    pub fn strides(&self) -> Strides {
-        self.strides
-    }
-
-    /// Values from one pixel of a row to the next.
-    pub fn pixel_stride(&self) -> usize {
-        self.strides.pixel
     }
 
     /// The memory behind it, from its first value on.
@@ -215,43 +185,10 @@ impl<'a, T: Element> ViewMut<'a, T> {
         Ok(ViewMut { data, shape, strides, memory: PhantomData })
     }
 
-    /// These rows and columns of each image.
-    pub fn crop(self, rows: Range<usize>, columns: Range<usize>) -> Result<Self> {
-        let Shape { n, c, .. } = self.shape;
-        self.part(&[0..n, rows, columns, 0..c])
-    }
-
-    /// These channels of each pixel.
-    pub fn channels(self, channels: Range<usize>) -> Result<Self> {
-        let Shape { n, h, w, .. } = self.shape;
-        self.part(&[0..n, 0..h, 0..w, channels])
-    }
-
-    /// These images of the batch.
-    pub fn images(self, images: Range<usize>) -> Result<Self> {
-        let Shape { h, w, c, .. } = self.shape;
-        self.part(&[images, 0..h, 0..w, 0..c])
-    }
-
     fn part(self, ranges: &[Range<usize>; 4]) -> Result<Self> {
         let (first, shape) = part(self.shape, self.strides, ranges)?;
         // SAFETY: the first value of a part is one of the tensor's, or the tensor's first where the part has none.
         Ok(ViewMut { data: unsafe { self.data.add(first) }, shape, ..self })
-    }
-
-    /// The shape.
-    pub fn shape(&self) -> Shape {
-        self.shape
-    }
-
-    /// The distances between its values.
-    pub fn strides(&self) -> Strides {
-        self.strides
-    }
-
-    /// Values from one pixel of a row to the next.
-    pub fn pixel_stride(&self) -> usize {
-        self.strides.pixel
     }
 
     pub(crate) fn as_mut_ptr(&mut self) -> *mut T {
@@ -259,14 +196,51 @@ impl<'a, T: Element> ViewMut<'a, T> {
     }
 }
 
-impl<T: Element> fmt::Debug for View<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "View({} of {:?}, {:?})", self.shape, T::TYPE, self.strides)
-    }
+/// What both views have: parts, shape and strides.
+macro_rules! view {
+    ($view:ident) => {
+        impl<T: Element> $view<'_, T> {
+            /// These rows and columns of each image.
+            pub fn crop(self, rows: Range<usize>, columns: Range<usize>) -> Result<Self> {
+                let Shape { n, c, .. } = self.shape;
+                self.part(&[0..n, rows, columns, 0..c])
+            }
+
+            /// These channels of each pixel.
+            pub fn channels(self, channels: Range<usize>) -> Result<Self> {
+                let Shape { n, h, w, .. } = self.shape;
+                self.part(&[0..n, 0..h, 0..w, channels])
+            }
+
+            /// These images of the batch.
+            pub fn images(self, images: Range<usize>) -> Result<Self> {
+                let Shape { h, w, c, .. } = self.shape;
+                self.part(&[images, 0..h, 0..w, 0..c])
+            }
+
+            /// The shape.
+            pub fn shape(&self) -> Shape {
+                self.shape
+            }
+
+            /// The distances between its values.
+            pub fn strides(&self) -> Strides {
+                self.strides
+            }
+
+            /// Values from one pixel of a row to the next.
+            pub fn pixel_stride(&self) -> usize {
+                self.strides.pixel
+            }
+        }
+
+        impl<T: Element> fmt::Debug for $view<'_, T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({} of {:?}, {:?})", stringify!($view), self.shape, T::TYPE, self.strides)
+            }
+        }
+    };
 }
 
-impl<T: Element> fmt::Debug for ViewMut<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ViewMut({} of {:?}, {:?})", self.shape, T::TYPE, self.strides)
-    }
-}
+view!(View);
+view!(ViewMut);

@@ -10,8 +10,9 @@ use sepconv_kernels::Arithmetic;
 
 use super::Case;
 use super::bound::{self, Expected, Policies, Why};
-use super::problem::{Layout, Problem};
+use super::problem::Problem;
 use crate::Error;
+use crate::Layout;
 
 /// Where the reference gives NaN, or the kernel does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

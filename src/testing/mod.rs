@@ -95,12 +95,13 @@ mod problem;
 pub mod reference;
 mod values;
 
+pub use crate::Layout;
 pub use case::{Case, ConvCase, NormCase, Op};
 pub use cases::{Cases, PaddingKind};
 pub use check::{
     Check, Denormals, Difference, Failure, Fault, InfPolicy, IntoReply, NanPolicy, PaddingPolicy, Reply, Summary,
 };
-pub use problem::{FilterOrder, Layout, Pads, Problem, Stage, StageKind};
+pub use problem::{FilterOrder, Pads, Problem, Stage, StageKind};
 pub use values::Values;
 
 // what a printed case is made of, so that one `use` is enough

@@ -5,18 +5,7 @@ use sepconv_kernels::Arithmetic;
 use super::reference::{self, Number, Tensor, TensorMut, Window};
 use super::values::Rng;
 use super::{Case, ConvCase, Op, Values};
-use crate::{Activation, BatchNorm, Result, Shape};
-
-/// How a kernel's tensors lie in memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Layout {
-    /// Channels of a pixel side by side, with [`Case::input_gap`] and [`Case::output_gap`] values between pixels.
-    #[default]
-    Nhwc,
-    /// Dense planes, one for each channel.
-    Nchw,
-}
+use crate::{Activation, BatchNorm, Layout, Result, Shape};
 
 /// The order of a filter's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -314,6 +303,8 @@ fn span(shape: Shape, pixel_stride: usize) -> usize {
 }
 
 /// A [`Case`] with its numbers, in the [`Layout`] that was asked for: what a kernel is given.
+///
+/// In NHWC, [`Case::input_gap`] and [`Case::output_gap`] values lie between pixels. NCHW has dense planes.
 #[derive(Clone, Debug)]
 pub struct Problem {
     case: Case,

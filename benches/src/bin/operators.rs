@@ -225,6 +225,17 @@ fn heading(isa: Isa, options: &Options, roofline: &Roofline) {
     println!("copies, GB/s: {}\n", [16, 64, 256, 1 << 10, 4 << 10, 16 << 10, 128 << 10].map(of).join(", "));
 }
 
+/// Times several ways to run operators, which are held against each other, and prints the heading of their table.
+fn compare(options: &Options, isa: Isa, subjects: &mut [Subject]) -> Result<Vec<Figure>> {
+    let mut buffers = Buffers::for_all(&*subjects, options.cache_state());
+    let mut roofline = Roofline::new(isa, options.threads as usize, 0);
+    let figures = measure(options, subjects, &mut buffers, &mut roofline)?;
+    if !options.json {
+        heading(isa, options, &roofline);
+    }
+    Ok(figures)
+}
+
 /// The default: every operator on its own.
 fn operators(options: &Options, entries: &[Entry], plan_options: &PlanOptions) -> Result<()> {
     let isa = plan_options.isa()?;
@@ -354,12 +365,8 @@ fn fusion(options: &Options, entries: &[Entry], plan_options: &PlanOptions) -> R
             subjects.push(auto);
         }
     }
-    let mut buffers = Buffers::for_all(&subjects, options.cache_state());
-    let mut roofline = Roofline::new(isa, options.threads as usize, 0);
-    let figures = measure(options, &mut subjects, &mut buffers, &mut roofline)?;
-
+    let figures = compare(options, isa, &mut subjects)?;
     if !options.json {
-        heading(isa, options, &roofline);
         println!(
             "{:<19} {:<20} {:>10} {:>10} {:>10}  {:<8} {:>10} {:>12} {:>14}",
             "block",
@@ -454,11 +461,8 @@ fn layout(options: &Options, entries: &[Entry], plan_options: &PlanOptions) -> R
             subjects.push(Subject::new(&network, operator.input, &plan_options.clone().layout(layout))?);
         }
     }
-    let mut buffers = Buffers::for_all(&subjects, options.cache_state());
-    let mut roofline = Roofline::new(isa, options.threads as usize, 0);
-    let figures = measure(options, &mut subjects, &mut buffers, &mut roofline)?;
+    let figures = compare(options, isa, &mut subjects)?;
     if !options.json {
-        heading(isa, options, &roofline);
         println!(
             "{:<19} {:<20} {:>10} {:>10} {:>10}  {:>8}",
             "operator", "shape", "NHWC µs", "NCHW µs", "ratio", "at most"

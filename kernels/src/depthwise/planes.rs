@@ -23,7 +23,7 @@ use crate::quad::Quad;
 use crate::simd::{MulAdd, Vector, load, store};
 use crate::{BLOCK, Kernel, Level};
 
-/// What [`DwPlanes`] computes on: output rows of one channel. Distances are counted in values.
+/// The arguments of [`DwPlanes`]: output rows of one channel. Distances are counted in values.
 #[derive(Clone, Copy, Debug)]
 pub struct DwPlanesArgs {
     /// The plane.
@@ -100,7 +100,7 @@ unsafe fn rows<S: Vector, A: MulAdd, const STRIDE: usize>(simd: S, a: &DwPlanesA
     // SAFETY: the caller's; the scratch holds the input rows of a band, and two rows of output.
     unsafe {
         let staged = a.scratch.add(((band - 1) * STRIDE + 3) * row_len);
-        let filter = Filter::new(simd, a);
+        let filter = ChannelWeights::new(simd, a);
         let mut done = 0;
         while done < count {
             let rows_out = (count - done).min(band);
@@ -194,21 +194,21 @@ unsafe fn copy<S: Vector>(simd: S, from: *const f32, to: *mut f32, len: usize) {
     }
 }
 
-/// What a channel is multiplied by, in vectors.
-struct Filter<S: Vector> {
+/// The bias, the weights and the clamp of a channel, in vectors.
+struct ChannelWeights<S: Vector> {
     bias: S::f32s,
     w: [S::f32s; 9],
     clamp: [S::f32s; 2],
 }
 
-impl<S: Vector> Filter<S> {
+impl<S: Vector> ChannelWeights<S> {
     /// # Safety
     /// `w` is readable as [`DwPlanes::run`] asks.
     #[inline(always)]
-    unsafe fn new(simd: S, a: &DwPlanesArgs) -> Filter<S> {
+    unsafe fn new(simd: S, a: &DwPlanesArgs) -> ChannelWeights<S> {
         // SAFETY: the caller's.
         let splat = |i: usize| simd.splat_f32s(unsafe { *a.w.add(i * BLOCK) });
-        Filter {
+        ChannelWeights {
             bias: splat(0),
             w: core::array::from_fn(|i| splat(1 + i)),
             clamp: a.clamp.map(|bound| simd.splat_f32s(bound)),
@@ -224,7 +224,7 @@ impl<S: Vector> Filter<S> {
 unsafe fn pixels<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(
     simd: S,
     width: usize,
-    filter: &Filter<S>,
+    filter: &ChannelWeights<S>,
     rows: *const f32,
     array: usize,
     out: *mut f32,
@@ -260,7 +260,7 @@ const fn reads(stride: usize, o: usize, i: usize) -> bool {
 #[inline(always)]
 unsafe fn tile<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize, const VECTORS: usize>(
     simd: S,
-    filter: &Filter<S>,
+    filter: &ChannelWeights<S>,
     rows: *const f32,
     array: usize,
     x: usize,
