@@ -385,6 +385,18 @@ impl Vector for pulp::x86::V3 {
     }
 
     #[inline(always)]
+    unsafe fn load_lanes(self, p: *const f32, n: usize) -> Self::f32s {
+        /// Eight lanes that are read, and eight that are not.
+        static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+        debug_assert!(n <= 8);
+        // SAFETY: as in `even_odd`; the mask lies in the table, and lanes that it leaves out are not read.
+        unsafe {
+            let mask = MASKS.as_ptr().add(8 - n).cast::<x86_64::__m256i>().read_unaligned();
+            transmute(x86_64::_mm256_maskload_ps(p, mask))
+        }
+    }
+
+    #[inline(always)]
     fn even_odd(self, a: Self::f32s, b: Self::f32s) -> [Self::f32s; 2] {
         // SAFETY: the token says that the CPU has AVX2; all vectors of 8 floats are the same to the compiler.
         unsafe {

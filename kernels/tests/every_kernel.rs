@@ -941,7 +941,7 @@ fn dwplanes3x3(table: &Kernels, stride: usize) {
     let rng = &mut Rng(17 + stride as u64);
     let kind = if stride == 1 { KernelKind::DwPlanes3x3S1 } else { KernelKind::DwPlanes3x3S2 };
     for &h in few(&[1, 2, 3, 4, 7, 11], &[2, 4]) {
-        for &w in few(&[1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 50], &[3, 9]) {
+        for &w in few(&[1, 2, 3, 4, 7, 8, 9, 14, 15, 16, 17, 31, 32, 33, 50], &[3, 9]) {
             for before in [[1, 1], [0, 1], [1, 0], [2, 0], [0, 3]] {
                 let after = [rng.below(3), rng.below(3)];
                 let padded = [h + before[0] + after[0], w + before[1] + after[1]];
@@ -950,9 +950,14 @@ fn dwplanes3x3(table: &Kernels, stride: usize) {
                 }
                 let out = padded.map(|side| (side - 3) / stride + 1);
                 let (values, clamp) = (rng.pick(&VALUES), rng.pick(&CLAMPS));
-                let dense_x = rng.values(h * w, values);
-                let weights = Weights::new(rng, 9, 1, values);
-                let mut expected = vec![0.0; out[0] * out[1]];
+                // channels on both sides of the border of a block
+                let multiplier = rng.pick(&[1, 1, 2]);
+                let inputs = rng.pick(&[1, 9, 18]);
+                let outputs = inputs * multiplier;
+                let channels = rng.below(outputs)..outputs;
+                let dense_x = rng.values(h * w * inputs, values);
+                let weights = Weights::new(rng, 9, outputs, values);
+                let mut expected = vec![0.0; out[0] * out[1] * outputs];
                 reference::depthwise(
                     &Conv {
                         window: Window { kernel: [3, 3], stride: [stride; 2], dilation: [1, 1], before },
@@ -960,49 +965,60 @@ fn dwplanes3x3(table: &Kernels, stride: usize) {
                         bias: &weights.bias,
                         clamp,
                     },
-                    dense(&dense_x, [1, h, w, 1]),
-                    dense_mut(&mut expected, [1, out[0], out[1], 1]),
+                    dense(&dense_x, [1, h, w, inputs]),
+                    dense_mut(&mut expected, [1, out[0], out[1], outputs]),
                     table.arithmetic(),
                 );
                 // rows of the plane lie apart, and so may pixels
                 let step = rng.pick(&[1, 1, 1, 2]);
                 let row = w * step + rng.below(3);
-                let mut x = Guarded::new((h - 1) * row + (w - 1) * step + 1);
+                let plane = (h - 1) * row + (w - 1) * step + 1 + rng.below(3);
+                let mut x = Guarded::new((inputs - 1) * plane + (h - 1) * row + (w - 1) * step + 1);
                 for (i, &value) in dense_x.iter().enumerate() {
-                    x.slice_mut()[i / w * row + i % w * step] = value;
+                    let (p, c) = (i / inputs, i % inputs);
+                    x.slice_mut()[c * plane + p / w * row + p % w * step] = value;
                 }
                 let first = rng.below(out[0]);
                 let rows = 1 + rng.below(out[0] - first);
                 let out_step = rng.pick(&[1, 1, 1, 3]);
-                let out_row = out[1] * out_step + rng.below(3);
-                let mut y = Guarded::new((rows - 1) * out_row + (out[1] - 1) * out_step + 1);
+                let out_row = out[1] * out_step + rng.pick(&[0, 0, 1, 2]);
+                let out_len = (rows - 1) * out_row + (out[1] - 1) * out_step + 1;
+                let out_plane = out_len + rng.below(3);
+                let mut y = Guarded::new((outputs - 1) * out_plane + out_len);
                 let mut scratch = Guarded::new(DwPlanesArgs::scratch_len(stride, out[1]).unwrap());
                 scratch.slice_mut().fill(0.0);
-                let what = || describe(table, kind, &([h, w], before, out, step, out_step, first, rows));
+                let what =
+                    || describe(table, kind, &([h, w], before, out, step, out_row, out_step, first, rows, &channels));
                 guard::note(&what());
                 let run = if stride == 1 { table.dwplanes3x3s1 } else { table.dwplanes3x3s2 };
                 // SAFETY: all memories have the lengths of their layouts.
                 unsafe {
                     run(&DwPlanesArgs {
                         x: x.as_ptr(),
+                        x_plane: plane,
                         x_steps: [row, step],
                         plane: [h, w],
                         before,
                         rows: [first, rows],
                         width: out[1],
+                        channels: channels.clone(),
+                        multiplier,
                         w: weights.packed.as_ptr(),
                         scratch: scratch.as_mut_ptr(),
                         out: y.as_mut_ptr(),
+                        out_plane,
                         out_steps: [out_row, out_step],
                         clamp,
                     });
                 }
                 let mut beside = vec![true; y.slice().len()];
-                for i in 0..rows * out[1] {
-                    let at = i / out[1] * out_row + i % out[1] * out_step;
-                    let (got, expected) = (y.slice()[at], expected[first * out[1] + i]);
-                    assert!(same_bits(got, expected), "{}: pixel {i}: expected {expected:e}, got {got:e}", what());
-                    beside[at] = false;
+                for c in channels.clone() {
+                    for i in 0..rows * out[1] {
+                        let at = c * out_plane + i / out[1] * out_row + i % out[1] * out_step;
+                        let (got, expected) = (y.slice()[at], expected[(first * out[1] + i) * outputs + c]);
+                        assert!(same_bits(got, expected), "{}: {c}, {i}: expected {expected:e}, got {got:e}", what());
+                        beside[at] = false;
+                    }
                 }
                 let free = y.slice().iter().zip(&beside).all(|(&v, &beside)| !beside || is_canary(v));
                 assert!(free, "{}: wrote between pixels", what());

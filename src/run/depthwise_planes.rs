@@ -1,6 +1,6 @@
 //! A depthwise 3×3 convolution from planes to planes, run.
 
-use sepconv_kernels::{BLOCK, DwPlanesArgs, KernelKind};
+use sepconv_kernels::{DwPlanesArgs, KernelKind};
 
 use super::bind::Memory;
 use crate::plan::{PlanesStep, share};
@@ -17,22 +17,29 @@ impl PlanesStep {
         };
         // SAFETY: the caller's; the plan carved as many bytes.
         unsafe { scratch.add(self.scratch).write_bytes(0, self.scratch_bytes) };
-        let weights = depthwise.weights.as_ptr::<f32>();
-        for plane in share(out.shape.n * out.shape.c, self.parts, piece) {
-            let (image, channel) = (plane / out.shape.c, plane % out.shape.c);
+        let planes = share(out.shape.n * out.shape.c, self.parts, piece);
+        let (channels, mut plane) = (out.shape.c, planes.start);
+        while plane < planes.end {
+            let (image, first) = (plane / channels, plane % channels);
+            let count = (channels - first).min(planes.end - plane);
+            plane += count;
             // SAFETY: the caller's; planes are shared out, so no two pieces write the same value. A window of the plan begins inside of
             // the padded plane.
             unsafe {
                 run(&DwPlanesArgs {
-                    x: x.ptr.add(x.row(image, 0) + channel / depthwise.multiplier * x.layout.channel),
+                    x: x.ptr.add(x.row(image, 0)),
+                    x_plane: x.layout.channel,
                     x_steps: [x.layout.row, x.layout.within.pixel],
                     plane: [x.shape.h, x.shape.w],
                     before: self.extent.before,
                     rows: [0, out.shape.h],
                     width: out.shape.w,
-                    w: weights.add(channel / BLOCK * 10 * BLOCK + channel % BLOCK),
+                    channels: first..first + count,
+                    multiplier: depthwise.multiplier,
+                    w: depthwise.weights.as_ptr::<f32>(),
                     scratch: scratch.add(self.scratch).cast(),
-                    out: out.ptr.add(out.row(image, 0) + channel * out.layout.channel),
+                    out: out.ptr.add(out.row(image, 0)),
+                    out_plane: out.layout.channel,
                     out_steps: [out.layout.row, out.layout.within.pixel],
                     clamp: self.stage.epilogue.clamp,
                 });

@@ -20,14 +20,18 @@
 //! Registers of AVX2: 9 weights, 4 sums and 3 taps at stride 1; 9 weights, 2 sums and 4 loads at stride 2. `docs/kernels/planes.md` has what
 //! was tried.
 
+use core::ops::Range;
+
 use crate::simd::{MulAdd, Vector, load, store};
 use crate::{BLOCK, Kernel, Level};
 
-/// The arguments of [`DwPlanes`]: output rows of one channel. Distances are counted in values.
-#[derive(Clone, Copy, Debug)]
+/// The arguments of [`DwPlanes`]: output rows of some channels. Distances are counted in values.
+#[derive(Clone, Debug)]
 pub struct DwPlanesArgs {
-    /// The plane.
+    /// The plane of input channel 0.
     pub x: *const f32,
+    /// From one plane of the input to the next.
+    pub x_plane: usize,
     /// From one row of the plane to the next, and from one pixel to the next.
     pub x_steps: [usize; 2],
     /// Rows and columns of the plane.
@@ -38,12 +42,18 @@ pub struct DwPlanesArgs {
     pub rows: [usize; 2],
     /// Output columns.
     pub width: usize,
-    /// The bias, and then nine weights, each 16 behind the one before.
+    /// Output channels.
+    pub channels: Range<usize>,
+    /// Output channel `c` reads input channel `c / multiplier`.
+    pub multiplier: usize,
+    /// Packed weights: for each block of 16 channels the biases, then the weights of each tap.
     pub w: *const f32,
-    /// [`DwPlanesArgs::scratch_len`] values: zeros, or as an earlier call for the same sizes left them.
+    /// [`DwPlanesArgs::scratch_len`] values: zeros, or as an earlier call for the same sizes and steps left them.
     pub scratch: *mut f32,
-    /// The first output row.
+    /// The first output row of output channel 0.
     pub out: *mut f32,
+    /// From one plane of the output to the next.
+    pub out_plane: usize,
     /// From one row of the output to the next, and from one pixel to the next.
     pub out_steps: [usize; 2],
     /// The least and the greatest value.
@@ -94,9 +104,9 @@ impl<const STRIDE: usize> Kernel for DwPlanes<STRIDE> {
         // SAFETY: the caller's.
         unsafe {
             if STRIDE == 1 {
-                rows::<L::Token, L::Step, 1, { rows_of_tile(1) }>(simd, a);
+                planes::<L::Token, L::Step, 1, { rows_of_tile(1) }>(simd, a);
             } else {
-                rows::<L::Token, L::Step, 2, { rows_of_tile(2) }>(simd, a);
+                planes::<L::Token, L::Step, 2, { rows_of_tile(2) }>(simd, a);
             }
         }
     }
@@ -134,87 +144,161 @@ impl InputRows {
 /// The most input rows of a tile: of four output rows at stride 1.
 const MAX_ROWS: usize = 6;
 
-/// # Safety
-/// As [`DwPlanes::run`].
-#[inline(always)]
-unsafe fn rows<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(simd: S, a: &DwPlanesArgs) {
-    let [first, count] = a.rows;
-    let row_len = row_len(STRIDE, a.width);
-    let columns = (a.width - 1) * STRIDE + 3;
-    // at most one column of padding at each side, and no vector that reaches over both
-    let in_place = a.x_steps[1] == 1
-        && a.before[1] <= 1
-        && columns <= a.before[1] + a.plane[1] + 1
-        && a.width >= S::F32_LANES
-        && a.plane[1] > STRIDE * S::F32_LANES;
-    // rows that no vector fits, or whose pixels lie apart, are computed to scratch
-    let apart = a.out_steps[1] != 1 || a.width < S::F32_LANES;
-    let band = if in_place { count } else { rows_in_band(STRIDE, a.width) };
-    let (zeros, staged) = (a.scratch.cast_const(), a.scratch.wrapping_add(row_len));
-    let (input, staged) = if in_place {
-        let (above, before) = (a.before[0], a.before[1]);
-        (
-            InputRows { first: a.x, step: a.x_steps[0], above, height: a.plane[0], zeros, before, width: a.plane[1] },
-            staged,
-        )
-    } else {
-        let rows = (band - 1) * STRIDE + 3;
-        let staged = a.scratch.wrapping_add(rows * row_len);
-        (
-            InputRows { first: zeros, step: row_len, above: 0, height: usize::MAX, zeros, before: 0, width: row_len },
-            staged,
-        )
-    };
-    // SAFETY: the caller's; the scratch holds the input rows of a band, and the output rows of a tile.
-    unsafe {
-        let filter = ChannelWeights::new(simd, a);
-        if in_place {
-            a.scratch.write_bytes(0, row_len);
-        }
-        let mut done = 0;
-        while done < count {
-            let rows_out = (count - done).min(band);
-            let top = (first + done) * STRIDE;
-            if !in_place {
-                for i in 0..(rows_out - 1) * STRIDE + 3 {
-                    fill(simd, a, top + i, a.scratch.add(i * row_len), columns);
-                }
-            }
-            let top = if in_place { top } else { 0 };
-            let mut row = 0;
-            while row < rows_out {
-                let whole = !S::FEW_TILES && rows_out >= ROWS;
-                // the last tile overlaps the one before
-                let first = if whole { row.min(rows_out - ROWS) } else { row };
-                let here = if whole { ROWS } else { 1 };
-                let inputs = input.rows(top + first * STRIDE, (here - 1) * STRIDE + 3);
-                let out = a.out.add((done + first) * a.out_steps[0]);
-                let (to, to_row) = if apart { (staged, row_len) } else { (out, a.out_steps[0]) };
-                if whole {
-                    pixels::<S, A, STRIDE, ROWS>(simd, a.width, &filter, &input, &inputs, to, to_row);
-                } else {
-                    pixels::<S, A, STRIDE, 1>(simd, a.width, &filter, &input, &inputs, to, to_row);
-                }
-                if apart {
-                    for y in 0..here {
-                        for x in 0..a.width {
-                            *out.add(y * a.out_steps[0] + x * a.out_steps[1]) = *staged.add(y * row_len + x);
-                        }
-                    }
-                }
-                row += here;
-            }
-            done += rows_out;
+/// How the rows of a plane are read.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    /// Where the caller has them.
+    InPlace,
+    /// Where the caller has them, each by one vector (stride 2: two).
+    Narrow,
+    /// From a copy of a band of rows.
+    Band,
+}
+
+impl Way {
+    #[inline(always)]
+    fn of<S: Vector, const STRIDE: usize, const ROWS: usize>(a: &DwPlanesArgs) -> Way {
+        let (lanes, [_, before], [_, columns]) = (S::F32_LANES, a.before, a.plane);
+        // at most one column of padding at each side
+        if a.x_steps[1] != 1 || before > 1 || (a.width - 1) * STRIDE + 3 > before + columns + 1 {
+            Way::Band
+        } else if a.width >= lanes && columns > STRIDE * lanes {
+            // no vector reaches over both sides
+            Way::InPlace
+        } else if !S::FEW_TILES
+            && a.width <= lanes
+            && columns <= STRIDE * lanes
+            && before >= 2 - STRIDE.min(2)
+            && a.rows[1] >= ROWS
+        {
+            Way::Narrow
+        } else {
+            Way::Band
         }
     }
 }
 
-/// Copies row `y` of the padded plane to a row of the band: the first `columns` of it, padding written out.
+/// # Safety
+/// As [`DwPlanes::run`].
+#[inline(always)]
+unsafe fn planes<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(simd: S, a: &DwPlanesArgs) {
+    let way = Way::of::<S, STRIDE, ROWS>(a);
+    let row_len = row_len(STRIDE, a.width);
+    let band = if way == Way::Band { rows_in_band(STRIDE, a.width) } else { a.rows[1] };
+    let rows_of_input = if way == Way::Band { (band - 1) * STRIDE + 3 } else { 1 };
+    let staged = a.scratch.wrapping_add(rows_of_input * row_len);
+    for channel in a.channels.clone() {
+        let x = a.x.wrapping_add(if a.multiplier == 1 { channel } else { channel / a.multiplier } * a.x_plane);
+        let zeros = a.scratch.cast_const();
+        let input = match way {
+            Way::Band => InputRows {
+                first: zeros,
+                step: row_len,
+                above: 0,
+                height: usize::MAX,
+                zeros,
+                before: 0,
+                width: row_len,
+            },
+            _ => {
+                let ([above, before], [height, width]) = (a.before, a.plane);
+                InputRows { first: x, step: a.x_steps[0], above, height, zeros, before, width }
+            }
+        };
+        // SAFETY: the caller's; the scratch holds the input rows of a band, and the output rows of a tile.
+        unsafe {
+            let w = a.w.add(channel / BLOCK * 10 * BLOCK + channel % BLOCK);
+            let filter = ChannelWeights::new(simd, w, a.clamp);
+            let mut done = 0;
+            while done < a.rows[1] {
+                let rows_out = (a.rows[1] - done).min(band);
+                let top = (a.rows[0] + done) * STRIDE;
+                if way == Way::Band {
+                    let columns = (a.width - 1) * STRIDE + 3;
+                    for i in 0..(rows_out - 1) * STRIDE + 3 {
+                        fill(simd, a, x, top + i, a.scratch.add(i * row_len), columns);
+                    }
+                }
+                let top = if way == Way::Band { 0 } else { top };
+                let out = a.out.add(channel * a.out_plane + done * a.out_steps[0]);
+                let last = done + rows_out == a.rows[1];
+                tiles::<S, A, STRIDE, ROWS>(
+                    simd,
+                    a,
+                    way,
+                    &filter,
+                    &input,
+                    top,
+                    [rows_out, usize::from(last)],
+                    out,
+                    staged,
+                );
+                done += rows_out;
+            }
+        }
+    }
+}
+
+/// `rows` output rows of a channel, from input row `top` of the padded plane on; `last` is 1 where no row of the call follows.
+///
+/// # Safety
+/// As [`DwPlanes::run`]; `staged` is the part of the scratch for output rows.
+#[inline(always)]
+unsafe fn tiles<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(
+    simd: S,
+    a: &DwPlanesArgs,
+    way: Way,
+    filter: &ChannelWeights<S>,
+    input: &InputRows,
+    top: usize,
+    [rows, last]: [usize; 2],
+    out: *mut f32,
+    staged: *mut f32,
+) {
+    let staged_row = row_len(STRIDE, a.width);
+    // AVX-512 stores the lanes that a narrow row has. Elsewhere a store reaches into the next row of the plane, which a later store
+    // overwrites. Rows that no vector fits, or whose pixels lie apart, are computed to scratch.
+    let masked = S::F32_LANES == BLOCK;
+    let dense = masked || (a.out_steps[0] == a.width && 2 * a.width >= S::F32_LANES);
+    let apart = a.out_steps[1] != 1 || (a.width < S::F32_LANES && !(way == Way::Narrow && dense));
+    let mut row = 0;
+    while row < rows {
+        let whole = !S::FEW_TILES && rows >= ROWS;
+        // the last tile overlaps the one before
+        let first = if whole { row.min(rows - ROWS) } else { row };
+        let here = if whole { ROWS } else { 1 };
+        let inputs = input.rows(top + first * STRIDE, (here - 1) * STRIDE + 3);
+        // SAFETY: the caller's.
+        unsafe {
+            let out = out.add(first * a.out_steps[0]);
+            let (to, to_row) = if apart { (staged, staged_row) } else { (out, a.out_steps[0]) };
+            if !whole {
+                pixels::<S, A, STRIDE, 1>(simd, a.width, filter, input, &inputs, to, to_row);
+            } else if way == Way::Narrow {
+                let ends = last == 1 && first + ROWS == rows && !apart;
+                let lanes = [masked, masked || ends].map(|part| if part { a.width } else { S::F32_LANES });
+                narrow_tile::<S, A, STRIDE, ROWS>(simd, filter, input, &inputs, to, to_row, lanes);
+            } else {
+                pixels::<S, A, STRIDE, ROWS>(simd, a.width, filter, input, &inputs, to, to_row);
+            }
+            if apart {
+                for y in 0..here {
+                    for x in 0..a.width {
+                        *out.add(y * a.out_steps[0] + x * a.out_steps[1]) = *staged.add(y * staged_row + x);
+                    }
+                }
+            }
+        }
+        row += here;
+    }
+}
+
+/// Copies row `y` of the padded plane at `x` to a row of the band: the first `columns` of it, padding written out.
 ///
 /// # Safety
 /// As [`DwPlanes::run`]; `to` is a row of the band.
 #[inline(always)]
-unsafe fn fill<S: Vector>(simd: S, a: &DwPlanesArgs, y: usize, to: *mut f32, columns: usize) {
+unsafe fn fill<S: Vector>(simd: S, a: &DwPlanesArgs, x: *const f32, y: usize, to: *mut f32, columns: usize) {
     let (before, step) = (a.before[1].min(columns), a.x_steps[1]);
     let copied = a.plane[1].min(columns - before);
     let y = y.checked_sub(a.before[0]).filter(|&y| y < a.plane[0]);
@@ -227,7 +311,7 @@ unsafe fn fill<S: Vector>(simd: S, a: &DwPlanesArgs, y: usize, to: *mut f32, col
         for i in before + copied..columns {
             *to.add(i) = 0.0;
         }
-        let (x, to) = (a.x.wrapping_add(y.unwrap_or(0) * a.x_steps[0]), to.add(before));
+        let (x, to) = (x.wrapping_add(y.unwrap_or(0) * a.x_steps[0]), to.add(before));
         let mut i = 0;
         // a call of `memcpy` for each short row takes as long as its multiply-adds
         while step == 1 && i + S::F32_LANES <= copied {
@@ -250,15 +334,15 @@ struct ChannelWeights<S: Vector> {
 
 impl<S: Vector> ChannelWeights<S> {
     /// # Safety
-    /// `w` is readable as [`DwPlanes::run`] asks.
+    /// `w` is readable at the bias and at nine weights, each 16 behind the one before.
     #[inline(always)]
-    unsafe fn new(simd: S, a: &DwPlanesArgs) -> ChannelWeights<S> {
+    unsafe fn new(simd: S, w: *const f32, clamp: [f32; 2]) -> ChannelWeights<S> {
         // SAFETY: the caller's.
-        let splat = |i: usize| simd.splat_f32s(unsafe { *a.w.add(i * BLOCK) });
+        let splat = |i: usize| simd.splat_f32s(unsafe { *w.add(i * BLOCK) });
         ChannelWeights {
             bias: splat(0),
             w: core::array::from_fn(|i| splat(1 + i)),
-            clamp: a.clamp.map(|bound| simd.splat_f32s(bound)),
+            clamp: clamp.map(|bound| simd.splat_f32s(bound)),
         }
     }
 }
@@ -334,6 +418,63 @@ unsafe fn taps<S: Vector, const STRIDE: usize>(simd: S, p: *const f32, under: bo
     }
 }
 
+/// `ROWS` output rows of a plane whose rows fill no more than a vector (stride 2: two). `stored` has the lanes that are stored of all rows but
+/// the last, and of the last.
+///
+/// # Safety
+/// As [`pixels`]. The output has room for these lanes.
+#[inline(always)]
+unsafe fn narrow_tile<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(
+    simd: S,
+    filter: &ChannelWeights<S>,
+    input: &InputRows,
+    inputs: &[*const f32; MAX_ROWS],
+    out: *mut f32,
+    out_row: usize,
+    stored: [usize; 2],
+) {
+    let lanes = S::F32_LANES;
+    let (n, m) = (input.width.min(lanes), input.width.saturating_sub(lanes));
+    let mut sums = [filter.bias; ROWS];
+    // SAFETY: the caller's; a row has `input.width` values, and lanes behind them are zeros.
+    unsafe {
+        unrolled!(I in (ROWS - 1) * STRIDE + 3, of 0 1 2 3 4 5, {
+            let row = simd.load_lanes(inputs[I], n);
+            let v = if STRIDE == 1 {
+                [simd.after_zero(row), row, simd.before_zero(row)]
+            } else {
+                let [even, odd] = simd.even_odd(row, simd.load_lanes(inputs[I].wrapping_add(n), m)).map(|v| simd.in_order(v));
+                if input.before == 1 { [simd.after_zero(odd), even, odd] } else { [even, odd, simd.before_zero(even)] }
+            };
+            add_taps::<S, A, STRIDE, ROWS, I>(simd, filter, v, &mut sums);
+        });
+        unrolled!(O in ROWS, of 0 1 2 3, {
+                    let sum = simd.clamp(sums[O], filter.clamp[0], filter.clamp[1]);
+                    let out = out.add(O * out_row);
+        let stored = stored[usize::from(O + 1 == ROWS)];
+                    if stored < lanes { simd.store_lanes(out, sum, stored) } else { store(simd, out, sum) }
+                });
+    }
+}
+
+/// Adds the taps of input row `I` of a tile to the sums of the output rows that read it.
+#[inline(always)]
+fn add_taps<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize, const I: usize>(
+    simd: S,
+    filter: &ChannelWeights<S>,
+    v: [S::f32s; 3],
+    sums: &mut [S::f32s; ROWS],
+) {
+    unrolled!(O in ROWS, of 0 1 2 3, {
+        if const { reads(STRIDE, O, I) } {
+            let w = &filter.w[(I - O * STRIDE) * 3..];
+            sums[O] = A::mul_add(simd, v[0], w[0], sums[O]);
+            sums[O] = A::mul_add(simd, v[1], w[1], sums[O]);
+            sums[O] = A::mul_add(simd, v[2], w[2], sums[O]);
+        }
+    });
+}
+
 /// A vector of `ROWS` output rows, from column `x` on. `edges` are those of [`taps`].
 ///
 /// # Safety
@@ -355,14 +496,7 @@ unsafe fn tile<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(
     unsafe {
         unrolled!(I in (ROWS - 1) * STRIDE + 3, of 0 1 2 3 4 5, {
             let v = taps::<S, STRIDE>(simd, inputs[I].wrapping_add(first), edges[0], edges[1]);
-            unrolled!(O in ROWS, of 0 1 2 3, {
-                if const { reads(STRIDE, O, I) } {
-                    let w = &filter.w[(I - O * STRIDE) * 3..];
-                    sums[O] = A::mul_add(simd, v[0], w[0], sums[O]);
-                    sums[O] = A::mul_add(simd, v[1], w[1], sums[O]);
-                    sums[O] = A::mul_add(simd, v[2], w[2], sums[O]);
-                }
-            });
+            add_taps::<S, A, STRIDE, ROWS, I>(simd, filter, v, &mut sums);
         });
         unrolled!(O in ROWS, of 0 1 2 3, {
             let sum = simd.clamp(sums[O], filter.clamp[0], filter.clamp[1]);
