@@ -569,6 +569,10 @@ fn a_struct_that_was_not_initialised_is_told() {
             make(sepconv_operator_free, |op| unsafe { sepconv_pointwise_conv2d_new((&raw const desc).cast(), op) });
         assert_eq!(op.map(drop).map_err(|(status, _)| status), expected);
     }
+    // options of a program that knows no layouts
+    let struct_size = offset_of!(sepconv_plan_options, input_layout);
+    let options = sepconv_plan_options { struct_size, input_layout: -1, output_layout: -1, ..plan_options() };
+    assert!(plan(&separable(), INPUT, &options).is_ok());
     // zeros are no description
     let zeros = sepconv_conv_desc { stride_h: 0, ..pointwise(&MATRIX) };
     assert_eq!(status(operator(sepconv_conv2d_new, &zeros)), sepconv_status::Size);

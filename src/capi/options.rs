@@ -73,7 +73,7 @@ type LayoutCode = i32;
 pub struct sepconv_plan_options {
     /// `sizeof(sepconv_plan_options)`, as the init function sets it.
     pub struct_size: usize,
-    /// The pool of `SEPCONV_THREADS_POOL`, NULL with any other. The plan keeps it alive.
+    /// The pool of `SEPCONV_THREADS_POOL`, NULL with any other. The plan, or the plan cache, keeps it alive.
     pub pool: *const sepconv_pool,
     /// Who does the work. Init: `SEPCONV_THREADS_SERIAL`.
     pub threads: ThreadsCode,
@@ -88,7 +88,8 @@ pub struct sepconv_plan_options {
     /// Not 0: the bits of a fused multiply-add also where there is none: scalar kernels emulate it, some fifty times slower.
     /// Init: 0.
     pub common_bits: i32,
-    /// The loop of `SEPCONV_THREADS_CUSTOM`, NULL with any other. It must stay callable while the plan lives.
+    /// The loop of `SEPCONV_THREADS_CUSTOM`, NULL with any other. It must stay callable while the plan lives, or the plan
+    /// cache of these options.
     pub parallel_for: sepconv_parallel_for,
     /// The first argument of each call of `parallel_for`. Any pointer; the library does not use what it points to.
     pub parallel_context: *mut c_void,
