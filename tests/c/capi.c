@@ -388,10 +388,52 @@ static void check_block(int32_t threads, int32_t fusion)
     free(expected);
 }
 
+/* Wrong arguments of runs write nothing. `small` is scratch with too few bytes. */
+static void check_run_errors(const sepconv_plan *plan, sepconv_scratch *scratch, sepconv_scratch *small)
+{
+    const sepconv_shape shape = {1, 4, 4, C};
+    float memory[2 * 4 * 4 * K];
+    sepconv_input input;
+    sepconv_output output;
+    size_t i;
+
+    memset(memory, 0x55, sizeof memory);
+#define RUN(from, from_len, to, to_len, on) \
+    (sepconv_input_init(&input, sizeof input, from, from_len), sepconv_output_init(&output, sizeof output, to, to_len), \
+     sepconv_plan_run(plan, &input, &output, on))
+    FAILS(SEPCONV_STATUS_OVERLAP, RUN(memory, 16 * C, memory, 16 * K, scratch));
+    FAILS(SEPCONV_STATUS_OVERLAP, RUN(memory + 16 * K - 1, 16 * C, memory, 16 * K, scratch));
+    FAILS(SEPCONV_STATUS_BUFFER_TOO_SHORT, RUN(memory + 16 * K, 16 * C, memory, 16 * K - 1, scratch));
+    FAILS(SEPCONV_STATUS_BUFFER_TOO_SHORT, RUN(memory + 16 * K, 16 * C - 1, memory, 16 * K, scratch));
+    FAILS(SEPCONV_STATUS_LENGTH, RUN(memory + 16 * K, SIZE_MAX, memory, 16 * K, scratch));
+    FAILS(SEPCONV_STATUS_MISALIGNED_POINTER, RUN((const float *)((const char *)memory + 1), 16 * C, memory, 16 * K, scratch));
+    FAILS(SEPCONV_STATUS_SMALL_SCRATCH, RUN(memory + 16 * K, 16 * C, memory, 16 * K, small));
+    FAILS(SEPCONV_STATUS_NULL_POINTER, RUN(memory + 16 * K, 16 * C, memory, 16 * K, NULL));
+    FAILS(SEPCONV_STATUS_NULL_POINTER, sepconv_plan_run(plan, NULL, &output, scratch));
+    FAILS(SEPCONV_STATUS_NULL_POINTER, sepconv_plan_run(plan, &input, NULL, scratch));
+    FAILS(SEPCONV_STATUS_SMALL_SCRATCH, sepconv_plan_run_in(plan, NULL, &input, &output, NULL, 0));
+    FAILS(SEPCONV_STATUS_OVERLAP, sepconv_plan_run_in(plan, NULL, &input, &output, memory, sizeof memory));
+    output.strides.pixel = K - 1;
+    FAILS(SEPCONV_STATUS_OVERLAP, sepconv_plan_run(plan, &input, &output, scratch));
+    output.strides.pixel = SIZE_MAX;
+    FAILS(SEPCONV_STATUS_SIZE, sepconv_plan_run(plan, &input, &output, scratch));
+    output.layout = (sepconv_layout)2;
+    FAILS(SEPCONV_STATUS_UNKNOWN_CODE, sepconv_plan_run(plan, &input, &output, scratch));
+    output.struct_size = 0;
+    FAILS(SEPCONV_STATUS_STRUCT_SIZE, sepconv_plan_run(plan, &input, &output, scratch));
+    FAILS(SEPCONV_STATUS_STRUCT_SIZE, sepconv_output_init(&output, 8, memory, 16 * K));
+    FAILS(SEPCONV_STATUS_NULL_POINTER, sepconv_plan_cache_new(NULL, 1, NULL));
+    FAILS(SEPCONV_STATUS_NULL_POINTER, sepconv_plan_cache_run(NULL, NULL, shape, &input, &output));
+    for (i = 0; i < sizeof memory; i++) {
+        HOLDS(((const unsigned char *)memory)[i] == 0x55);
+    }
+    OK(RUN(memory + 16 * K, 16 * C, memory, 16 * K, scratch));
+}
+
 static void check_errors(void)
 {
     static const float taps[9 * C] = {0.5f}, matrix[C * K] = {0.25f}, zeros[C * K] = {0.0f};
-    const sepconv_shape shape = {1, 4, 4, C};
+    sepconv_shape shape = {1, 4, 4, C};
     sepconv_conv_desc depthwise, pointwise, wrong;
     sepconv_plan_options options;
     sepconv_operator *block = NULL, *none = NULL;
@@ -400,12 +442,8 @@ static void check_errors(void)
     sepconv_network *network = NULL;
     sepconv_pool *pool = NULL;
     const sepconv_operator *hole[1] = {NULL};
-    float memory[2 * 4 * 4 * K];
-    sepconv_input input;
-    sepconv_output output;
-    sepconv_plan_cache *cache = NULL;
     char text[16];
-    size_t length = 0, i;
+    size_t length = 0;
 
     describe(&depthwise, &pointwise, taps, zeros, matrix, zeros);
     FAILS(SEPCONV_STATUS_NULL_POINTER, sepconv_separable_conv2d_new(&depthwise, NULL, &none));
@@ -453,37 +491,7 @@ static void check_errors(void)
     OK(sepconv_scratch_new(plan, &scratch));
     OK(sepconv_scratch_new(other, &small));
 
-    memset(memory, 0x55, sizeof memory);
-#define RUN(from, from_len, to, to_len, on) \
-    (sepconv_input_init(&input, sizeof input, from, from_len), sepconv_output_init(&output, sizeof output, to, to_len), \
-     sepconv_plan_run(plan, &input, &output, on))
-    FAILS(SEPCONV_STATUS_OVERLAP, RUN(memory, 16 * C, memory, 16 * K, scratch));
-    FAILS(SEPCONV_STATUS_OVERLAP, RUN(memory + 16 * K - 1, 16 * C, memory, 16 * K, scratch));
-    FAILS(SEPCONV_STATUS_BUFFER_TOO_SHORT, RUN(memory + 16 * K, 16 * C, memory, 16 * K - 1, scratch));
-    FAILS(SEPCONV_STATUS_BUFFER_TOO_SHORT, RUN(memory + 16 * K, 16 * C - 1, memory, 16 * K, scratch));
-    FAILS(SEPCONV_STATUS_LENGTH, RUN(memory + 16 * K, SIZE_MAX, memory, 16 * K, scratch));
-    FAILS(SEPCONV_STATUS_MISALIGNED_POINTER, RUN((const float *)((const char *)taps + 1), 16 * C, memory, 16 * K, scratch));
-    FAILS(SEPCONV_STATUS_SMALL_SCRATCH, RUN(memory + 16 * K, 16 * C, memory, 16 * K, small));
-    FAILS(SEPCONV_STATUS_NULL_POINTER, RUN(memory + 16 * K, 16 * C, memory, 16 * K, NULL));
-    FAILS(SEPCONV_STATUS_NULL_POINTER, sepconv_plan_run(plan, NULL, &output, scratch));
-    FAILS(SEPCONV_STATUS_NULL_POINTER, sepconv_plan_run(plan, &input, NULL, scratch));
-    FAILS(SEPCONV_STATUS_SMALL_SCRATCH, sepconv_plan_run_in(plan, NULL, &input, &output, NULL, 0));
-    FAILS(SEPCONV_STATUS_OVERLAP, sepconv_plan_run_in(plan, NULL, &input, &output, memory, sizeof memory));
-    output.strides.pixel = K - 1;
-    FAILS(SEPCONV_STATUS_OVERLAP, sepconv_plan_run(plan, &input, &output, scratch));
-    output.strides.pixel = SIZE_MAX;
-    FAILS(SEPCONV_STATUS_SIZE, sepconv_plan_run(plan, &input, &output, scratch));
-    output.layout = (sepconv_layout)2;
-    FAILS(SEPCONV_STATUS_UNKNOWN_CODE, sepconv_plan_run(plan, &input, &output, scratch));
-    output.struct_size = 0;
-    FAILS(SEPCONV_STATUS_STRUCT_SIZE, sepconv_plan_run(plan, &input, &output, scratch));
-    FAILS(SEPCONV_STATUS_STRUCT_SIZE, sepconv_output_init(&output, 8, memory, 16 * K));
-    FAILS(SEPCONV_STATUS_NULL_POINTER, sepconv_plan_cache_new(NULL, 1, NULL));
-    FAILS(SEPCONV_STATUS_NULL_POINTER, sepconv_plan_cache_run(cache, NULL, shape, &input, &output));
-    for (i = 0; i < sizeof memory; i++) {
-        HOLDS(((const unsigned char *)memory)[i] == 0x55);
-    }
-    OK(RUN(memory + 16 * K, 16 * C, memory, 16 * K, scratch));
+    check_run_errors(plan, scratch, small);
 
     memset(text, 1, sizeof text);
     OK(sepconv_plan_explain(plan, text, sizeof text - 1, &length));
