@@ -1486,7 +1486,7 @@ fn equals_the_reference(
     };
     let expected = reference(problem, level.arithmetic).data;
     let [input_shape, output_shape] = [problem.input_shape(), problem.output_shape()];
-    let input = frames[0].write(&problem.input(), input_shape);
+    let input = frames[0].write(problem.input(), input_shape);
     let mut output = vec![CANARY; frames[1].strides(output_shape).span(output_shape).unwrap()];
     let ((layout, strides), (to_layout, to_strides)) =
         (strides_of(frames[0], input_shape), strides_of(frames[1], output_shape));

@@ -300,6 +300,7 @@ unsafe fn read_threads_of(options: *const sepconv_plan_options) -> Result<Thread
 }
 
 /// Where a run has its memory.
+#[derive(Clone, Copy)]
 enum Room {
     Scratch(*mut sepconv_scratch),
     /// So many bytes.

@@ -718,7 +718,7 @@ typedef struct sepconv_plan_options {
      */
     size_t struct_size;
     /**
-     * The pool of `SEPCONV_THREADS_POOL`, NULL with any other. The plan keeps it alive.
+     * The pool of `SEPCONV_THREADS_POOL`, NULL with any other. The plan, or the plan cache, keeps it alive.
      */
     const struct sepconv_pool *pool;
     /**
@@ -745,7 +745,8 @@ typedef struct sepconv_plan_options {
      */
     int32_t common_bits;
     /**
-     * The loop of `SEPCONV_THREADS_CUSTOM`, NULL with any other. It must stay callable while the plan lives.
+     * The loop of `SEPCONV_THREADS_CUSTOM`, NULL with any other. It must stay callable while the plan lives, or the plan
+     * cache of these options.
      */
     sepconv_parallel_for parallel_for;
     /**
