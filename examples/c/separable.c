@@ -83,7 +83,7 @@ int main(void)
         free(explanation);
     }
 
-    /* Run, as often as there is input. Keep the scratch: a run on one thread allocates nothing. Tensors are dense and NHWC unless set. */
+    /* Run, as often as there is input. Keep the scratch: a run on one thread allocates nothing. Tensors are dense and NHWC. */
     check(sepconv_plan_output_shape(plan, &shape));
     output_len = shape.n * shape.h * shape.w * shape.c;
     output = filled(output_len, 0.0f);

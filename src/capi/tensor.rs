@@ -33,7 +33,8 @@ pub enum sepconv_layout {
 /// - NCHW, `row` set: planes with padded rows. A plane is then `h * row`, an image `c * h * row`;
 /// - a crop: `row` and `image` of the whole tensor, and in NCHW its `channel`. `data` is the first value of the crop.
 ///
-/// The stride of an axis of length 1 leads nowhere. But a stride of 0 of the axis around it is computed from it.
+/// The stride of an axis of length 1 leads nowhere. But a stride of 0 of the axis around it is computed from it. So no stride makes an
+/// axis repeat one value.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct sepconv_strides {
