@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The C ABI from the side of C: the library is built as a C program would want it, and tests/c/capi.c and the example are compiled
+# The C ABI from the side of C: the library is built as a C program would want it, and tests/c/capi.c and the examples are compiled
 # against its header, as C and as C++, and run: linked statically and dynamically, with the sanitizers of the C compiler, and under
 # Valgrind. That the header is up to date is tests/header/; most checks of the functions are tests/capi.rs.
 set -euo pipefail
@@ -56,9 +56,12 @@ static="-x none $built/libsepconv.a $libraries"
     $c -O2 tests/c/capi.c -o "$out/capi" $static
     $cpp -O2 tests/c/capi.c -o "$out/capi-cpp" $static
     $c -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all tests/c/capi.c -o "$out/capi-sanitized" $static
-    $c -O2 examples/c/separable.c -o "$out/separable" -L"$out/lib" -lsepconv
+    for example in separable residual_nchw; do
+        $c -O2 examples/c/$example.c -o "$out/$example" -L"$out/lib" -lsepconv -lm
+        $cpp -fsyntax-only examples/c/$example.c
+    done
+    $c -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all examples/c/residual_nchw.c -o "$out/residual-sanitized" $static
     $c -O2 examples/c/separable.c -o "$out/separable-rpath" -L"$out/lib" -lsepconv "-Wl,-rpath,$(realpath "$out")/lib"
-    $cpp -fsyntax-only examples/c/separable.c
 }
 
 run() { printf '%s\n' "-- $*"; "$@"; }
@@ -74,3 +77,5 @@ run env SEPCONV_MAX_ISA=avx2 valgrind -q --error-exitcode=1 --leak-check=full --
 dynamic "$out/separable" NEEDED | grep -qx "$soname"
 run env LD_LIBRARY_PATH="$out/lib" "$out/separable"
 run "$out/separable-rpath"
+run env LD_LIBRARY_PATH="$out/lib" "$out/residual_nchw"
+run "$out/residual-sanitized"

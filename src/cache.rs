@@ -5,13 +5,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::memory::push;
 use crate::threads::process;
-use crate::{Layout, Network, Plan, PlanOptions, Result, Scratch, Shape, View, ViewMut};
+use crate::{Layout, Network, Plan, PlanOptions, Result, Scratch, Shape, Threads, View, ViewMut};
 
 /// Plans of the networks and shapes that an engine ran last, with scratch for each thread that runs.
 ///
 /// An engine with dynamic shapes calls [`PlanCache::run`] and nothing else. A plan is made for a network, an input shape, and the
 /// layouts of the views: it takes 0.05 to 0.15 ms for MobileNetV2. Many threads may share a cache. A run holds its lock only to take
-/// and to give back a plan with its scratch.
+/// and to give back a plan with its scratch. In a child of `fork`, all plans of a cache of the parent run on the calling thread.
 ///
 /// ```
 /// # fn main() -> sepconv::Result<()> {
@@ -99,7 +99,12 @@ impl PlanCache {
         let plan = plan.map_or_else(
             || {
                 let [from, to] = layouts;
-                network.plan(key.input, &self.options.clone().input_layout(from).output_layout(to))
+                let mut options = self.options.clone().input_layout(from).output_layout(to);
+                if self.process != process::id() {
+                    // the threads of the options are the parent's
+                    options = options.threads(Threads::Serial);
+                }
+                network.plan(key.input, &options)
             },
             Ok,
         );

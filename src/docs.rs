@@ -5,10 +5,11 @@
 // A page defines its links at its end, as files. The definitions before it here come first, and so they hold: they lead to modules.
 
 #[cfg(feature = "capi")]
-#[doc = "[header]: crate::capi\n[example]: #the-example\n"]
+#[doc = "[header]: crate::capi\n[example]: #the-example\n[residual]: #the-second-example\n"]
 #[doc = "[numbers]: crate::docs::numbers\n[denormals]: crate::docs::numbers#denormals\n[threads]: crate::Threads\n"]
 #[doc = include_str!("../docs/c.md")]
 #[doc = concat!("## The example\n\n```c\n", include_str!("../examples/c/separable.c"), "```\n")]
+#[doc = concat!("## The second example\n\n```c\n", include_str!("../examples/c/residual_nchw.c"), "```\n")]
 pub mod c {}
 
 #[cfg(feature = "testing")]

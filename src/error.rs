@@ -176,7 +176,7 @@ pub enum Error {
     },
     /// Scratch with fewer bytes than the plan needs.
     #[error(
-        "scratch: the plan needs {expected} bytes, aligned to a cache line, and there are {got}; Scratch::reserve makes room"
+        "scratch: the plan needs {expected} bytes, aligned to a cache line, and there are {got}: reserve room for the plan"
     )]
     #[non_exhaustive]
     SmallScratch {

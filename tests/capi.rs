@@ -11,14 +11,14 @@ use std::mem::{MaybeUninit, offset_of};
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{CANARY, LEVELS, Rng, Values, for_each_case, has_common_bits, is_canary, reference, same_bits};
+use common::{CANARY, Frame, LEVELS, Rng, Values, for_each_case, has_common_bits, is_canary, reference, same_bits};
 use proptest::prelude::*;
 use sepconv::capi::*;
 use sepconv::models::{
     Architecture, Config, MobileNetV1, MobileNetV2, ModelOutput, StridePadding, WeightOrder, Weights,
 };
 use sepconv::testing::{Cases, FilterOrder, Layout, Op, Problem, Stage, StageKind};
-use sepconv::{Activation, Arithmetic, Isa, Padding, Shape};
+use sepconv::{Activation, Arithmetic, ConvDesc, Filter, Isa, Padding, Shape, Strides, View, ViewMut};
 
 /// A handle, freed in the end.
 struct Owned<T> {
@@ -151,18 +151,43 @@ fn scratch(plan: &Plan) -> Owned<sepconv_scratch> {
     make(sepconv_scratch_free, |scratch| unsafe { sepconv_scratch_new(plan.handle, scratch) }).unwrap()
 }
 
-/// Runs on slices, the strides 0 for dense.
+/// A dense NHWC tensor to read.
+fn input_at(data: *const f32, len: usize) -> sepconv_input {
+    let mut input = MaybeUninit::uninit();
+    // SAFETY: so many bytes, all of which but padding are written.
+    unsafe {
+        done(sepconv_input_init(input.as_mut_ptr(), size_of::<sepconv_input>(), data, len)).unwrap();
+        input.assume_init()
+    }
+}
+
+/// A dense NHWC tensor to write.
+fn output_at(data: *mut f32, len: usize) -> sepconv_output {
+    let mut output = MaybeUninit::uninit();
+    // SAFETY: so many bytes, all of which but padding are written.
+    unsafe {
+        done(sepconv_output_init(output.as_mut_ptr(), size_of::<sepconv_output>(), data, len)).unwrap();
+        output.assume_init()
+    }
+}
+
+const DENSE: sepconv_strides = sepconv_strides { image: 0, row: 0, pixel: 0, channel: 0 };
+
+fn by_pixel(pixel: usize) -> sepconv_strides {
+    sepconv_strides { pixel, ..DENSE }
+}
+
+/// Runs on NHWC slices, the pixel strides 0 for dense.
 fn run(
     plan: &Plan,
     (input, input_stride): (&[f32], usize),
     (output, output_stride): (&mut [f32], usize),
     scratch: &Owned<sepconv_scratch>,
 ) -> Result<(), Failed> {
-    let (from, to) = ((input.as_ptr(), input.len()), (output.as_mut_ptr(), output.len()));
+    let from = sepconv_input { strides: by_pixel(input_stride), ..input_at(input.as_ptr(), input.len()) };
+    let to = sepconv_output { strides: by_pixel(output_stride), ..output_at(output.as_mut_ptr(), output.len()) };
     // SAFETY: slices, and handles that live.
-    done(unsafe {
-        sepconv_plan_run(plan.handle, from.0, from.1, input_stride, to.0, to.1, output_stride, scratch.handle)
-    })
+    done(unsafe { sepconv_plan_run(plan.handle, &from, &to, scratch.handle) })
 }
 
 fn shape(Shape { n, h, w, c }: Shape) -> sepconv_shape {
@@ -193,8 +218,17 @@ fn the_layout_of_structs_stays() {
         192, 196, 200,
     ];
     assert_eq!(conv.map(|(_, offset)| offset), expected, "{conv:?}");
-    let options = offsets!(sepconv_plan_options: struct_size pool threads max_isa fusion spins common_bits);
-    assert_eq!(options.map(|(_, offset)| offset), [0, 8, 16, 20, 24, 28, 32], "{options:?}");
+    let options = offsets!(sepconv_plan_options: struct_size pool threads max_isa fusion spins common_bits parallel_for
+        parallel_context parallel_threads max_threads input_layout output_layout);
+    let expected = [0, 8, 16, 20, 24, 28, 32, 40, 48, 56, 64, 72, 76];
+    assert_eq!(options.map(|(_, offset)| offset), expected, "{options:?}");
+    let input = offsets!(sepconv_input: struct_size data len layout strides);
+    assert_eq!(input.map(|(_, offset)| offset), [0, 8, 16, 24, 32], "{input:?}");
+    let output = offsets!(sepconv_output: struct_size data len layout strides);
+    assert_eq!(output.map(|(_, offset)| offset), [0, 8, 16, 24, 32], "{output:?}");
+    let strides = offsets!(sepconv_strides: image row pixel channel);
+    assert_eq!(strides.map(|(_, offset)| offset), [0, 8, 16, 24], "{strides:?}");
+    assert_eq!([size_of::<sepconv_input>(), size_of::<sepconv_output>(), size_of::<sepconv_strides>()], [64, 64, 32]);
     let config = offsets!(sepconv_mobilenet_config: struct_size classes alpha epsilon stride_padding output activation);
     assert_eq!(config.map(|(_, offset)| offset), [0, 8, 16, 24, 32, 36, 40], "{config:?}");
     assert_eq!(size_of::<sepconv_shape>(), 32);
@@ -227,130 +261,192 @@ fn codes_are_named_as_in_the_header() {
     }
 }
 
+/// Calls of which one argument is NULL, or leads to a pointer that is: each tells the name of it.
+macro_rules! assert_null_is_told {
+    ($($name:literal: $call:expr,)*) => {
+        $(assert_eq!(($call, last_error()), (sepconv_status::NullPointer, format!("{}: must not be NULL", $name)));)*
+    };
+}
+
 #[test]
-fn null_is_told_for_every_pointer() {
+fn null_is_told_where_operators_and_networks_are_made() {
     let (dw, pw) = (depthwise(&TAPS), pointwise(&MATRIX));
     let operator = separable();
-    let operators = [operator.handle.cast_const(), operator.handle.cast_const()];
+    let operators = [operator.handle.cast_const()];
     // SAFETY: one operator.
     let network = make(sepconv_network_free, |n| unsafe { sepconv_network_new(operators.as_ptr(), 1, n) }).unwrap();
-    let plan = plan(&operator, INPUT, null()).unwrap();
-    let scratch = scratch(&plan);
-    let (input, mut output) = ([1.0; INPUT_LEN], [CANARY; OUTPUT_LEN]);
-
     let mut op = null_mut();
     let op = &raw mut op;
-    let (mut net, mut planned, mut scratched, mut pool) = (null_mut(), null_mut(), null_mut(), null_mut());
+    let (mut net, mut planned) = (null_mut(), null_mut());
     let mut shape = OUTPUT;
     let shape = &raw mut shape;
-    let (mut isa, mut arithmetic) = (sepconv_isa::Best, sepconv_arithmetic::Fused);
-    let (mut macs, mut bytes, mut length, mut text) = (7, 8, 9, [1; 8]);
-    let (from, to) = (input.as_ptr(), output.as_mut_ptr());
-    let (h, n, p, s) =
-        (operator.handle.cast_const(), network.handle.cast_const(), plan.handle.cast_const(), scratch.handle);
+    let (h, n) = (operator.handle.cast_const(), network.handle.cast_const());
     let file = [0; 8];
     let no_filter = sepconv_conv_desc { filter: null(), ..pw };
     let no_mean = sepconv_conv_desc { batch_norm_variance: TAPS.as_ptr(), batch_norm_len: 5, ..pw };
     let no_variance = sepconv_conv_desc { batch_norm_gamma: TAPS.as_ptr(), batch_norm_mean: TAPS.as_ptr(), ..no_mean };
     let no_variance = sepconv_conv_desc { batch_norm_variance: null(), ..no_variance };
-    let no_loop = sepconv_plan_options { threads: sepconv_threads::Custom as i32, ..plan_options() };
     // a length without values
     let no_bias = sepconv_conv_desc { bias_len: 5, ..pw };
     let no_norm = sepconv_conv_desc { batch_norm_len: 5, ..pw };
     let no_pool = sepconv_plan_options { threads: sepconv_threads::Pool as i32, ..plan_options() };
     let hole = [h, null()];
     // SAFETY: what is not NULL is what it should be.
-    let calls = unsafe {
-        [
-            ("desc", sepconv_conv_desc_init(null_mut(), size_of::<sepconv_conv_desc>())),
-            ("options", sepconv_plan_options_init(null_mut(), size_of::<sepconv_plan_options>())),
-            ("config", sepconv_mobilenet_config_init(null_mut(), size_of::<sepconv_mobilenet_config>())),
-            ("desc", sepconv_conv2d_new(null(), op)),
-            ("op", sepconv_conv2d_new(&pw, null_mut())),
-            ("desc", sepconv_depthwise_conv2d_new(null(), op)),
-            ("op", sepconv_depthwise_conv2d_new(&dw, null_mut())),
-            ("desc", sepconv_pointwise_conv2d_new(null(), op)),
-            ("op", sepconv_pointwise_conv2d_new(&pw, null_mut())),
-            ("desc", sepconv_dense_new(null(), op)),
-            ("op", sepconv_dense_new(&pw, null_mut())),
-            ("depthwise", sepconv_separable_conv2d_new(null(), &pw, op)),
-            ("pointwise", sepconv_separable_conv2d_new(&dw, null(), op)),
-            ("op", sepconv_separable_conv2d_new(&dw, &pw, null_mut())),
-            ("depthwise", sepconv_inverted_residual_new(null(), null(), &pw, 1, op)),
-            ("project", sepconv_inverted_residual_new(null(), &dw, null(), 1, op)),
-            ("op", sepconv_inverted_residual_new(null(), &dw, &pw, 1, null_mut())),
-            ("op", sepconv_global_average_pool_new(4, null_mut())),
-            ("desc.filter", sepconv_pointwise_conv2d_new(&no_filter, op)),
-            ("pointwise.filter", sepconv_separable_conv2d_new(&dw, &no_filter, op)),
-            ("desc.bias", sepconv_pointwise_conv2d_new(&no_bias, op)),
-            ("desc.batch_norm_mean", sepconv_pointwise_conv2d_new(&no_norm, op)),
-            ("desc.batch_norm_mean", sepconv_pointwise_conv2d_new(&no_mean, op)),
-            ("desc.batch_norm_variance", sepconv_pointwise_conv2d_new(&no_variance, op)),
-            ("op", sepconv_operator_output_shape(null(), INPUT, shape)),
-            ("output", sepconv_operator_output_shape(h, INPUT, null_mut())),
-            ("op", sepconv_operator_plan(null(), INPUT, null(), &mut planned)),
-            ("plan", sepconv_operator_plan(h, INPUT, null(), null_mut())),
-            ("options.pool", sepconv_operator_plan(h, INPUT, &no_pool, &mut planned)),
-            ("operators", sepconv_network_new(null(), 0, &mut net)),
-            ("operators[1]", sepconv_network_new(hole.as_ptr(), 2, &mut net)),
-            ("network", sepconv_network_new(operators.as_ptr(), 1, null_mut())),
-            ("network", sepconv_network_output_shape(null(), INPUT, shape)),
-            ("output", sepconv_network_output_shape(n, INPUT, null_mut())),
-            ("network", sepconv_network_plan(null(), INPUT, null(), &mut planned)),
-            ("plan", sepconv_network_plan(n, INPUT, null(), null_mut())),
-            ("file", sepconv_network_mobilenet_v1(null(), null(), 8, 1, &mut net)),
-            ("network", sepconv_network_mobilenet_v1(null(), file.as_ptr(), 8, 1, null_mut())),
-            ("file", sepconv_network_mobilenet_v2(null(), null(), 8, 1, &mut net)),
-            ("network", sepconv_network_mobilenet_v2(null(), file.as_ptr(), 8, 1, null_mut())),
-            ("pool", sepconv_pool_new(1, null_mut())),
-            ("plan", sepconv_plan_input_shape(null(), shape)),
-            ("shape", sepconv_plan_input_shape(p, null_mut())),
-            ("plan", sepconv_plan_output_shape(null(), shape)),
-            ("shape", sepconv_plan_output_shape(p, null_mut())),
-            ("plan", sepconv_plan_isa(null(), &mut isa)),
-            ("isa", sepconv_plan_isa(p, null_mut())),
-            ("plan", sepconv_plan_arithmetic(null(), &mut arithmetic)),
-            ("arithmetic", sepconv_plan_arithmetic(p, null_mut())),
-            ("plan", sepconv_plan_macs(null(), &mut macs)),
-            ("macs", sepconv_plan_macs(p, null_mut())),
-            ("plan", sepconv_plan_scratch_bytes(null(), &mut bytes)),
-            ("bytes", sepconv_plan_scratch_bytes(p, null_mut())),
-            ("plan", sepconv_plan_explain(null(), text.as_mut_ptr(), 8, &mut length)),
-            ("buffer", sepconv_plan_explain(p, null_mut(), 8, &mut length)),
-            ("plan", sepconv_scratch_new(null(), &mut scratched)),
-            ("scratch", sepconv_scratch_new(p, null_mut())),
-            ("plan", sepconv_plan_run(null(), from, INPUT_LEN, 0, to, OUTPUT_LEN, 0, s)),
-            ("input", sepconv_plan_run(p, null(), INPUT_LEN, 0, to, OUTPUT_LEN, 0, s)),
-            ("output", sepconv_plan_run(p, from, INPUT_LEN, 0, null_mut(), OUTPUT_LEN, 0, s)),
-            ("options", sepconv_plan_run_on(p, null(), from, INPUT_LEN, 0, to, OUTPUT_LEN, 0, s)),
-            ("options.parallel_for", sepconv_plan_run_on(p, &no_loop, from, INPUT_LEN, 0, to, OUTPUT_LEN, 0, s)),
-            ("scratch", sepconv_plan_run(p, from, INPUT_LEN, 0, to, OUTPUT_LEN, 0, null_mut())),
-        ]
-    };
-    for (at, (name, status)) in calls.into_iter().enumerate() {
-        assert_eq!(status, sepconv_status::NullPointer, "call {at}, {name}");
+    unsafe {
+        assert_null_is_told! {
+            "desc": sepconv_conv_desc_init(null_mut(), size_of::<sepconv_conv_desc>()),
+            "options": sepconv_plan_options_init(null_mut(), size_of::<sepconv_plan_options>()),
+            "config": sepconv_mobilenet_config_init(null_mut(), size_of::<sepconv_mobilenet_config>()),
+            "desc": sepconv_conv2d_new(null(), op),
+            "op": sepconv_conv2d_new(&pw, null_mut()),
+            "desc": sepconv_depthwise_conv2d_new(null(), op),
+            "op": sepconv_depthwise_conv2d_new(&dw, null_mut()),
+            "desc": sepconv_pointwise_conv2d_new(null(), op),
+            "op": sepconv_pointwise_conv2d_new(&pw, null_mut()),
+            "desc": sepconv_dense_new(null(), op),
+            "op": sepconv_dense_new(&pw, null_mut()),
+            "depthwise": sepconv_separable_conv2d_new(null(), &pw, op),
+            "pointwise": sepconv_separable_conv2d_new(&dw, null(), op),
+            "op": sepconv_separable_conv2d_new(&dw, &pw, null_mut()),
+            "depthwise": sepconv_inverted_residual_new(null(), null(), &pw, 1, op),
+            "project": sepconv_inverted_residual_new(null(), &dw, null(), 1, op),
+            "op": sepconv_inverted_residual_new(null(), &dw, &pw, 1, null_mut()),
+            "op": sepconv_global_average_pool_new(4, null_mut()),
+            "desc.filter": sepconv_pointwise_conv2d_new(&no_filter, op),
+            "pointwise.filter": sepconv_separable_conv2d_new(&dw, &no_filter, op),
+            "desc.bias": sepconv_pointwise_conv2d_new(&no_bias, op),
+            "desc.batch_norm_mean": sepconv_pointwise_conv2d_new(&no_norm, op),
+            "desc.batch_norm_mean": sepconv_pointwise_conv2d_new(&no_mean, op),
+            "desc.batch_norm_variance": sepconv_pointwise_conv2d_new(&no_variance, op),
+            "op": sepconv_operator_output_shape(null(), INPUT, shape),
+            "output": sepconv_operator_output_shape(h, INPUT, null_mut()),
+            "op": sepconv_operator_plan(null(), INPUT, null(), &mut planned),
+            "plan": sepconv_operator_plan(h, INPUT, null(), null_mut()),
+            "options.pool": sepconv_operator_plan(h, INPUT, &no_pool, &mut planned),
+            "operators": sepconv_network_new(null(), 0, &mut net),
+            "operators[1]": sepconv_network_new(hole.as_ptr(), 2, &mut net),
+            "network": sepconv_network_new(operators.as_ptr(), 1, null_mut()),
+            "network": sepconv_network_output_shape(null(), INPUT, shape),
+            "output": sepconv_network_output_shape(n, INPUT, null_mut()),
+            "network": sepconv_network_plan(null(), INPUT, null(), &mut planned),
+            "plan": sepconv_network_plan(n, INPUT, null(), null_mut()),
+            "file": sepconv_network_mobilenet_v1(null(), null(), 8, 1, &mut net),
+            "network": sepconv_network_mobilenet_v1(null(), file.as_ptr(), 8, 1, null_mut()),
+            "file": sepconv_network_mobilenet_v2(null(), null(), 8, 1, &mut net),
+            "network": sepconv_network_mobilenet_v2(null(), file.as_ptr(), 8, 1, null_mut()),
+            "pool": sepconv_pool_new(1, null_mut()),
+        }
+        // nothing was written
+        assert_eq!((op.read(), shape.read()), (null_mut(), OUTPUT));
     }
-    assert_eq!(last_error(), "scratch: must not be NULL");
-    // SAFETY: as above.
-    let named = unsafe { sepconv_separable_conv2d_new(&dw, &no_filter, op) };
-    assert_eq!((named, last_error()), (sepconv_status::NullPointer, "pointwise.filter: must not be NULL".into()));
-    // nothing was written
-    // SAFETY: of this function.
-    unsafe { assert_eq!((op.read(), shape.read()), (null_mut(), OUTPUT)) };
-    assert_eq!((net, planned, scratched, pool), (null_mut(), null_mut(), null_mut(), null_mut()));
+    assert_eq!((net, planned), (null_mut(), null_mut()));
+}
+
+#[test]
+fn null_is_told_where_plans_are_asked() {
+    let plan = plan(&separable(), INPUT, null()).unwrap();
+    let scratch = scratch(&plan);
+    let mut shape = OUTPUT;
+    let shape = &raw mut shape;
+    let (mut isa, mut arithmetic) = (sepconv_isa::Best, sepconv_arithmetic::Fused);
+    let (mut macs, mut bytes, mut length, mut text) = (7, 8, 9, [1; 8]);
+    let (p, s) = (plan.handle.cast_const(), scratch.handle);
+    // SAFETY: what is not NULL is what it should be.
+    unsafe {
+        assert_null_is_told! {
+            "plan": sepconv_plan_input_shape(null(), shape),
+            "shape": sepconv_plan_input_shape(p, null_mut()),
+            "plan": sepconv_plan_output_shape(null(), shape),
+            "shape": sepconv_plan_output_shape(p, null_mut()),
+            "plan": sepconv_plan_isa(null(), &mut isa),
+            "isa": sepconv_plan_isa(p, null_mut()),
+            "plan": sepconv_plan_arithmetic(null(), &mut arithmetic),
+            "arithmetic": sepconv_plan_arithmetic(p, null_mut()),
+            "plan": sepconv_plan_macs(null(), &mut macs),
+            "macs": sepconv_plan_macs(p, null_mut()),
+            "plan": sepconv_plan_scratch_bytes(null(), &mut bytes),
+            "bytes": sepconv_plan_scratch_bytes(p, null_mut()),
+            "plan": sepconv_plan_explain(null(), text.as_mut_ptr(), 8, &mut length),
+            "buffer": sepconv_plan_explain(p, null_mut(), 8, &mut length),
+            "scratch": sepconv_scratch_new(p, null_mut()),
+            "scratch": sepconv_scratch_reserve(null_mut(), p),
+            "plan": sepconv_scratch_reserve(s, null()),
+        }
+        // nothing was written
+        assert_eq!(shape.read(), OUTPUT);
+    }
     assert_eq!((isa, arithmetic), (sepconv_isa::Best, sepconv_arithmetic::Fused));
     assert_eq!((macs, bytes, length, text), (7, 8, 9, [1; 8]));
+}
+
+#[test]
+fn null_is_told_by_runs() {
+    let (network, cache) = cached(1);
+    let plan = plan(&separable(), INPUT, null()).unwrap();
+    let scratch = scratch(&plan);
+    let (input, mut output, mut memory) = ([1.0; INPUT_LEN], [CANARY; OUTPUT_LEN], vec![0u8; 1 << 20]);
+    let (from, to) = (input_at(input.as_ptr(), INPUT_LEN), output_at(output.as_mut_ptr(), OUTPUT_LEN));
+    let (from_nowhere, to_nowhere) = (input_at(null(), INPUT_LEN), output_at(null_mut(), OUTPUT_LEN));
+    let (from, from_nowhere) = (&raw const from, &raw const from_nowhere);
+    let (to, to_nowhere) = (&raw const to, &raw const to_nowhere);
+    let (from_size, to_size) = (size_of::<sepconv_input>(), size_of::<sepconv_output>());
+    let (room, room_len) = (memory.as_mut_ptr().cast::<c_void>(), memory.len());
+    let no_loop = sepconv_plan_options { threads: sepconv_threads::Custom as i32, ..plan_options() };
+    let no_pool = sepconv_plan_options { threads: sepconv_threads::Pool as i32, ..plan_options() };
+    let serial = plan_options();
+    let (mut made, mut len) = (null_mut(), 7);
+    let (n, p, s, k) =
+        (network.handle.cast_const(), plan.handle.cast_const(), scratch.handle, cache.handle.cast_const());
+    // SAFETY: what is not NULL is what it should be.
+    unsafe {
+        assert_null_is_told! {
+            "input": sepconv_input_init(null_mut(), from_size, null(), 0),
+            "output": sepconv_output_init(null_mut(), to_size, null_mut(), 0),
+            "plan": sepconv_plan_run(null(), from, to, s),
+            "input": sepconv_plan_run(p, null(), to, s),
+            "input.data": sepconv_plan_run(p, from_nowhere, to, s),
+            "output": sepconv_plan_run(p, from, null(), s),
+            "output.data": sepconv_plan_run(p, from, to_nowhere, s),
+            "options": sepconv_plan_run_on(p, null(), from, to, s),
+            "options.parallel_for": sepconv_plan_run_on(p, &no_loop, from, to, s),
+            "plan": sepconv_plan_run_on(null(), &serial, from, to, s),
+            "input": sepconv_plan_run_on(p, &serial, null(), to, s),
+            "output": sepconv_plan_run_on(p, &serial, from, null(), s),
+            "scratch": sepconv_plan_run_on(p, &serial, from, to, null_mut()),
+            "plan": sepconv_plan_run_in(null(), null(), from, to, room, room_len),
+            "options.parallel_for": sepconv_plan_run_in(p, &no_loop, from, to, room, room_len),
+            "input": sepconv_plan_run_in(p, null(), null(), to, room, room_len),
+            "output": sepconv_plan_run_in(p, null(), from, null(), room, room_len),
+            "memory": sepconv_plan_run_in(p, null(), from, to, null_mut(), 1),
+            "cache": sepconv_plan_cache_new(null(), 1, null_mut()),
+            "options.pool": sepconv_plan_cache_new(&no_pool, 1, &mut made),
+            "cache": sepconv_plan_cache_run(null(), n, INPUT, from, to),
+            "network": sepconv_plan_cache_run(k, null(), INPUT, from, to),
+            "input": sepconv_plan_cache_run(k, n, INPUT, null(), to),
+            "input.data": sepconv_plan_cache_run(k, n, INPUT, from_nowhere, to),
+            "output": sepconv_plan_cache_run(k, n, INPUT, from, null()),
+            "output.data": sepconv_plan_cache_run(k, n, INPUT, from, to_nowhere),
+            "cache": sepconv_plan_cache_len(null(), &mut len),
+            "len": sepconv_plan_cache_len(k, null_mut()),
+            "cache": sepconv_plan_cache_clear(null()),
+            "scratch": sepconv_plan_run(p, from, to, null_mut()),
+        }
+    }
+    // nothing was written
+    assert_eq!((made, len, cache_len(&cache)), (null_mut(), 7, 0));
     assert!(output.iter().all(|&v| is_canary(v)));
-    // NULL is free of owners
-    // SAFETY: NULL may be freed.
+}
+
+#[test]
+fn null_may_be_freed() {
+    // SAFETY: NULL, and a pool that nobody uses.
     unsafe {
         sepconv_operator_free(null_mut());
         sepconv_network_free(null_mut());
         sepconv_plan_free(null_mut());
         sepconv_scratch_free(null_mut());
         sepconv_pool_free(null_mut());
-        done(sepconv_pool_new(1, &mut pool)).unwrap();
-        sepconv_pool_free(pool);
+        sepconv_plan_cache_free(null_mut());
     }
 }
 
@@ -371,9 +467,14 @@ fn misaligned_pointers_are_told() {
     let mut op = null_mut();
     // SAFETY: misaligned pointers are not followed, the others are what they should be.
     unsafe {
-        let run = |from, to| sepconv_plan_run(p, from, INPUT_LEN, 0, to, OUTPUT_LEN, 0, s);
+        let run = |from, to| sepconv_plan_run(p, &input_at(from, INPUT_LEN), &output_at(to, OUTPUT_LEN), s);
         assert_eq!(run(off(from), to), MisalignedPointer);
-        assert_eq!(last_error(), "input: expected an address that is a multiple of 4");
+        assert_eq!(last_error(), "input.data: expected an address that is a multiple of 4");
+        let tensors = [input_at(from, INPUT_LEN); 2];
+        let tensor_askew = tensors.as_ptr().cast::<u8>().wrapping_add(4).cast::<sepconv_input>();
+        assert_eq!(sepconv_plan_run(p, tensor_askew, &output_at(to, OUTPUT_LEN), s), MisalignedPointer);
+        let size = size_of::<sepconv_input>();
+        assert_eq!(sepconv_input_init(tensor_askew.cast_mut(), size, from, INPUT_LEN), MisalignedPointer);
         assert_eq!(run(from, off(to).cast_mut()), MisalignedPointer);
         assert_eq!(sepconv_plan_macs(p, macs.as_mut_ptr().cast::<u8>().add(4).cast()), MisalignedPointer);
         assert_eq!(sepconv_plan_macs(p.cast::<u8>().wrapping_add(1).cast(), macs.as_mut_ptr()), MisalignedPointer);
@@ -412,10 +513,32 @@ fn codes_out_of_range_are_told() {
         (sepconv_plan_options { max_isa: -7, ..plan_options() }, "options.max_isa: -7 is no value of sepconv_isa"),
         (sepconv_plan_options { fusion: 4, ..plan_options() }, "options.fusion: 4 is no value of sepconv_fusion"),
         (sepconv_plan_options { fusion: -1, ..plan_options() }, "options.fusion: -1 is no value of sepconv_fusion"),
+        (
+            sepconv_plan_options { input_layout: 2, ..plan_options() },
+            "options.input_layout: 2 is no value of sepconv_layout",
+        ),
+        (
+            sepconv_plan_options { output_layout: -1, ..plan_options() },
+            "options.output_layout: -1 is no value of sepconv_layout",
+        ),
     ] {
         let (status, text) = plan(&operator, INPUT, &options).unwrap_err();
         assert_eq!((status, text.as_str()), (sepconv_status::UnknownCode, what));
     }
+    let plan = plan(&operator, INPUT, null()).unwrap();
+    let scratch = scratch(&plan);
+    let (values, mut written) = ([1.0; INPUT_LEN], [CANARY; OUTPUT_LEN]);
+    let (from, to) = (input_at(values.as_ptr(), INPUT_LEN), output_at(written.as_mut_ptr(), OUTPUT_LEN));
+    for layout in [-1, 2, i32::MIN, i32::MAX] {
+        let (from_wrong, to_wrong) = (sepconv_input { layout, ..from }, sepconv_output { layout, ..to });
+        for (from, to, what) in [(&from_wrong, &to, "input"), (&from, &to_wrong, "output")] {
+            // SAFETY: slices, and handles that live.
+            let refused = unsafe { sepconv_plan_run(plan.handle, from, to, scratch.handle) };
+            assert_eq!(refused, sepconv_status::UnknownCode);
+            assert_eq!(last_error(), format!("{what}.layout: {layout} is no value of sepconv_layout"));
+        }
+    }
+    assert!(written.iter().all(|&v| is_canary(v)));
     let file = [0; 8];
     for order in [-1, 0, 3] {
         // SAFETY: 8 bytes.
@@ -470,6 +593,10 @@ fn a_struct_that_was_not_initialised_is_told() {
             make(sepconv_operator_free, |op| unsafe { sepconv_pointwise_conv2d_new((&raw const desc).cast(), op) });
         assert_eq!(op.map(drop).map_err(|(status, _)| status), expected);
     }
+    // options of a program that knows no layouts
+    let struct_size = offset_of!(sepconv_plan_options, input_layout);
+    let options = sepconv_plan_options { struct_size, input_layout: -1, output_layout: -1, ..plan_options() };
+    assert!(plan(&separable(), INPUT, &options).is_ok());
     // zeros are no description
     let zeros = sepconv_conv_desc { stride_h: 0, ..pointwise(&MATRIX) };
     assert_eq!(status(operator(sepconv_conv2d_new, &zeros)), sepconv_status::Size);
@@ -688,9 +815,9 @@ fn memory_in_common_is_refused_before_anything_is_written() {
     let run = |from: usize, from_stride: usize, to: usize, to_stride: usize, lens: [usize; 2]| {
         // SAFETY: places within the memory.
         unsafe {
-            let (input, output) = (start.add(from).cast_const(), start.add(to));
-            let s = scratch.handle;
-            sepconv_plan_run(plan.handle, input, lens[0], from_stride, output, lens[1], to_stride, s)
+            let input = sepconv_input { strides: by_pixel(from_stride), ..input_at(start.add(from), lens[0]) };
+            let output = sepconv_output { strides: by_pixel(to_stride), ..output_at(start.add(to), lens[1]) };
+            sepconv_plan_run(plan.handle, &input, &output, scratch.handle)
         }
     };
     let exact = [INPUT_LEN, OUTPUT_LEN];
@@ -714,8 +841,7 @@ fn memory_in_common_is_refused_before_anything_is_written() {
         ([INPUT_LEN, OUTPUT_LEN - 1], [0, 0], sepconv_status::BufferTooShort),
         ([span(4) - 1, OUTPUT_LEN], [9, 0], sepconv_status::BufferTooShort),
         ([0, OUTPUT_LEN], [0, 0], sepconv_status::BufferTooShort),
-        ([INPUT_LEN, OUTPUT_LEN], [3, 0], sepconv_status::PixelStride),
-        ([INPUT_LEN, OUTPUT_LEN], [0, 4], sepconv_status::PixelStride),
+        ([INPUT_LEN, OUTPUT_LEN], [0, 4], sepconv_status::Overlap),
         ([usize::MAX, OUTPUT_LEN], [0, 0], sepconv_status::Length),
         ([INPUT_LEN, isize::MAX as usize / 4 + 1], [0, 0], sepconv_status::Length),
         ([INPUT_LEN, OUTPUT_LEN], [usize::MAX, 0], sepconv_status::Size),
@@ -724,7 +850,8 @@ fn memory_in_common_is_refused_before_anything_is_written() {
         assert_eq!(run(0, strides[0], 500, strides[1], lens), status, "{lens:?}, {strides:?}");
     }
     assert!(untouched());
-    // next to each other is not in common, and memory behind the last value does not count
+    // next to each other is not in common, and memory behind the last value does not count; an input may lie upon itself
+    assert_eq!(run(0, 3, 41 * 3 + 4, 0, [41 * 3 + 4, OUTPUT_LEN]), sepconv_status::Ok);
     assert_eq!(run(0, 0, INPUT_LEN, 0, exact), sepconv_status::Ok);
     assert_eq!(run(OUTPUT_LEN, 0, 0, 0, [1000 - OUTPUT_LEN, 1000]), sepconv_status::Ok);
 }
@@ -737,8 +864,9 @@ fn a_batch_of_no_images_may_lie_nowhere() {
     let mut output = [CANARY; 8];
     let to = output.as_mut_ptr();
     let run = |input: *const f32, input_len: usize, output: *mut f32, output_len: usize, stride: usize| {
+        let to = sepconv_output { strides: by_pixel(stride), ..output_at(output, output_len) };
         // SAFETY: NULL, or memory of these lengths.
-        unsafe { sepconv_plan_run(plan.handle, input, input_len, 0, output, output_len, stride, scratch.handle) }
+        unsafe { sepconv_plan_run(plan.handle, &input_at(input, input_len), &to, scratch.handle) }
     };
     let input = [1.0; 4];
     let from = input.as_ptr();
@@ -746,10 +874,11 @@ fn a_batch_of_no_images_may_lie_nowhere() {
     assert_eq!(run(from, 0, to, 0, 0), sepconv_status::Ok);
     assert_eq!(run(from, 4, to, 8, 9), sepconv_status::Ok);
     assert_eq!(run(to, 8, to, 8, 0), sepconv_status::Ok, "nothing is in common");
-    // a length that is not 0 is a promise, and a stride has to hold a pixel
+    // no values of no pixels lie at one place
+    assert_eq!(run(from, 4, to, 8, 4), sepconv_status::Ok);
+    // a length that is not 0 is a promise
     assert_eq!(run(null(), 1, to, 0, 0), sepconv_status::NullPointer);
     assert_eq!(run(from, 4, null_mut(), 1, 0), sepconv_status::NullPointer);
-    assert_eq!(run(from, 4, to, 8, 4), sepconv_status::PixelStride);
     assert_eq!(run(from.cast::<u8>().wrapping_add(2).cast(), 0, to, 8, 0), sepconv_status::MisalignedPointer);
     let (mut shape, mut bytes) = (INPUT, 1);
     // SAFETY: a plan, and places for the answers.
@@ -772,6 +901,341 @@ fn scratch_serves_every_plan_that_needs_no_more() {
     assert!(output.iter().all(|&v| is_canary(v)));
     run(&small, (&input, 0), (&mut output, 0), &scratch(&one)).unwrap();
     assert!(!is_canary(output[0]));
+}
+
+#[test]
+fn scratch_makes_room_for_one_plan_after_the_other() {
+    let operator = separable();
+    let plans = [1, 6, 3].map(|h| plan(&operator, sepconv_shape { h, ..INPUT }, null()).unwrap());
+    // SAFETY: NULL is no plan yet.
+    let scratch = make(sepconv_scratch_free, |s| unsafe { sepconv_scratch_new(null(), s) }).unwrap();
+    let input = [1.0; INPUT_LEN];
+    let run_all = |plans: &[Plan]| -> Vec<Result<(), Failed>> {
+        plans.iter().map(|plan| run(plan, (&input, 0), (&mut [CANARY; OUTPUT_LEN], 0), &scratch)).collect()
+    };
+    for refused in run_all(&plans) {
+        assert_eq!(status(refused), sepconv_status::SmallScratch);
+    }
+    for at in [0, 1, 2] {
+        // SAFETY: handles that live.
+        done(unsafe { sepconv_scratch_reserve(scratch.handle, plans[at].handle) }).unwrap();
+        assert!(run_all(&plans[..=at]).iter().all(Result::is_ok));
+    }
+    assert!(run_all(&plans).iter().all(Result::is_ok));
+}
+
+/// The block of [`separable`] by the Rust API.
+fn separable_of_rust() -> sepconv::SeparableConv2d {
+    let depthwise = ConvDesc::new(Filter::depthwise_hwc(&TAPS, [3, 3, 4]));
+    sepconv::SeparableConv2d::new(depthwise, ConvDesc::new(Filter::io(&MATRIX, [4, 5]))).unwrap()
+}
+
+/// Parts of larger tensors, as Rust's views have them and as C describes them.
+#[test]
+fn layouts_and_strides_are_those_of_rust() {
+    // the whole tensors; the tensors are rows 1 to 6 and columns 2 to 8 of the images 1 and 2, from channel 1 on
+    let [whole_in, whole_out] = [Shape::new(4, 9, 11, 7), Shape::new(4, 9, 11, 8)];
+    let part = sepconv_shape { n: 2, ..INPUT };
+    let first = |Strides { image, row, pixel, channel }| image + row + 2 * pixel + channel;
+    let values = Rng(4).values(whole_in.len().unwrap(), Values::Plain);
+    for [from_layout, to_layout] in
+        [Layout::Nhwc, Layout::Nchw].map(|a| [[a, Layout::Nhwc], [a, Layout::Nchw]]).concat()
+    {
+        let options = sepconv::PlanOptions::new().input_layout(from_layout).output_layout(to_layout);
+        let rust = separable_of_rust().plan(Shape::new(2, 6, 7, 4), &options).unwrap();
+        let (from, to) = (Strides::dense(from_layout, whole_in), Strides::dense(to_layout, whole_out));
+        let mut expected = vec![CANARY; whole_out.len().unwrap()];
+        let view = View::with_strides(&values, whole_in, from).unwrap();
+        let view = view.images(1..3).unwrap().crop(1..7, 2..9).unwrap().channels(1..5).unwrap();
+        let to_view = ViewMut::with_strides(&mut expected, whole_out, to).unwrap();
+        let to_view = to_view.images(1..3).unwrap().crop(1..7, 2..9).unwrap().channels(1..6).unwrap();
+        rust.run(view, to_view, &mut rust.scratch().unwrap()).unwrap();
+
+        let options = sepconv_plan_options {
+            input_layout: layout_code(from_layout),
+            output_layout: layout_code(to_layout),
+            ..plan_options()
+        };
+        let plan = plan(&separable(), part, &options).unwrap();
+        let c = |Strides { image, row, pixel, channel }| sepconv_strides { image, row, pixel, channel };
+        let mut got = vec![CANARY; expected.len()];
+        let input = input_at(values[first(from)..].as_ptr(), values.len() - first(from));
+        let input = sepconv_input { strides: c(from), ..input };
+        let output = output_at(got[first(to)..].as_mut_ptr(), expected.len() - first(to));
+        let output = sepconv_output { strides: c(to), ..output };
+        // SAFETY: slices, and handles that live.
+        done(unsafe { sepconv_plan_run(plan.handle, &input, &output, scratch(&plan).handle) }).unwrap();
+        let same = got.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits());
+        assert!(same, "{from_layout:?} to {to_layout:?}");
+        let written = got.iter().filter(|&&v| !is_canary(v)).count();
+        assert_eq!(written, 2 * OUTPUT_LEN);
+
+        // strides that lead beyond any memory, or to one place twice; one value too few
+        let refuse = |input: sepconv_input, output: sepconv_output, expected, what: &str| {
+            // SAFETY: slices, and handles that live.
+            let got = unsafe { sepconv_plan_run(plan.handle, &input, &output, scratch(&plan).handle) };
+            assert_eq!(got, expected, "{what}: {}", last_error());
+        };
+        let far = sepconv_strides { row: usize::MAX / 2, ..c(from) };
+        refuse(sepconv_input { strides: far, ..input }, output, sepconv_status::Size, "a far row");
+        for strides in [
+            sepconv_strides { row: to.pixel, pixel: to.pixel, ..c(to) },
+            sepconv_strides { image: 1, ..c(to) },
+            sepconv_strides { image: 8, row: 8, pixel: 8, channel: 1 },
+        ] {
+            refuse(input, sepconv_output { strides, ..output }, sepconv_status::Overlap, "two values at one place");
+        }
+        let [from_span, to_span] =
+            [from.span(Shape::new(2, 6, 7, 4)).unwrap(), to.span(Shape::new(2, 6, 7, 5)).unwrap()];
+        refuse(sepconv_input { len: from_span - 1, ..input }, output, sepconv_status::BufferTooShort, "input");
+        refuse(input, sepconv_output { len: to_span - 1, ..output }, sepconv_status::BufferTooShort, "output");
+        refuse(
+            sepconv_input { len: from_span, ..input },
+            sepconv_output { len: to_span, ..output },
+            sepconv_status::Ok,
+            "no value too few",
+        );
+    }
+}
+
+/// A plan for NHWC takes no planes, and tells so before it writes; a plan for NCHW takes pixels.
+#[test]
+fn a_plan_for_nhwc_takes_no_planes() {
+    let operator = separable();
+    let values = [1.0; INPUT_LEN];
+    let (plane, pixel) = (layout_code(Layout::Nchw), layout_code(Layout::Nhwc));
+    for (of_plan, of_input, of_output, expected) in [
+        (pixel, plane, pixel, Err("input")),
+        (pixel, pixel, plane, Err("output")),
+        (plane, pixel, pixel, Ok(())),
+        (plane, pixel, plane, Ok(())),
+    ] {
+        let options = sepconv_plan_options { input_layout: of_plan, output_layout: of_plan, ..plan_options() };
+        let plan = plan(&operator, INPUT, &options).unwrap();
+        let mut written = [CANARY; OUTPUT_LEN];
+        let input = sepconv_input { layout: of_input, ..input_at(values.as_ptr(), INPUT_LEN) };
+        let output = sepconv_output { layout: of_output, ..output_at(written.as_mut_ptr(), OUTPUT_LEN) };
+        // SAFETY: slices, and handles that live.
+        let got = done(unsafe { sepconv_plan_run(plan.handle, &input, &output, scratch(&plan).handle) });
+        match expected {
+            Ok(()) => got.unwrap(),
+            Err(what) => {
+                let (status, text) = got.unwrap_err();
+                assert_eq!(status, sepconv_status::Layout);
+                assert!(text.starts_with(&format!("{what}: the plan is for Nhwc")), "{text}");
+                assert!(written.iter().all(|&v| is_canary(v)));
+            }
+        }
+    }
+}
+
+#[test]
+fn tensors_that_were_not_initialised_are_told() {
+    let plan = plan(&separable(), INPUT, null()).unwrap();
+    let scratch = scratch(&plan);
+    let (values, mut written) = ([1.0; INPUT_LEN], [CANARY; OUTPUT_LEN]);
+    let (from, to) = (input_at(values.as_ptr(), INPUT_LEN), output_at(written.as_mut_ptr(), OUTPUT_LEN));
+    assert_eq!((from.data, from.len, from.layout, from.strides), (values.as_ptr(), INPUT_LEN, 0, DENSE));
+    assert_eq!((to.len, to.layout, to.strides), (OUTPUT_LEN, 0, DENSE));
+    for struct_size in [0, 8, 56, 63, 65, 4104] {
+        for (from, to) in [(sepconv_input { struct_size, ..from }, to), (from, sepconv_output { struct_size, ..to })] {
+            // SAFETY: slices, and handles that live.
+            let refused = unsafe { sepconv_plan_run(plan.handle, &from, &to, scratch.handle) };
+            assert_eq!(refused, sepconv_status::StructSize, "{struct_size}");
+        }
+    }
+    assert!(written.iter().all(|&v| is_canary(v)));
+    let mut short = from;
+    // SAFETY: a struct, which is left as it is.
+    let refused = unsafe { sepconv_input_init(&mut short, 56, null(), 7) };
+    assert_eq!((refused, short.data, short.len), (sepconv_status::StructSize, from.data, INPUT_LEN));
+}
+
+#[test]
+fn runs_take_memory_of_the_caller() {
+    let (operator, input) = (separable(), Rng(3).values(INPUT_LEN, Values::Plain));
+    let small = plan(&operator, INPUT, null()).unwrap();
+    let mut expected = [0.0; OUTPUT_LEN];
+    run(&small, (&input, 0), (&mut expected, 0), &scratch(&small)).unwrap();
+    let mut bytes = 0;
+    // SAFETY: a plan, and a place for the answer.
+    done(unsafe { sepconv_plan_scratch_bytes(small.handle, &mut bytes) }).unwrap();
+    assert!(bytes > 0 && bytes.is_multiple_of(SEPCONV_SCRATCH_ALIGNMENT));
+    // one piece for all, as an engine has it: memory, input, output
+    let values = bytes / 4 + 64;
+    let mut arena = vec![CANARY; values + INPUT_LEN + OUTPUT_LEN];
+    let start = arena.as_mut_ptr();
+    let skip = start.cast::<u8>().align_offset(SEPCONV_SCRATCH_ALIGNMENT);
+    // SAFETY: places within the arena.
+    let (from, to) = unsafe {
+        start.add(values).copy_from_nonoverlapping(input.as_ptr(), INPUT_LEN);
+        (input_at(start.add(values), INPUT_LEN), output_at(start.add(values + INPUT_LEN), OUTPUT_LEN))
+    };
+    let in_memory = |at: usize, len: usize| {
+        let memory = start.cast::<u8>().wrapping_add(at).cast::<c_void>();
+        // SAFETY: the arena, of which a run that is refused uses nothing.
+        unsafe { sepconv_plan_run_in(small.handle, null(), &from, &to, memory, len) }
+    };
+    let output = || -> Vec<f32> {
+        // SAFETY: the output, which no call uses.
+        unsafe { std::slice::from_raw_parts(to.data.cast_const(), OUTPUT_LEN) }.to_vec()
+    };
+    let untouched = || output().into_iter().all(is_canary);
+    // too short, from an aligned address and from one that is not
+    assert_eq!(in_memory(skip, bytes - 1), sepconv_status::SmallScratch);
+    assert_eq!(in_memory(skip + 1, bytes), sepconv_status::SmallScratch);
+    assert_eq!(in_memory(skip + 1, bytes + 62), sepconv_status::SmallScratch);
+    assert_eq!(in_memory(skip, 0), sepconv_status::SmallScratch);
+    assert_eq!(in_memory(skip, usize::MAX), sepconv_status::Length);
+    assert_eq!(in_memory(skip, isize::MAX as usize + 1), sepconv_status::Length);
+    // SAFETY: NULL with no bytes.
+    let nowhere = unsafe { sepconv_plan_run_in(small.handle, null(), &from, &to, null_mut(), 0) };
+    assert_eq!(nowhere, sepconv_status::SmallScratch);
+    // over the first byte of the input, over its last, over all of both, inside of the output
+    for (at, len, with) in [
+        (0, values * 4 + 1, "input"),
+        ((values + INPUT_LEN) * 4 - 1, 1, "input"),
+        (0, arena.len() * 4, "input"),
+        ((values + INPUT_LEN) * 4, 64, "output"),
+        ((values + INPUT_LEN + OUTPUT_LEN) * 4 - 1, 1, "output"),
+    ] {
+        assert_eq!(in_memory(at, len), sepconv_status::Overlap);
+        assert_eq!(last_error(), format!("memory: has memory in common with the {with}"));
+    }
+    assert!(untouched());
+    for (at, len) in [(skip, bytes), (skip + 1, bytes + 63), (skip + 63, bytes + 1), (0, values * 4)] {
+        assert_eq!(in_memory(at, len), sepconv_status::Ok, "{at}, {len}");
+        assert_eq!(output(), expected);
+        // SAFETY: the output, which no call uses.
+        unsafe { std::slice::from_raw_parts_mut(to.data, OUTPUT_LEN) }.fill(CANARY);
+    }
+    // a batch of no images needs no memory
+    let empty = plan(&operator, sepconv_shape { n: 0, ..INPUT }, null()).unwrap();
+    let (from, to) = (input_at(null(), 0), output_at(null_mut(), 0));
+    // SAFETY: NULL with no bytes.
+    done(unsafe { sepconv_plan_run_in(empty.handle, null(), &from, &to, null_mut(), 0) }).unwrap();
+    // threads of the plan, and others
+    // SAFETY: a number.
+    let pool = make(sepconv_pool_free, |pool| unsafe { sepconv_pool_new(2, pool) }).unwrap();
+    let threads = sepconv_threads::Pool as i32;
+    let of_pool = sepconv_plan_options { threads, pool: pool.handle, max_threads: 2, ..plan_options() };
+    let mut calls = AtomicUsize::new(0);
+    let custom = sepconv_plan_options {
+        threads: sepconv_threads::Custom as i32,
+        parallel_for: Some(scoped),
+        parallel_context: (&raw mut calls).cast(),
+        parallel_threads: 2,
+        ..plan_options()
+    };
+    let large = sepconv_shape { h: 100, w: 100, ..INPUT };
+    let values = Rng(7).values(40_000, Values::Plain);
+    let mut expected = vec![0.0; 50_000];
+    let serial = plan(&operator, large, null()).unwrap();
+    run(&serial, (&values, 0), (&mut expected, 0), &scratch(&serial)).unwrap();
+    let shared = plan(&operator, large, &of_pool).unwrap();
+    for options in [null(), &raw const custom, &raw const of_pool] {
+        let mut got = vec![CANARY; 50_000];
+        run_in(&shared, options, &input_at(values.as_ptr(), 40_000), &output_at(got.as_mut_ptr(), 50_000)).unwrap();
+        assert!(got == expected);
+    }
+    assert!(calls.into_inner() > 0);
+}
+
+/// A network of [`separable`] and a pool, and a cache.
+fn cached(plans: usize) -> (Owned<sepconv_network>, Owned<sepconv_plan_cache>) {
+    let operator = separable();
+    // SAFETY: operators that live; default options.
+    unsafe {
+        let layers = [operator.handle.cast_const()];
+        let network = make(sepconv_network_free, |n| sepconv_network_new(layers.as_ptr(), 1, n)).unwrap();
+        (network, make(sepconv_plan_cache_free, |cache| sepconv_plan_cache_new(null(), plans, cache)).unwrap())
+    }
+}
+
+fn cache_len(cache: &Owned<sepconv_plan_cache>) -> usize {
+    let mut len = usize::MAX;
+    // SAFETY: a cache, and a place for the answer.
+    done(unsafe { sepconv_plan_cache_len(cache.handle, &mut len) }).unwrap();
+    len
+}
+
+#[test]
+fn threads_share_a_plan_cache() {
+    struct Shared<'a>(&'a Owned<sepconv_network>, &'a Owned<sepconv_plan_cache>);
+    // SAFETY: what the header promises.
+    unsafe impl Sync for Shared<'_> {}
+    let (network, cache) = cached(3);
+    let shared = &Shared(&network, &cache);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(move || {
+                let &Shared(network, cache) = shared;
+                let rng = &mut Rng(thread);
+                for i in 0..40 {
+                    let shape = sepconv_shape { n: 1, h: 1 + i % 5, w: 3 + i % 2, c: 4 };
+                    let layouts = [i / 2, i / 4].map(|i| [Layout::Nhwc, Layout::Nchw][i % 2]);
+                    let (in_shape, out_shape) =
+                        (Shape::new(1, shape.h, shape.w, 4), Shape::new(1, shape.h, shape.w, 5));
+                    let rust = separable_of_rust().plan(in_shape, &sepconv::PlanOptions::new()).unwrap();
+                    let (values, mut expected) = (rng.values(shape.h * shape.w * 4, Values::Plain), [0.0; 125]);
+                    rust.run(
+                        View::new(&values, in_shape).unwrap(),
+                        ViewMut::new(&mut expected, out_shape).unwrap(),
+                        &mut rust.scratch().unwrap(),
+                    )
+                    .unwrap();
+                    let frames = layouts.map(Frame::of);
+                    let placed = frames[0].write(&values, in_shape);
+                    let mut got = vec![CANARY; shape.h * shape.w * 5];
+                    let [layout, to_layout] = layouts.map(layout_code);
+                    let from = sepconv_input { layout, ..input_at(placed.as_ptr(), placed.len()) };
+                    let to = sepconv_output { layout: to_layout, ..output_at(got.as_mut_ptr(), got.len()) };
+                    // SAFETY: slices, and handles that live.
+                    done(unsafe { sepconv_plan_cache_run(cache.handle, network.handle, shape, &from, &to) }).unwrap();
+                    assert_eq!(frames[1].read(&got, out_shape), expected[..got.len()]);
+                    assert!((1..=3).contains(&cache_len(cache)));
+                    if i % 16 == 15 {
+                        // SAFETY: a cache, which others run by.
+                        done(unsafe { sepconv_plan_cache_clear(cache.handle) }).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    // SAFETY: a cache.
+    done(unsafe { sepconv_plan_cache_clear(cache.handle) }).unwrap();
+    assert_eq!(cache_len(&cache), 0);
+}
+
+#[test]
+fn a_plan_cache_checks_its_arguments() {
+    let (network, cache) = cached(0);
+    let (values, mut written) = ([1.0; INPUT_LEN], [CANARY; OUTPUT_LEN]);
+    let (from, to) = (input_at(values.as_ptr(), INPUT_LEN), output_at(written.as_mut_ptr(), OUTPUT_LEN));
+    let run = |shape, from: &sepconv_input, to: &sepconv_output| {
+        // SAFETY: slices, and handles that live.
+        unsafe { sepconv_plan_cache_run(cache.handle, network.handle, shape, from, to) }
+    };
+    assert_eq!(run(sepconv_shape { c: 5, ..INPUT }, &from, &to), sepconv_status::Channels);
+    assert_eq!(run(sepconv_shape { h: 0, ..INPUT }, &from, &to), sepconv_status::Size);
+    assert_eq!(run(sepconv_shape { h: 7, ..INPUT }, &from, &to), sepconv_status::BufferTooShort);
+    assert_eq!(run(INPUT, &from, &sepconv_output { len: OUTPUT_LEN - 1, ..to }), sepconv_status::BufferTooShort);
+    let twice = sepconv_output { strides: by_pixel(4), ..to };
+    assert_eq!(run(INPUT, &from, &twice), sepconv_status::Overlap);
+    assert_eq!(run(INPUT, &input_at(to.data, INPUT_LEN), &to), sepconv_status::Overlap);
+    assert_eq!(cache_len(&cache), 0, "no plan for what is refused");
+    // SAFETY: the output, which no call uses.
+    assert!(unsafe { std::slice::from_raw_parts(to.data.cast_const(), OUTPUT_LEN) }.iter().all(|&v| is_canary(v)));
+    assert_eq!(run(INPUT, &from, &to), sepconv_status::Ok);
+    assert_eq!(run(sepconv_shape { h: 2, ..INPUT }, &from, &to), sepconv_status::Ok);
+    assert_eq!(cache_len(&cache), 1, "a cache of 0 plans holds one");
+    let nothing = (input_at(null(), 0), output_at(null_mut(), 0));
+    assert_eq!(run(sepconv_shape { n: 0, ..INPUT }, &nothing.0, &nothing.1), sepconv_status::Ok);
+    // options are read when the cache is made
+    let wrong = sepconv_plan_options { fusion: 9, ..plan_options() };
+    // SAFETY: options.
+    let refused = make(sepconv_plan_cache_free, |c| unsafe { sepconv_plan_cache_new(&wrong, 1, c) });
+    assert_eq!(status(refused), sepconv_status::UnknownCode);
 }
 
 /// What was made of something lives on without it; a plan is run by many threads at once.
@@ -940,10 +1404,47 @@ unsafe extern "C" fn scoped(context: *mut c_void, count: usize, task: sepconv_ta
     });
 }
 
+/// A way to run: a level, a fusion that can always be had, threads, how tensors lie, and whether in memory of the caller's.
+type Way = (usize, i32, usize, [Frame; 2], bool);
+
+/// The strides of a frame, 0 where there is no gap.
+fn strides_of(frame: Frame, shape: Shape) -> (i32, sepconv_strides) {
+    let layout = if frame.order == Frame::NCHW { sepconv_layout::Nchw } else { sepconv_layout::Nhwc };
+    let Strides { image, row, pixel, channel } = frame.strides(shape);
+    let mut strides = [image, row, pixel, channel];
+    frame.order.into_iter().zip(frame.gaps).filter(|&(_, gap)| gap == 0).for_each(|(axis, _)| strides[axis] = 0);
+    let [image, row, pixel, channel] = strides;
+    (layout as i32, sepconv_strides { image, row, pixel, channel })
+}
+
+fn layout_code(layout: Layout) -> i32 {
+    match layout {
+        Layout::Nhwc => sepconv_layout::Nhwc as i32,
+        Layout::Nchw => sepconv_layout::Nchw as i32,
+        other => panic!("no layout of C: {other:?}"),
+    }
+}
+
+/// Runs a plan in memory of the caller's that begins anywhere, and has as many bytes as it needs to.
+fn run_in(
+    plan: &Plan,
+    options: *const sepconv_plan_options,
+    from: &sepconv_input,
+    to: &sepconv_output,
+) -> Result<(), Failed> {
+    let mut bytes = 0;
+    // SAFETY: a plan, descriptions and options of the caller's, and memory of this function's.
+    unsafe {
+        done(sepconv_plan_scratch_bytes(plan.handle, &mut bytes))?;
+        let mut memory = vec![0xffu8; bytes + SEPCONV_SCRATCH_ALIGNMENT - 1];
+        done(sepconv_plan_run_in(plan.handle, options, from, to, memory.as_mut_ptr().cast(), memory.len()))
+    }
+}
+
 /// Runs a problem through C in every way that is drawn, and compares bits with the reference.
 fn equals_the_reference(
     problem: &Problem,
-    (level, fusion, threads, gaps): (usize, i32, usize, [usize; 2]),
+    (level, fusion, threads, frames, in_memory): Way,
 ) -> Result<(), TestCaseError> {
     let fail = |(status, text): Failed| TestCaseError::fail(format!("{status:?}: {text}"));
     let operators = operators(problem).map_err(fail)?;
@@ -956,6 +1457,7 @@ fn equals_the_reference(
     options.common_bits = i32::from(level.common_bits);
     options.fusion = fusion;
     options.max_threads = threads;
+    [options.input_layout, options.output_layout] = frames.map(|frame| layout_code(frame.layout()));
     let mut calls = AtomicUsize::new(0);
     match threads {
         1 => {}
@@ -983,25 +1485,36 @@ fn equals_the_reference(
         plan
     };
     let expected = reference(problem, level.arithmetic).data;
-    let strides = [from.c + gaps[0], to.c + gaps[1]];
-    let input: Vec<f32> = problem
-        .input()
-        .chunks_exact(from.c)
-        .flat_map(|pixel| pixel.iter().copied().chain(std::iter::repeat_n(CANARY, gaps[0])))
-        .collect();
-    let mut output = vec![CANARY; to.n * to.h * to.w * strides[1]];
-    run(&plan, (&input, strides[0]), (&mut output, strides[1]), &scratch(&plan)).map_err(fail)?;
-    for (at, (pixel, expected)) in output.chunks_exact(strides[1]).zip(expected.chunks_exact(to.c)).enumerate() {
-        let same = pixel.iter().zip(expected).all(|(&got, &expected)| same_bits(got, expected));
-        let kept = pixel[to.c..].iter().all(|&v| is_canary(v));
-        prop_assert!(same && kept, "pixel {}: expected {:?}, got {:?}\n{}", at, expected, pixel, explain(&plan));
+    let [input_shape, output_shape] = [problem.input_shape(), problem.output_shape()];
+    let input = frames[0].write(problem.input(), input_shape);
+    let mut output = vec![CANARY; frames[1].strides(output_shape).span(output_shape).unwrap()];
+    let ((layout, strides), (to_layout, to_strides)) =
+        (strides_of(frames[0], input_shape), strides_of(frames[1], output_shape));
+    let from = sepconv_input { layout, strides, ..input_at(input.as_ptr(), input.len()) };
+    let to = output_at(output.as_mut_ptr(), output.len());
+    let to = sepconv_output { layout: to_layout, strides: to_strides, ..to };
+    if in_memory {
+        run_in(&plan, null(), &from, &to).map_err(fail)?;
+    } else {
+        // SAFETY: slices, and handles that live.
+        done(unsafe { sepconv_plan_run(plan.handle, &from, &to, scratch(&plan).handle) }).map_err(fail)?;
     }
+    let got = frames[1].read(&output, output_shape);
+    for (at, (&got, &expected)) in got.iter().zip(&expected).enumerate() {
+        prop_assert!(same_bits(got, expected), "{}: expected {:e}, got {:e}\n{}", at, expected, got, explain(&plan));
+    }
+    let written = output.iter().filter(|&&v| !is_canary(v)).count();
+    prop_assert_eq!(written, got.len(), "values beside the output are left alone");
     Ok(())
 }
 
-/// Ways to run: a level, a fusion that can always be had, threads, and gaps between pixels.
-fn ways() -> impl Strategy<Value = (usize, i32, usize, [usize; 2])> {
-    (0..8usize, 0..2, 1..=3usize, [0..=3usize, 0..=3usize])
+fn ways() -> impl Strategy<Value = Way> {
+    let gap = || prop_oneof![3 => Just(0usize), 1 => 1usize..=3];
+    // the channels of a pixel mostly lie together, and so do the pixels of a row of planes
+    let gaps = (prop_oneof![9 => Just(0usize), 1 => 1usize..=2], gap(), gap(), gap());
+    let order = prop_oneof![Just(Frame::NHWC), Just(Frame::NCHW)];
+    let frame = (order, gaps).prop_map(|(order, (a, b, c, d))| Frame { offset: 0, order, gaps: [a, b, c, d] });
+    (0..8usize, 0..2, 1..=3usize, [frame.clone(), frame], proptest::bool::ANY)
 }
 
 #[test]
@@ -1101,8 +1614,8 @@ fn mobilenets_from_a_file_are_those_of_rust() {
             assert_eq!(plan.output_shape(), made);
             let mut expected = vec![0.0; made.len().unwrap()];
             plan.run(
-                sepconv::View::new(&input, image).unwrap(),
-                sepconv::ViewMut::new(&mut expected, made).unwrap(),
+                View::new(&input, image).unwrap(),
+                ViewMut::new(&mut expected, made).unwrap(),
                 &mut plan.scratch().unwrap(),
             )
             .unwrap();

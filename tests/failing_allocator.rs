@@ -13,8 +13,8 @@ use common::{LEVELS, Rng, SCHEDULES, Values};
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, WeightOrder, Weights};
 use sepconv::{
     Activation, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion, GlobalAveragePool,
-    InvertedResidual, InvertedResidualDesc, Network, Plan, PlanOptions, PointwiseConv2d, Result, SeparableConv2d,
-    Shape, Shortcut, View, ViewMut,
+    InvertedResidual, InvertedResidualDesc, Network, Plan, PlanCache, PlanOptions, PointwiseConv2d, Result,
+    SeparableConv2d, Shape, Shortcut, View, ViewMut,
 };
 
 /// What the allocator does on this thread.
@@ -259,6 +259,40 @@ fn models() {
     }
 }
 
+/// A run by a cache that has no memory to keep the plan, or the scratch, is a run all the same.
+#[test]
+fn a_cache_keeps_what_it_has_memory_for() {
+    let weights = [0.5; 16 * 16];
+    let pointwise = || PointwiseConv2d::new(ConvDesc::new(Filter::io(&weights, [16, 16]))).unwrap();
+    let network = Network::new(vec![pointwise().into(), pointwise().into()]).unwrap();
+    let (shape, input) = (Shape::new(1, 2, 2, 16), [1.0; 64]);
+    let run = || {
+        let (cache, mut output) = (PlanCache::new(PlanOptions::new(), 2), [0.0; 64]);
+        let to = ViewMut::new(&mut output, shape).unwrap();
+        cache.run(&network, View::new(&input, shape).unwrap(), to).map(|()| output)
+    };
+    assert_eq!(run(), Ok([64.0; 64]));
+    let mut kept_nothing = 0;
+    for for_good in [false, true] {
+        for n in 0.. {
+            let (result, watch) = watched(n, for_good, run);
+            assert_eq!(watch.live, 0, "{n}: leaked, or freed what was not its own");
+            match result {
+                Ok(output) => assert_eq!(output, [64.0; 64]),
+                Err(Error::Allocation { .. }) => assert!(watch.failed > 0),
+                Err(other) => panic!("allocation {n}: {other:?}"),
+            }
+            kept_nothing += usize::from(result.is_ok() && watch.failed > 0);
+            if watch.failed == 0 {
+                assert!(n > 4, "only {n} allocations; did it do anything?");
+                break;
+            }
+        }
+    }
+    // the list of plans and that of scratch, for either kind of failure
+    assert_eq!(kept_nothing, 4);
+}
+
 /// What C gets is handles, which are allocated too.
 #[cfg(feature = "capi")]
 #[test]
@@ -274,12 +308,14 @@ fn the_c_abi() {
         network: *mut sepconv_network,
         plan: *mut sepconv_plan,
         scratch: *mut sepconv_scratch,
+        cache: *mut sepconv_plan_cache,
     }
 
     impl Drop for Handles {
         fn drop(&mut self) {
             // SAFETY: NULL, or of the library.
             unsafe {
+                sepconv_plan_cache_free(self.cache);
                 sepconv_scratch_free(self.scratch);
                 sepconv_plan_free(self.plan);
                 sepconv_network_free(self.network);
@@ -302,6 +338,7 @@ fn the_c_abi() {
     }
 
     let (filter, input, mut output) = ([0.5; 9 * 4], [1.0; 6 * 6 * 4], [0.0; 6 * 6 * 4]);
+    let mut memory = vec![0u8; 1 << 16];
     let mut desc = MaybeUninit::<sepconv_conv_desc>::uninit();
     // SAFETY: so many bytes, all of which are written.
     let desc = unsafe {
@@ -319,9 +356,11 @@ fn the_c_abi() {
     };
     let shape = sepconv_shape { n: 1, h: 6, w: 6, c: 4 };
     let output = Cell::new(&mut output[..]);
-    assert_every_allocation_may_fail("through C", 12, || {
-        let mut handles = Handles { op: null_mut(), network: null_mut(), plan: null_mut(), scratch: null_mut() };
-        let Handles { op, network, plan, scratch } = &mut handles;
+    let (room, room_len) = (memory.as_mut_ptr().cast(), memory.len());
+    assert_every_allocation_may_fail("through C", 20, || {
+        let mut handles =
+            Handles { op: null_mut(), network: null_mut(), plan: null_mut(), scratch: null_mut(), cache: null_mut() };
+        let Handles { op, network, plan, scratch, cache } = &mut handles;
         let out = output.take();
         // SAFETY: what the library handed out, and slices.
         let result = unsafe {
@@ -329,9 +368,14 @@ fn the_c_abi() {
                 .and_then(|()| done(sepconv_network_new([op.cast_const(); 2].as_ptr(), 2, network)))
                 .and_then(|()| done(sepconv_network_plan(*network, shape, null(), plan)))
                 .and_then(|()| done(sepconv_scratch_new(*plan, scratch)))
+                .and_then(|()| done(sepconv_plan_cache_new(null(), 1, cache)))
                 .and_then(|()| {
-                    let (from, to) = (input.as_ptr(), out.as_mut_ptr());
-                    done(sepconv_plan_run(*plan, from, input.len(), 0, to, out.len(), 0, *scratch))
+                    let (mut from, mut to) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+                    let (from, to) = (from.as_mut_ptr(), to.as_mut_ptr());
+                    done(sepconv_input_init(from, size_of::<sepconv_input>(), input.as_ptr(), input.len()))?;
+                    done(sepconv_output_init(to, size_of::<sepconv_output>(), out.as_mut_ptr(), out.len()))?;
+                    done(sepconv_plan_run(*plan, from, to, *scratch))?;
+                    done(sepconv_plan_run_in(*plan, null(), from, to, room, room_len))
                 })
         };
         output.set(out);

@@ -442,6 +442,37 @@ mod fork {
         assert_eq!(child(own_pool), Some(0), "a pool of the child's own");
     }
 
+    /// A plan that a cache of the parent makes in the child has no threads, as one that the child inherits has none.
+    #[test]
+    fn a_cache_of_the_parent_takes_no_threads() {
+        struct CountedLoop(AtomicUsize);
+
+        impl ParallelFor for CountedLoop {
+            fn threads(&self) -> usize {
+                2
+            }
+
+            fn parallel_for(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                (0..count).for_each(task);
+            }
+        }
+
+        let counted = Arc::new(CountedLoop(AtomicUsize::new(0)));
+        let threads = options(Threads::Custom(counted.clone()));
+        let (job, cache, network) = (Job::new(&threads), PlanCache::new(threads, 4), network());
+        // how often a run with a new plan called the loop
+        let calls = || {
+            cache.clear();
+            let before = counted.0.load(Ordering::Relaxed);
+            job.run_by(|_, input, to| cache.run(&network, input, to).unwrap());
+            counted.0.load(Ordering::Relaxed) - before
+        };
+        assert_eq!(calls(), 1);
+        assert_eq!(child(|| calls() as i32), Some(0));
+        assert_eq!(calls(), 1);
+    }
+
     /// Another thread of the parent may hold the lock of a cache, or of the crews of a plan, at the moment of the fork.
     #[test]
     fn a_child_waits_for_no_lock_of_its_parent() {

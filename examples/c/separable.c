@@ -43,6 +43,8 @@ int main(void)
     sepconv_operator *block;
     sepconv_plan *plan;
     sepconv_scratch *scratch;
+    sepconv_input from;
+    sepconv_output to;
     sepconv_shape shape;
     size_t output_len, explanation_len;
     char *explanation;
@@ -81,12 +83,14 @@ int main(void)
         free(explanation);
     }
 
-    /* Run, as often as there is input. Keep the scratch: a run on one thread allocates nothing. 0 is a dense tensor. */
+    /* Run, as often as there is input. Keep the scratch: a run on one thread allocates nothing. Tensors are dense and NHWC. */
     check(sepconv_plan_output_shape(plan, &shape));
     output_len = shape.n * shape.h * shape.w * shape.c;
     output = filled(output_len, 0.0f);
     check(sepconv_scratch_new(plan, &scratch));
-    check(sepconv_plan_run(plan, input, input_len, 0, output, output_len, 0, scratch));
+    check(sepconv_input_init(&from, sizeof from, input, input_len));
+    check(sepconv_output_init(&to, sizeof to, output, output_len));
+    check(sepconv_plan_run(plan, &from, &to, scratch));
     printf("%zux%zux%zux%zu, the first value is %g\n", shape.n, shape.h, shape.w, shape.c, (double)output[0]);
 
     sepconv_scratch_free(scratch);

@@ -21,9 +21,8 @@ macro_rules! read_code {
 }
 pub(super) use read_code;
 
-/// Images, rows, columns and channels of a tensor. Value `(n, y, x, c)` is at `((n * h + y) * w + x) * pixel_stride + c`; in a
-/// dense tensor the pixel stride is the number of channels. Rows, columns and channels are at least 1. A batch of 0 images is
-/// planned and run as any other, and its output is empty.
+/// Images, rows, columns and channels of a tensor, whatever its layout. Rows, columns and channels are at least 1. A batch of 0 images
+/// is planned and run as any other, and its output is empty.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct sepconv_shape {

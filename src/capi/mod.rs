@@ -6,6 +6,7 @@
 //! ```text
 //!   sepconv_conv_desc ──new──▶ sepconv_operator ──plan──▶ sepconv_plan ──run──▶ output
 //!                                  └─▶ sepconv_network ──plan─┘  └─scratch_new─▶ sepconv_scratch
+//!                                            └──plan_cache_run──▶ output
 //! ```
 //!
 //! Every function here reads its arguments, calls what Rust programs call, and hands the result over. What comes from C is
@@ -14,7 +15,7 @@
 //! - a code that stands for a variant of an enum is an `i32`, since a Rust enum of another value is undefined behaviour by
 //!   existing; [`sepconv_status`] and others that only go out are enums;
 //! - pointers are checked for NULL and alignment, lengths for what an address space holds, `struct_size` for versions that
-//!   are known, input and output for values in common, and scratch for a run that is under way on another thread;
+//!   are known, input, output and memory of a run for bytes in common, and scratch for a run that is under way on another thread;
 //! - out-parameters are written last, so that an error writes nothing;
 //! - no panic passes: every body runs inside of `boundary`, in `status.rs`, which makes a status of it.
 //!
@@ -26,8 +27,8 @@
 //!
 //! One contract for all functions, which is that of any C library. A pointer is NULL, or it points to what its type says
 //! for as long as the call lasts, and with a length to so many of them: readable if it is to `const`, else writable and
-//! used by nobody else meanwhile. Handles come from a function of this library and were not freed. A plan, an operator, a
-//! network and a pool may be used by many threads at once, but freed only when no call uses them.
+//! used by nobody else meanwhile. Handles come from a function of this library and were not freed. A plan, a plan cache, an
+//! operator, a network and a pool may be used by many threads at once, but freed only when no call uses them.
 
 #![allow(non_camel_case_types, reason = "names of C")]
 #![allow(clippy::exhaustive_structs, reason = "structs of C: their size tells how many fields the caller knows")]
@@ -43,10 +44,12 @@ const _: () = {
     shared::<sepconv_operator>();
     shared::<sepconv_network>();
     shared::<sepconv_plan>();
+    shared::<sepconv_plan_cache>();
     shared::<sepconv_pool>();
     handed_over::<sepconv_scratch>();
 };
 
+mod cache;
 mod describe;
 #[cfg(feature = "models")]
 mod models;
@@ -56,10 +59,12 @@ mod options;
 mod plan;
 mod pointer;
 mod status;
+mod tensor;
 mod threads;
 mod version;
 mod versioned;
 
+pub use cache::*;
 pub use describe::*;
 #[cfg(feature = "models")]
 pub use models::*;
@@ -68,5 +73,6 @@ pub use operator::*;
 pub use options::*;
 pub use plan::*;
 pub use status::*;
+pub use tensor::*;
 pub use threads::*;
 pub use version::*;

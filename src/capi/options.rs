@@ -6,6 +6,7 @@ use core::ptr::{null, null_mut};
 
 use super::describe::read_code;
 use super::status::{Name, Result, boundary, sepconv_status};
+use super::tensor::{read_layout, sepconv_layout};
 use super::threads::{read_threads, sepconv_parallel_for, sepconv_pool, sepconv_threads};
 use super::versioned::{self, Versioned};
 use crate::{Fusion, Isa, PlanOptions, Schedule};
@@ -64,6 +65,7 @@ pub enum sepconv_fusion {
 type ThreadsCode = i32;
 type IsaCode = i32;
 type FusionCode = i32;
+type LayoutCode = i32;
 
 /// The options of a plan. Call `sepconv_plan_options_init` first, then set what differs.
 #[repr(C)]
@@ -71,7 +73,7 @@ type FusionCode = i32;
 pub struct sepconv_plan_options {
     /// `sizeof(sepconv_plan_options)`, as the init function sets it.
     pub struct_size: usize,
-    /// The pool of `SEPCONV_THREADS_POOL`, NULL with any other. The plan keeps it alive.
+    /// The pool of `SEPCONV_THREADS_POOL`, NULL with any other. The plan, or the plan cache, keeps it alive.
     pub pool: *const sepconv_pool,
     /// Who does the work. Init: `SEPCONV_THREADS_SERIAL`.
     pub threads: ThreadsCode,
@@ -86,7 +88,8 @@ pub struct sepconv_plan_options {
     /// Not 0: the bits of a fused multiply-add also where there is none: scalar kernels emulate it, some fifty times slower.
     /// Init: 0.
     pub common_bits: i32,
-    /// The loop of `SEPCONV_THREADS_CUSTOM`, NULL with any other. It must stay callable while the plan lives.
+    /// The loop of `SEPCONV_THREADS_CUSTOM`, NULL with any other. It must stay callable while the plan lives, or the plan
+    /// cache of these options.
     pub parallel_for: sepconv_parallel_for,
     /// The first argument of each call of `parallel_for`. Any pointer; the library does not use what it points to.
     pub parallel_context: *mut c_void,
@@ -94,6 +97,11 @@ pub struct sepconv_plan_options {
     pub parallel_threads: usize,
     /// The most threads that a run may take. Init: 0, as many as the CPUs that this process may use.
     pub max_threads: usize,
+    /// The layout of the input of a run. Init: `SEPCONV_LAYOUT_NHWC`. A plan for NCHW takes any strides, more slowly where neither
+    /// channels nor pixels lie together.
+    pub input_layout: LayoutCode,
+    /// The layout of the output of a run. Init: `SEPCONV_LAYOUT_NHWC`.
+    pub output_layout: LayoutCode,
 }
 
 // SAFETY: `repr(C)`, the size first; integers and a pointer.
@@ -110,6 +118,8 @@ unsafe impl Versioned for sepconv_plan_options {
         parallel_context: null_mut(),
         parallel_threads: 0,
         max_threads: 0,
+        input_layout: sepconv_layout::Nhwc as i32,
+        output_layout: sepconv_layout::Nhwc as i32,
     };
     const LEAST: usize = offset_of!(sepconv_plan_options, common_bits) + size_of::<i32>();
 }
@@ -156,6 +166,9 @@ pub(super) unsafe fn read_options(options: *const sepconv_plan_options) -> Resul
         RowRing => Fusion::Require(Schedule::RowRing),
         ChannelSlabs => Fusion::Require(Schedule::ChannelSlabs),
     })?;
+    let read = read
+        .input_layout(read_layout(field("input_layout"), options.input_layout)?)
+        .output_layout(read_layout(field("output_layout"), options.output_layout)?);
     Ok(read.fusion(fusion).spins(options.spins).common_bits(options.common_bits != 0))
 }
 

@@ -1,18 +1,18 @@
 //! Plans: what they say of themselves, their scratch, and the run.
 
 use core::cell::UnsafeCell;
-use core::ffi::{CStr, c_char};
+use core::ffi::{CStr, c_char, c_void};
 use core::fmt::Write as _;
-use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::describe::sepconv_shape;
 use super::options::{sepconv_isa, sepconv_plan_options};
 use super::pointer::{Out, Text, check_slice, free, shared};
 use super::status::{Failure, Result, boundary, sepconv_status};
+use super::tensor::{Placed, Region, sepconv_input, sepconv_output};
 use super::threads::read_threads;
 use super::versioned;
-use crate::{Arithmetic, Error, Plan, Scratch, Shape, Strides, Threads, View, ViewMut};
+use crate::{Arithmetic, Plan, Scratch, Threads};
 
 /// An operator or a network, planned for one input shape. Any number of threads may use one at once, each with a scratch of
 /// its own.
@@ -80,7 +80,7 @@ pub unsafe extern "C" fn sepconv_plan_macs(plan: *const sepconv_plan, macs: *mut
     unsafe { ask(plan, "macs", macs, Plan::macs) }
 }
 
-/// Bytes of a scratch.
+/// Bytes of a scratch, or of memory for `sepconv_plan_run_in`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sepconv_plan_scratch_bytes(plan: *const sepconv_plan, bytes: *mut usize) -> sepconv_status {
     // SAFETY: the contract of all functions.
@@ -150,7 +150,7 @@ pub unsafe extern "C" fn sepconv_plan_free(plan: *mut sepconv_plan) {
     });
 }
 
-/// The memory of a run, for one run at a time: a run that finds it in use fails.
+/// The memory of a run, for one run at a time: a run that finds it in use fails. It serves each plan that needs no more.
 pub struct sepconv_scratch {
     in_use: AtomicBool,
     scratch: UnsafeCell<Scratch>,
@@ -179,7 +179,8 @@ impl Drop for InUse<'_> {
     }
 }
 
-/// Memory for one run of this plan at a time; keep it and use it again, on any thread.
+/// Memory for one run at a time; keep it and use it again, on any thread, with this plan or with others that need no more. `plan` may
+/// be NULL: the scratch has no memory then, until `sepconv_scratch_reserve`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sepconv_scratch_new(
     plan: *const sepconv_plan,
@@ -187,9 +188,28 @@ pub unsafe extern "C" fn sepconv_scratch_new(
 ) -> sepconv_status {
     boundary(|| {
         // SAFETY: the contract of all functions.
-        let (out, plan) = unsafe { (Out::new("scratch", scratch)?, shared("plan", plan)?) };
-        let scratch = UnsafeCell::new(plan.plan.scratch()?);
+        let out = unsafe { Out::new("scratch", scratch) }?;
+        let mut scratch = Scratch::new();
+        if !plan.is_null() {
+            // SAFETY: as above.
+            scratch.reserve(&unsafe { shared("plan", plan) }?.plan)?;
+        }
+        let scratch = UnsafeCell::new(scratch);
         out.hand_over("scratch", sepconv_scratch { in_use: AtomicBool::new(false), scratch })
+    })
+}
+
+/// Makes room for one more plan: for its bytes, and for its threads. Does nothing where there is room. The scratch serves each plan
+/// that it had room for before.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_scratch_reserve(
+    scratch: *mut sepconv_scratch,
+    plan: *const sepconv_plan,
+) -> sepconv_status {
+    boundary(|| {
+        // SAFETY: the contract of all functions. Scratch is shared as long as nobody has entered it.
+        let (scratch, plan) = unsafe { (shared("scratch", scratch.cast_const())?, shared("plan", plan)?) };
+        Ok(scratch.enter()?.scratch().reserve(&plan.plan)?)
     })
 }
 
@@ -203,131 +223,132 @@ pub unsafe extern "C" fn sepconv_scratch_free(scratch: *mut sepconv_scratch) {
     });
 }
 
-/// Computes `output` from `input`, which have the shapes of the plan.
+/// What `sepconv_plan_run_in` uses of the caller's memory begins at a multiple of this number of bytes.
+pub const SEPCONV_SCRATCH_ALIGNMENT: usize = 64;
+const _: () = assert!(SEPCONV_SCRATCH_ALIGNMENT == Plan::SCRATCH_ALIGNMENT);
+
+/// Computes `output` from `input`, which have the shapes of the plan, on the threads that the plan was made for.
 ///
-/// Lengths are in values, and may be more than needed: with `n * h * w` pixels the last value is at
-/// `(pixels - 1) * pixel_stride + c - 1`. A pixel stride of 0 stands for a dense tensor. Values between the pixels of the output
-/// are left as they are. The memory from the first to the last value of the input must not overlap with that of the output, even
-/// where their values lie between each other.
+/// The memory from the first to the last value of the input must not overlap with that of the output, even where their values lie
+/// between each other. Where the plan is for `SEPCONV_LAYOUT_NHWC`, the channels of a pixel lie together; a plan for
+/// `SEPCONV_LAYOUT_NCHW` takes any strides.
 ///
-/// With a batch of 0 images nothing is read or written; input and output may then be NULL, with a length of 0.
+/// With a batch of 0 images nothing is read or written.
 ///
 /// Everything is checked before anything is written. Many threads may run one plan at once, each with a scratch of its own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sepconv_plan_run(
     plan: *const sepconv_plan,
-    input: *const f32,
-    input_len: usize,
-    input_pixel_stride: usize,
-    output: *mut f32,
-    output_len: usize,
-    output_pixel_stride: usize,
+    input: *const sepconv_input,
+    output: *const sepconv_output,
     scratch: *mut sepconv_scratch,
 ) -> sepconv_status {
-    let arguments =
-        Arguments { plan, input, input_len, input_pixel_stride, output, output_len, output_pixel_stride, scratch };
     // SAFETY: the contract of all functions.
-    boundary(|| unsafe { run(&arguments, None) })
+    boundary(|| unsafe { run(plan, None, input, output, Room::Scratch(scratch)) })
 }
 
 /// As `sepconv_plan_run`, on the threads that `options` choose, in place of those that the plan was made for. At most as many as the
-/// plan is for take part. Of the options only the threads count. Results are the same.
+/// plan and the scratch are for take part. Of the options only the threads count. Results are the same.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sepconv_plan_run_on(
     plan: *const sepconv_plan,
     options: *const sepconv_plan_options,
-    input: *const f32,
-    input_len: usize,
-    input_pixel_stride: usize,
-    output: *mut f32,
-    output_len: usize,
-    output_pixel_stride: usize,
+    input: *const sepconv_input,
+    output: *const sepconv_output,
     scratch: *mut sepconv_scratch,
 ) -> sepconv_status {
-    let arguments =
-        Arguments { plan, input, input_len, input_pixel_stride, output, output_len, output_pixel_stride, scratch };
     boundary(|| {
         // SAFETY: the contract of all functions.
-        let options = unsafe { versioned::read("options", options) }?;
-        // SAFETY: as above.
-        unsafe { run(&arguments, Some(read_threads(&options)?)) }
+        unsafe { run(plan, Some(read_threads_of(options)?), input, output, Room::Scratch(scratch)) }
     })
 }
 
-/// The arguments of a run.
-struct Arguments {
+/// As `sepconv_plan_run`, in `bytes` bytes of memory of the caller's in place of a scratch. `options` choose the threads as in
+/// `sepconv_plan_run_on`; NULL stands for the threads that the plan was made for.
+///
+/// The run uses the bytes that `sepconv_plan_scratch_bytes` says, from the first address on that is a multiple of
+/// `SEPCONV_SCRATCH_ALIGNMENT`. So memory of any alignment has room with `SEPCONV_SCRATCH_ALIGNMENT - 1` bytes more. Its bytes mean
+/// nothing before and after the run. It must not overlap with input or output. It may be NULL where `bytes` is 0.
+///
+/// A plan of several threads allocates what they share at the first run, and once more for each run at the same time. It keeps that
+/// until it is freed. A plan of one thread allocates nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_plan_run_in(
     plan: *const sepconv_plan,
-    input: *const f32,
-    input_len: usize,
-    input_pixel_stride: usize,
-    output: *mut f32,
-    output_len: usize,
-    output_pixel_stride: usize,
-    scratch: *mut sepconv_scratch,
+    options: *const sepconv_plan_options,
+    input: *const sepconv_input,
+    output: *const sepconv_output,
+    memory: *mut c_void,
+    bytes: usize,
+) -> sepconv_status {
+    boundary(|| {
+        // SAFETY: the contract of all functions.
+        unsafe {
+            let threads = if options.is_null() { None } else { Some(read_threads_of(options)?) };
+            run(plan, threads, input, output, Room::Memory(memory, bytes))
+        }
+    })
+}
+
+/// Reads the threads of options, and nothing else of them.
+///
+/// # Safety
+/// The contract of all functions.
+unsafe fn read_threads_of(options: *const sepconv_plan_options) -> Result<Threads> {
+    // SAFETY: the caller's.
+    unsafe { read_threads(&versioned::read("options", options)?) }
+}
+
+/// Where a run has its memory.
+#[derive(Clone, Copy)]
+enum Room {
+    Scratch(*mut sepconv_scratch),
+    /// So many bytes.
+    Memory(*mut c_void, usize),
 }
 
 /// Checks the arguments of a run, and runs: on the threads of the plan unless others are named.
 ///
 /// # Safety
 /// The contract of all functions.
-unsafe fn run(arguments: &Arguments, threads: Option<Threads>) -> Result<()> {
-    let &Arguments { input, output, .. } = arguments;
-    // SAFETY: the caller's. Scratch is shared as long as nobody has entered it.
-    let (plan, scratch) =
-        unsafe { (shared("plan", arguments.plan)?, shared("scratch", arguments.scratch.cast_const())?) };
-    let plan = &plan.plan;
-    let (from_len, from_stride) = (arguments.input_len, arguments.input_pixel_stride);
-    let from = Tensor::new("input", input, from_len, plan.input_shape(), from_stride)?;
-    let (to_len, to_stride) = (arguments.output_len, arguments.output_pixel_stride);
-    let to = Tensor::new("output", output.cast_const(), to_len, plan.output_shape(), to_stride)?;
-    let (read, written) = (from.bytes(), to.bytes());
-    if read.start < written.end && written.start < read.end {
-        return Err(Failure::Overlap);
-    }
-    let mut scratch = scratch.enter()?;
-    // SAFETY: the caller's, for `span` values, which are no more than the caller said to be there. The two do not overlap.
-    let (input, output): (&[f32], &mut [f32]) = unsafe {
-        (
-            if from.span == 0 { &[] } else { core::slice::from_raw_parts(input, from.span) },
-            if to.span == 0 { &mut [] } else { core::slice::from_raw_parts_mut(output, to.span) },
-        )
-    };
-    let input = View::with_pixel_stride(input, from.shape, from.pixel_stride)?;
-    let output = ViewMut::with_pixel_stride(output, to.shape, to.pixel_stride)?;
-    match threads {
-        Some(threads) => Ok(plan.run_on(&threads, input, output, scratch.scratch())?),
-        None => Ok(plan.run(input, output, scratch.scratch())?),
-    }
-}
-
-/// A tensor of the caller's, before any reference to it is made.
-struct Tensor {
-    first: *const f32,
-    /// From the first to the last value.
-    span: usize,
-    shape: Shape,
-    pixel_stride: usize,
-}
-
-impl Tensor {
-    fn new(what: &'static str, first: *const f32, len: usize, shape: Shape, pixel_stride: usize) -> Result<Tensor> {
-        // an empty tensor is often nowhere
-        if !(shape.is_empty() && first.is_null() && len == 0) {
-            check_slice(what, first, len)?;
+unsafe fn run(
+    plan: *const sepconv_plan,
+    threads: Option<Threads>,
+    input: *const sepconv_input,
+    output: *const sepconv_output,
+    room: Room,
+) -> Result<()> {
+    // SAFETY: the caller's.
+    let plan = &unsafe { shared("plan", plan) }?.plan;
+    // SAFETY: as above.
+    let [from, to] = unsafe { Placed::read((input, plan.input_shape()), (output, plan.output_shape()))? };
+    match room {
+        Room::Scratch(scratch) => {
+            // SAFETY: as above. Scratch is shared as long as nobody has entered it.
+            let mut scratch = unsafe { shared("scratch", scratch.cast_const()) }?.enter()?;
+            // SAFETY: as above. The two have no byte in common.
+            let (input, output) = unsafe { (from.view()?, to.view_mut()?) };
+            match threads {
+                Some(threads) => plan.run_on(&threads, input, output, scratch.scratch())?,
+                None => plan.run(input, output, scratch.scratch())?,
+            }
         }
-        let pixel_stride = if pixel_stride == 0 { shape.c } else { pixel_stride };
-        let span = shape.span(pixel_stride)?;
-        if len < span {
-            let strides = Strides::with_pixel_stride(shape, pixel_stride);
-            return Err(Failure::Library(Error::Buffer { what, shape, strides, expected: span, got: len }));
+        Room::Memory(first, bytes) => {
+            let memory = Region::of_bytes("memory", first, bytes)?;
+            memory.check_apart(from.region())?;
+            memory.check_apart(to.region())?;
+            // SAFETY: as above. No two of the three have a byte in common.
+            let (input, output, memory): (_, _, &mut [u8]) = unsafe {
+                let memory = if bytes == 0 { &mut [] } else { core::slice::from_raw_parts_mut(first.cast(), bytes) };
+                (from.view()?, to.view_mut()?, memory)
+            };
+            match threads {
+                Some(threads) => plan.run_on_in(&threads, input, output, memory)?,
+                None => plan.run_in(input, output, memory)?,
+            }
         }
-        Ok(Tensor { first, span, shape, pixel_stride })
     }
-
-    /// The addresses of its values. They do not wrap: a slice that holds them was checked.
-    fn bytes(&self) -> Range<usize> {
-        self.first.addr()..self.first.addr() + self.span * size_of::<f32>()
-    }
+    Ok(())
 }
 
 // What C passes is an integer, which the header calls by the name of its enum (see cbindgen.toml).
@@ -351,6 +372,7 @@ pub extern "C" fn sepconv_isa_name(isa: IsaCode) -> *const c_char {
 mod tests {
     use core::ptr::{null, null_mut};
 
+    use super::super::versioned::Versioned;
     use super::super::{sepconv_global_average_pool_new, sepconv_operator_free, sepconv_operator_plan};
     use super::*;
 
@@ -364,12 +386,17 @@ mod tests {
             assert_eq!(sepconv_operator_plan(op, pixel, null(), &mut plan), sepconv_status::Ok);
             assert_eq!(sepconv_scratch_new(plan, &mut scratch), sepconv_status::Ok);
             let mut output = 7.0;
+            let value = 3.0;
+            let from =
+                sepconv_input { struct_size: size_of::<sepconv_input>(), data: &value, len: 1, ..Versioned::INIT };
             let mut run = || {
-                let status = sepconv_plan_run(plan, &3.0, 1, 0, &mut output, 1, 0, scratch);
-                (status, output)
+                let struct_size = size_of::<sepconv_output>();
+                let to = sepconv_output { struct_size, data: &mut output, len: 1, ..Versioned::INIT };
+                (sepconv_plan_run(plan, &from, &to, scratch), output)
             };
             let other = (*scratch).enter().unwrap();
             assert_eq!(run(), (sepconv_status::ScratchInUse, 7.0));
+            assert_eq!(sepconv_scratch_reserve(scratch, plan), sepconv_status::ScratchInUse);
             drop(other);
             assert_eq!(run(), (sepconv_status::Ok, 3.0));
             assert_eq!(run(), (sepconv_status::Ok, 3.0), "a run gives it back");

@@ -9,9 +9,9 @@
  *   once. What was made of it lives on: operators may be freed when a network or a plan of them is there, and so on.
  * - Structs begin with their size. Call their _init function first, and set what differs.
  * - Pointers must not be NULL unless it is said that they may; what they point to is only used during the call.
- * - Operators, networks, plans and pools may be used by many threads at once, a scratch by one run at a time. Nothing may be freed
- *   while a call uses it.
- * - Lengths are counted in values, not in bytes.
+ * - Operators, networks, plans, plan caches and pools may be used by many threads at once, a scratch by one run at a time. Nothing may
+ *   be freed while a call uses it.
+ * - Lengths and strides are counted in values, not in bytes.
  */
 
 #ifndef SEPCONV_H
@@ -25,6 +25,11 @@
  * longer runs as it did.
  */
 #define SEPCONV_ABI_VERSION 1
+
+/**
+ * What `sepconv_plan_run_in` uses of the caller's memory begins at a multiple of this number of bytes.
+ */
+#define SEPCONV_SCRATCH_ALIGNMENT 64
 
 /**
  * What every function that can fail returns. Where it is neither `SEPCONV_STATUS_OK` nor `SEPCONV_STATUS_PANIC`, nothing was
@@ -58,7 +63,7 @@ enum sepconv_status
      */
     SEPCONV_STATUS_STRUCT_SIZE = 4,
     /**
-     * Input and output have memory in common.
+     * Two of input, output and the memory of a run have a byte in common, or the strides of an output put two values at one place.
      */
     SEPCONV_STATUS_OVERLAP = 5,
     /**
@@ -83,13 +88,13 @@ enum sepconv_status
      */
     SEPCONV_STATUS_LENGTH = 10,
     /**
-     * An input or output that is shorter than its shape and pixel stride ask for.
+     * An input or output that is shorter than its shape and strides ask for.
      */
     SEPCONV_STATUS_BUFFER_TOO_SHORT = 11,
     /**
-     * A pixel stride below the number of channels.
+     * A tensor whose channels do not lie together, where the plan is for NHWC.
      */
-    SEPCONV_STATUS_PIXEL_STRIDE = 12,
+    SEPCONV_STATUS_LAYOUT = 12,
     /**
      * A number of channels that does not fit what stands before.
      */
@@ -103,7 +108,7 @@ enum sepconv_status
      */
     SEPCONV_STATUS_VALUE = 15,
     /**
-     * Scratch with fewer bytes than the plan needs.
+     * Scratch, or memory of the caller's for a run, with fewer bytes than the plan needs.
      */
     SEPCONV_STATUS_SMALL_SCRATCH = 16,
     /**
@@ -378,6 +383,31 @@ typedef int32_t sepconv_fusion;
 #endif // __cplusplus
 
 /**
+ * The order of the axes of a tensor in memory, the last one fastest. A `sepconv_shape` names the sizes of both.
+ */
+enum sepconv_layout
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Images, rows, pixels, channels: the channels of a pixel lie together.
+     */
+    SEPCONV_LAYOUT_NHWC = 0,
+    /**
+     * Images, channels, rows, pixels: each channel is a plane.
+     */
+    SEPCONV_LAYOUT_NCHW = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sepconv_layout sepconv_layout;
+#else
+typedef int32_t sepconv_layout;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * The order in which the filters of a file of weights lie. There is no default: orders are not guessed.
  */
 enum sepconv_weight_order
@@ -500,12 +530,18 @@ typedef struct sepconv_operator sepconv_operator;
 typedef struct sepconv_plan sepconv_plan;
 
 /**
+ * Plans of the networks and shapes that ran last, with scratch for each thread that runs. Any number of threads may use one at once: a
+ * run holds the lock of the cache only to take a plan and scratch, and to give them back.
+ */
+typedef struct sepconv_plan_cache sepconv_plan_cache;
+
+/**
  * Threads that runs share. Any number of plans may use one, at the same time too.
  */
 typedef struct sepconv_pool sepconv_pool;
 
 /**
- * The memory of a run, for one run at a time: a run that finds it in use fails.
+ * The memory of a run, for one run at a time: a run that finds it in use fails. It serves each plan that needs no more.
  */
 typedef struct sepconv_scratch sepconv_scratch;
 
@@ -634,9 +670,8 @@ typedef struct sepconv_conv_desc {
 } sepconv_conv_desc;
 
 /**
- * Images, rows, columns and channels of a tensor. Value `(n, y, x, c)` is at `((n * h + y) * w + x) * pixel_stride + c`; in a
- * dense tensor the pixel stride is the number of channels. Rows, columns and channels are at least 1. A batch of 0 images is
- * planned and run as any other, and its output is empty.
+ * Images, rows, columns and channels of a tensor, whatever its layout. Rows, columns and channels are at least 1. A batch of 0 images
+ * is planned and run as any other, and its output is empty.
  */
 typedef struct sepconv_shape {
     /**
@@ -683,7 +718,7 @@ typedef struct sepconv_plan_options {
      */
     size_t struct_size;
     /**
-     * The pool of `SEPCONV_THREADS_POOL`, NULL with any other. The plan keeps it alive.
+     * The pool of `SEPCONV_THREADS_POOL`, NULL with any other. The plan, or the plan cache, keeps it alive.
      */
     const struct sepconv_pool *pool;
     /**
@@ -710,7 +745,8 @@ typedef struct sepconv_plan_options {
      */
     int32_t common_bits;
     /**
-     * The loop of `SEPCONV_THREADS_CUSTOM`, NULL with any other. It must stay callable while the plan lives.
+     * The loop of `SEPCONV_THREADS_CUSTOM`, NULL with any other. It must stay callable while the plan lives, or the plan
+     * cache of these options.
      */
     sepconv_parallel_for parallel_for;
     /**
@@ -725,7 +761,106 @@ typedef struct sepconv_plan_options {
      * The most threads that a run may take. Init: 0, as many as the CPUs that this process may use.
      */
     size_t max_threads;
+    /**
+     * The layout of the input of a run. Init: `SEPCONV_LAYOUT_NHWC`. A plan for NCHW takes any strides, more slowly where neither
+     * channels nor pixels lie together.
+     */
+    sepconv_layout input_layout;
+    /**
+     * The layout of the output of a run. Init: `SEPCONV_LAYOUT_NHWC`.
+     */
+    sepconv_layout output_layout;
 } sepconv_plan_options;
+
+/**
+ * Distances, counted in values, between two values of a tensor that are neighbours along an axis. Value `(n, y, x, c)` is at
+ * `n * image + y * row + x * pixel + c * channel`.
+ *
+ * A stride of 0 stands for no gap: it becomes the stride of the next inner axis times the length of that axis. The stride of the
+ * innermost axis becomes 1. The layout says which axis is inside which. Each stride may be 0 or not, whatever the others are:
+ *
+ * - all 0: a dense tensor;
+ * - NHWC, `pixel` set: some channels of a tensor of more channels. A row is then `w * pixel`, an image `h * w * pixel`;
+ * - NCHW, `row` set: planes with padded rows. A plane is then `h * row`, an image `c * h * row`;
+ * - a crop: `row` and `image` of the whole tensor, and in NCHW its `channel`. `data` is the first value of the crop.
+ *
+ * The stride of an axis of length 1 leads nowhere. But a stride of 0 of the axis around it is computed from it. So no stride makes an
+ * axis repeat one value.
+ */
+typedef struct sepconv_strides {
+    /**
+     * From one image to the next.
+     */
+    size_t image;
+    /**
+     * From one row to the next.
+     */
+    size_t row;
+    /**
+     * From one pixel of a row to the next.
+     */
+    size_t pixel;
+    /**
+     * From one channel of a pixel to the next.
+     */
+    size_t channel;
+} sepconv_strides;
+
+/**
+ * A tensor to read. Call `sepconv_input_init` first, which describes a dense NHWC tensor, and set what differs.
+ *
+ * Several values may lie at one place, as those of windows that overlap.
+ */
+typedef struct sepconv_input {
+    /**
+     * `sizeof(sepconv_input)`, as the init function sets it.
+     */
+    size_t struct_size;
+    /**
+     * The first value. It may be NULL where a batch has no images and `len` is 0.
+     */
+    const float *data;
+    /**
+     * How many values there are from the first one on: at least up to the last one of the tensor. More are not read.
+     */
+    size_t len;
+    /**
+     * The order of the axes. Init: `SEPCONV_LAYOUT_NHWC`.
+     */
+    sepconv_layout layout;
+    /**
+     * The distances between values. Init: 0 for all, a dense tensor.
+     */
+    struct sepconv_strides strides;
+} sepconv_input;
+
+/**
+ * A tensor to write. Call `sepconv_output_init` first, which describes a dense NHWC tensor, and set what differs.
+ *
+ * No two values may lie at one place. Values between those of the tensor are left as they are.
+ */
+typedef struct sepconv_output {
+    /**
+     * `sizeof(sepconv_output)`, as the init function sets it.
+     */
+    size_t struct_size;
+    /**
+     * The first value. It may be NULL where a batch has no images and `len` is 0.
+     */
+    float *data;
+    /**
+     * How many values there are from the first one on: at least up to the last one of the tensor. More are not written.
+     */
+    size_t len;
+    /**
+     * The order of the axes. Init: `SEPCONV_LAYOUT_NHWC`.
+     */
+    sepconv_layout layout;
+    /**
+     * The distances between values. Init: 0 for all, a dense tensor.
+     */
+    struct sepconv_strides strides;
+} sepconv_output;
 
 /**
  * The options of a MobileNet. Call `sepconv_mobilenet_config_init` first, then set what differs.
@@ -917,6 +1052,24 @@ sepconv_status sepconv_plan_options_init(struct sepconv_plan_options *options,
                                          size_t size);
 
 /**
+ * Describes `len` values from `data` on, a dense NHWC tensor to read; `size` is `sizeof(sepconv_input)`, which tells this library how
+ * long the caller's struct is. `data` and `len` are looked at by a run, and not before.
+ */
+sepconv_status sepconv_input_init(struct sepconv_input *input,
+                                  size_t size,
+                                  const float *data,
+                                  size_t len);
+
+/**
+ * Describes `len` values from `data` on, a dense NHWC tensor to write; `size` is `sizeof(sepconv_output)`, which tells this library
+ * how long the caller's struct is. `data` and `len` are looked at by a run, and not before.
+ */
+sepconv_status sepconv_output_init(struct sepconv_output *output,
+                                   size_t size,
+                                   float *data,
+                                   size_t len);
+
+/**
  * The shape that a plan is for.
  */
 sepconv_status sepconv_plan_input_shape(const struct sepconv_plan *plan,
@@ -945,7 +1098,7 @@ sepconv_status sepconv_plan_arithmetic(const struct sepconv_plan *plan,
 sepconv_status sepconv_plan_macs(const struct sepconv_plan *plan, uint64_t *macs);
 
 /**
- * Bytes of a scratch.
+ * Bytes of a scratch, or of memory for `sepconv_plan_run_in`.
  */
 sepconv_status sepconv_plan_scratch_bytes(const struct sepconv_plan *plan, size_t *bytes);
 
@@ -966,10 +1119,18 @@ sepconv_status sepconv_plan_explain(const struct sepconv_plan *plan,
 void sepconv_plan_free(struct sepconv_plan *plan);
 
 /**
- * Memory for one run of this plan at a time; keep it and use it again, on any thread.
+ * Memory for one run at a time; keep it and use it again, on any thread, with this plan or with others that need no more. `plan` may
+ * be NULL: the scratch has no memory then, until `sepconv_scratch_reserve`.
  */
 sepconv_status sepconv_scratch_new(const struct sepconv_plan *plan,
                                    struct sepconv_scratch **scratch);
+
+/**
+ * Makes room for one more plan: for its bytes, and for its threads. Does nothing where there is room. The scratch serves each plan
+ * that it had room for before.
+ */
+sepconv_status sepconv_scratch_reserve(struct sepconv_scratch *scratch,
+                                       const struct sepconv_plan *plan);
 
 /**
  * Frees a scratch. NULL is no scratch, and nothing is done.
@@ -977,44 +1138,88 @@ sepconv_status sepconv_scratch_new(const struct sepconv_plan *plan,
 void sepconv_scratch_free(struct sepconv_scratch *scratch);
 
 /**
- * Computes `output` from `input`, which have the shapes of the plan.
+ * Computes `output` from `input`, which have the shapes of the plan, on the threads that the plan was made for.
  *
- * Lengths are in values, and may be more than needed: with `n * h * w` pixels the last value is at
- * `(pixels - 1) * pixel_stride + c - 1`. A pixel stride of 0 stands for a dense tensor. Values between the pixels of the output
- * are left as they are. The memory from the first to the last value of the input must not overlap with that of the output, even
- * where their values lie between each other.
+ * The memory from the first to the last value of the input must not overlap with that of the output, even where their values lie
+ * between each other. Where the plan is for `SEPCONV_LAYOUT_NHWC`, the channels of a pixel lie together; a plan for
+ * `SEPCONV_LAYOUT_NCHW` takes any strides.
  *
- * With a batch of 0 images nothing is read or written; input and output may then be NULL, with a length of 0.
+ * With a batch of 0 images nothing is read or written.
  *
  * Everything is checked before anything is written. Many threads may run one plan at once, each with a scratch of its own.
  */
 sepconv_status sepconv_plan_run(const struct sepconv_plan *plan,
-                                const float *input,
-                                size_t input_len,
-                                size_t input_pixel_stride,
-                                float *output,
-                                size_t output_len,
-                                size_t output_pixel_stride,
+                                const struct sepconv_input *input,
+                                const struct sepconv_output *output,
                                 struct sepconv_scratch *scratch);
 
 /**
  * As `sepconv_plan_run`, on the threads that `options` choose, in place of those that the plan was made for. At most as many as the
- * plan is for take part. Of the options only the threads count. Results are the same.
+ * plan and the scratch are for take part. Of the options only the threads count. Results are the same.
  */
 sepconv_status sepconv_plan_run_on(const struct sepconv_plan *plan,
                                    const struct sepconv_plan_options *options,
-                                   const float *input,
-                                   size_t input_len,
-                                   size_t input_pixel_stride,
-                                   float *output,
-                                   size_t output_len,
-                                   size_t output_pixel_stride,
+                                   const struct sepconv_input *input,
+                                   const struct sepconv_output *output,
                                    struct sepconv_scratch *scratch);
+
+/**
+ * As `sepconv_plan_run`, in `bytes` bytes of memory of the caller's in place of a scratch. `options` choose the threads as in
+ * `sepconv_plan_run_on`; NULL stands for the threads that the plan was made for.
+ *
+ * The run uses the bytes that `sepconv_plan_scratch_bytes` says, from the first address on that is a multiple of
+ * `SEPCONV_SCRATCH_ALIGNMENT`. So memory of any alignment has room with `SEPCONV_SCRATCH_ALIGNMENT - 1` bytes more. Its bytes mean
+ * nothing before and after the run. It must not overlap with input or output. It may be NULL where `bytes` is 0.
+ *
+ * A plan of several threads allocates what they share at the first run, and once more for each run at the same time. It keeps that
+ * until it is freed. A plan of one thread allocates nothing.
+ */
+sepconv_status sepconv_plan_run_in(const struct sepconv_plan *plan,
+                                   const struct sepconv_plan_options *options,
+                                   const struct sepconv_input *input,
+                                   const struct sepconv_output *output,
+                                   void *memory,
+                                   size_t bytes);
 
 /**
  * The name of an instruction set in lower case, such as `avx2`; `unknown` for an integer that is none. The text is static.
  */
 const char *sepconv_isa_name(sepconv_isa isa);
+
+/**
+ * A cache of at most `plans` plans; 0 counts as 1. All plans are made by `options`, which may be NULL for the defaults. The layouts of
+ * the options do not count: those of a run do.
+ */
+sepconv_status sepconv_plan_cache_new(const struct sepconv_plan_options *options,
+                                      size_t plans,
+                                      struct sepconv_plan_cache **cache);
+
+/**
+ * Computes `output` from an `input` of this shape. Where the cache has no plan of the network for the shape and the layouts, it makes
+ * one: then the plan that was used longest ago may leave. The output is of the shape that `sepconv_network_output_shape` gives.
+ *
+ * Tensors are checked as by `sepconv_plan_run`. A plan keeps what it needs of the network, which may be freed before the cache.
+ */
+sepconv_status sepconv_plan_cache_run(const struct sepconv_plan_cache *cache,
+                                      const struct sepconv_network *network,
+                                      struct sepconv_shape shape,
+                                      const struct sepconv_input *input,
+                                      const struct sepconv_output *output);
+
+/**
+ * Plans that a cache holds.
+ */
+sepconv_status sepconv_plan_cache_len(const struct sepconv_plan_cache *cache, size_t *len);
+
+/**
+ * Drops all plans and all scratch of a cache. Runs that have begun end as they would.
+ */
+sepconv_status sepconv_plan_cache_clear(const struct sepconv_plan_cache *cache);
+
+/**
+ * Frees a cache with all that it holds. NULL is no cache, and nothing is done.
+ */
+void sepconv_plan_cache_free(struct sepconv_plan_cache *cache);
 
 /**
  * Writes the defaults to `config`; `size` is `sizeof(sepconv_mobilenet_config)`, which tells this library how long the

@@ -27,7 +27,7 @@ pub enum sepconv_status {
     UnknownCode = 3,
     /// A `struct_size` that no version of the struct has, or fields set that this version of the library does not know.
     StructSize = 4,
-    /// Input and output have memory in common.
+    /// Two of input, output and the memory of a run have a byte in common, or the strides of an output put two values at one place.
     Overlap = 5,
     /// Scratch that a run on another thread is using.
     ScratchInUse = 6,
@@ -40,17 +40,17 @@ pub enum sepconv_status {
     Size = 9,
     /// A filter, bias or other vector of a wrong length, or a length that no memory has.
     Length = 10,
-    /// An input or output that is shorter than its shape and pixel stride ask for.
+    /// An input or output that is shorter than its shape and strides ask for.
     BufferTooShort = 11,
-    /// A pixel stride below the number of channels.
-    PixelStride = 12,
+    /// A tensor whose channels do not lie together, where the plan is for NHWC.
+    Layout = 12,
     /// A number of channels that does not fit what stands before.
     Channels = 13,
     /// A filter in an order that the operator does not take.
     FilterOrder = 14,
     /// A value outside its range, such as an epsilon that is not a number.
     Value = 15,
-    /// Scratch with fewer bytes than the plan needs.
+    /// Scratch, or memory of the caller's for a run, with fewer bytes than the plan needs.
     SmallScratch = 16,
     /// Memory that the allocator did not give.
     OutOfMemory = 17,
@@ -118,8 +118,8 @@ pub(super) enum Failure {
     UnknownFields { name: Name, known: usize },
     #[error("{name}: {got} values are more than memory holds")]
     Length { name: Name, got: usize },
-    #[error("output: has memory in common with the input")]
-    Overlap,
+    #[error("{what}: has memory in common with the {with}")]
+    Overlap { what: &'static str, with: &'static str },
     #[error("scratch: a run on another thread is using it")]
     ScratchInUse,
     #[cfg(feature = "rayon")]
@@ -147,7 +147,7 @@ impl Failure {
             Failure::Code { .. } => Status::UnknownCode,
             Failure::StructSize { .. } | Failure::UnknownFields { .. } => Status::StructSize,
             Failure::Length { .. } => Status::Length,
-            Failure::Overlap => Status::Overlap,
+            Failure::Overlap { .. } => Status::Overlap,
             Failure::ScratchInUse => Status::ScratchInUse,
             #[cfg(feature = "rayon")]
             Failure::Threads(_) => Status::ThreadsNotStarted,
@@ -163,7 +163,7 @@ impl Failure {
                 | Error::Shortcut { .. } => Status::Size,
                 // `without_layers` leaves none
                 Error::Layer { .. } => Status::Network,
-                Error::PixelStride { .. } | Error::Layout { .. } => Status::PixelStride,
+                Error::PixelStride { .. } | Error::Layout { .. } => Status::Layout,
                 Error::Overlap { .. } => Status::Overlap,
                 Error::Length { .. } => Status::Length,
                 Error::Buffer { .. } => Status::BufferTooShort,
@@ -256,7 +256,7 @@ const STATUSES: [(Status, &CStr); 23] = [
     (Status::Size, c"SEPCONV_STATUS_SIZE"),
     (Status::Length, c"SEPCONV_STATUS_LENGTH"),
     (Status::BufferTooShort, c"SEPCONV_STATUS_BUFFER_TOO_SHORT"),
-    (Status::PixelStride, c"SEPCONV_STATUS_PIXEL_STRIDE"),
+    (Status::Layout, c"SEPCONV_STATUS_LAYOUT"),
     (Status::Channels, c"SEPCONV_STATUS_CHANNELS"),
     (Status::FilterOrder, c"SEPCONV_STATUS_FILTER_ORDER"),
     (Status::Value, c"SEPCONV_STATUS_VALUE"),
@@ -272,6 +272,7 @@ const STATUSES: [(Status, &CStr); 23] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Layout, Shape, Strides};
 
     fn last_error() -> String {
         // SAFETY: text with a NUL, which the next error writes to, and that comes later.
@@ -302,10 +303,49 @@ mod tests {
         assert_eq!(last_error(), "weights: a\u{fffd}b");
     }
 
+    /// The status of an error is a part of the ABI. Some of these errors no call from C meets.
+    #[test]
+    fn each_error_has_its_status() {
+        let (shape, strides) = (Shape::new(1, 2, 3, 4), Strides { image: 24, row: 12, pixel: 4, channel: 1 });
+        let (what, stage, expected, got) = ("input", "depthwise", 1, 2);
+        let text = || String::from("text");
+        let channels = Error::Channels { what, expected, got };
+        for (error, status) in [
+            (Error::ZeroSize { shape }, Status::Size),
+            (Error::ZeroWindow { stage, what }, Status::Size),
+            (Error::Window { stage, what, limit: 1, got }, Status::Size),
+            (Error::TooLarge { what, shape }, Status::Size),
+            (Error::PixelStride { expected, got }, Status::Layout),
+            (Error::InputTooSmall { stage, axis: "rows", expected, got }, Status::Size),
+            (Error::Length { what: text(), expected, got }, Status::Length),
+            (Error::Buffer { what, shape, strides, expected, got }, Status::BufferTooShort),
+            (Error::Overlap { shape, strides }, Status::Overlap),
+            (Error::Part { axis: "rows", len: 1, start: 1, end: 2 }, Status::Size),
+            (Error::Layout { what, expected: Layout::Nhwc, strides }, Status::Layout),
+            (Error::ShapeMismatch { what, expected: shape, got: shape }, Status::Size),
+            (channels.clone(), Status::Channels),
+            (Error::Layer { index: 3, kind: "dense layer", error: Box::new(channels) }, Status::Channels),
+            (Error::Shortcut { input: shape, output: shape }, Status::Size),
+            (Error::SmallScratch { expected, got }, Status::SmallScratch),
+            (Error::FilterOrder { operator: stage, expected: "HWC", got: "HWIO" }, Status::FilterOrder),
+            (Error::Value { what: text(), expected: "1", got: text() }, Status::Value),
+            (Error::Allocation { what, bytes: 1 }, Status::OutOfMemory),
+            (Error::Scratch { stage, bytes: 2, limit: 1 }, Status::ScratchTooLarge),
+            (Error::Isa(text()), Status::Isa),
+            (Error::Fusion(text()), Status::Fusion),
+            (Error::Network(text()), Status::Network),
+            (Error::Weights(text()), Status::Weights),
+        ] {
+            let told = error.to_string();
+            assert_eq!(boundary(|| Err(error.into())), status, "{told}");
+            assert_eq!(last_error(), told);
+        }
+    }
+
     #[test]
     fn each_thread_has_its_own() {
-        let _ = boundary(|| Err(Failure::Overlap));
+        let _ = boundary(|| Err(Failure::ScratchInUse));
         std::thread::spawn(|| assert_eq!(last_error(), "")).join().unwrap();
-        assert_eq!(last_error(), Failure::Overlap.to_string());
+        assert_eq!(last_error(), Failure::ScratchInUse.to_string());
     }
 }

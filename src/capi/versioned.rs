@@ -45,6 +45,15 @@ fn check_size<T: Versioned>(name: Name, size: usize) -> Result<()> {
 /// # Safety
 /// As [`Out::new`], for `size` bytes.
 pub(super) unsafe fn init<T: Versioned>(name: &'static str, pointer: *mut T, size: usize) -> Result<()> {
+    // SAFETY: the caller's.
+    unsafe { init_as(name, pointer, size, T::INIT) }
+}
+
+/// Writes a value, but for its size, to a caller's struct of `size` bytes.
+///
+/// # Safety
+/// As [`init`].
+pub(super) unsafe fn init_as<T: Versioned>(name: &'static str, pointer: *mut T, size: usize, value: T) -> Result<()> {
     check_size::<T>(name.into(), size)?;
     // SAFETY: the caller's; only its first field is used, which all versions have.
     let first: Out<'_, usize> = unsafe { Out::new(name, pointer.cast::<usize>()) }?;
@@ -52,11 +61,10 @@ pub(super) unsafe fn init<T: Versioned>(name: &'static str, pointer: *mut T, siz
         return Err(Failure::Misaligned { name: name.into(), expected: align_of::<T>() });
     }
     first.write(size);
-    let defaults = T::INIT;
     // SAFETY: `size` bytes are writable by the caller's promise; the first field, which holds the size, is left alone.
     unsafe {
         let known = size.min(size_of::<T>());
-        let (to, from) = (pointer.cast::<u8>(), (&raw const defaults).cast::<u8>());
+        let (to, from) = (pointer.cast::<u8>(), (&raw const value).cast::<u8>());
         let skip = size_of::<usize>();
         to.add(skip).copy_from_nonoverlapping(from.add(skip), known - skip);
         to.add(known).write_bytes(0, size - known);

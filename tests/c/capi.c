@@ -146,13 +146,20 @@ static void *run(void *argument)
     const struct work *work = (const struct work *)argument;
     float *output = floats(OUTPUT_LEN), *wide = floats(WIDE_LEN);
     sepconv_scratch *scratch = NULL;
+    sepconv_input from;
+    sepconv_output to;
     int p, k, round;
     OK(sepconv_scratch_new(work->plan, &scratch));
     for (round = 0; round < 3; round++) {
         memset(output, 0xff, OUTPUT_LEN * sizeof *output);
         memset(wide, 0x55, WIDE_LEN * sizeof *wide);
-        OK(sepconv_plan_run(work->plan, work->input, INPUT_LEN, 0, output, OUTPUT_LEN, 0, scratch));
-        OK(sepconv_plan_run(work->plan, work->input, INPUT_LEN, C, wide, WIDE_LEN, K + GAP, scratch));
+        OK(sepconv_input_init(&from, sizeof from, work->input, INPUT_LEN));
+        OK(sepconv_output_init(&to, sizeof to, output, OUTPUT_LEN));
+        OK(sepconv_plan_run(work->plan, &from, &to, scratch));
+        OK(sepconv_output_init(&to, sizeof to, wide, WIDE_LEN));
+        from.strides.pixel = C;
+        to.strides.pixel = K + GAP;
+        OK(sepconv_plan_run(work->plan, &from, &to, scratch));
         HOLDS(memcmp(output, work->expected, OUTPUT_LEN * sizeof *output) == 0);
         for (p = 0; p < PIXELS; p++) {
             const float *pixel = wide + (size_t)p * (K + GAP);
@@ -182,11 +189,102 @@ static void run_on(const struct work *work, const sepconv_plan_options *options)
 {
     float *output = floats(OUTPUT_LEN);
     sepconv_scratch *scratch = NULL;
-    OK(sepconv_scratch_new(work->plan, &scratch));
+    sepconv_input from;
+    sepconv_output to;
+    void *memory;
+    size_t bytes = 0;
+    OK(sepconv_scratch_new(NULL, &scratch));
+    OK(sepconv_scratch_reserve(scratch, work->plan));
+    OK(sepconv_input_init(&from, sizeof from, work->input, INPUT_LEN));
+    OK(sepconv_output_init(&to, sizeof to, output, OUTPUT_LEN));
     memset(output, 0xff, OUTPUT_LEN * sizeof *output);
-    OK(sepconv_plan_run_on(work->plan, options, work->input, INPUT_LEN, 0, output, OUTPUT_LEN, 0, scratch));
+    OK(sepconv_plan_run_on(work->plan, options, &from, &to, scratch));
     HOLDS(memcmp(output, work->expected, OUTPUT_LEN * sizeof *output) == 0);
     sepconv_scratch_free(scratch);
+    /* in memory that nobody wrote before, which ends where the plan's needs end */
+    OK(sepconv_plan_scratch_bytes(work->plan, &bytes));
+    memory = malloc(bytes + SEPCONV_SCRATCH_ALIGNMENT - 1);
+    HOLDS(memory != NULL);
+    memset(output, 0xff, OUTPUT_LEN * sizeof *output);
+    OK(sepconv_plan_run_in(work->plan, options, &from, &to, memory, bytes + SEPCONV_SCRATCH_ALIGNMENT - 1));
+    HOLDS(memcmp(output, work->expected, OUTPUT_LEN * sizeof *output) == 0);
+    free(memory);
+    free(output);
+}
+
+/* NHWC to planes, with a gap behind each row. */
+static float *planes_of(const float *pixels, int h, int w, int c, int row)
+{
+    float *planes = floats((size_t)(N * c * h * row));
+    int n, y, x, k;
+    memset(planes, 0x55, (size_t)(N * c * h * row) * sizeof *planes);
+    for (n = 0; n < N; n++) {
+        for (k = 0; k < c; k++) {
+            for (y = 0; y < h; y++) {
+                for (x = 0; x < w; x++) {
+                    planes[((n * c + k) * h + y) * row + x] = pixels[((n * h + y) * w + x) * c + k];
+                }
+            }
+        }
+    }
+    return planes;
+}
+
+/* The block on planes with padded rows, by a plan and by a cache: the same result, and the gaps stay as they were. */
+static void check_planes(const sepconv_network *network, const float *input, const float *expected)
+{
+    const sepconv_shape shape = {N, H, W, C};
+    const size_t input_len = (size_t)(N * C * H * (W + GAP)), output_len = (size_t)(N * K * OUT_H * (OUT_W + GAP));
+    float *from_planes = planes_of(input, H, W, C, W + GAP);
+    float *to_planes = planes_of(expected, OUT_H, OUT_W, K, OUT_W + GAP);
+    float *output = floats(output_len);
+    sepconv_plan_options options;
+    sepconv_plan *plan = NULL;
+    sepconv_scratch *scratch = NULL;
+    sepconv_plan_cache *cache = NULL;
+    sepconv_input from;
+    sepconv_output to;
+    size_t plans = 0;
+    int round;
+
+    OK(sepconv_input_init(&from, sizeof from, from_planes, input_len));
+    OK(sepconv_output_init(&to, sizeof to, output, output_len));
+    HOLDS(from.struct_size == sizeof from && from.data == from_planes && from.len == input_len);
+    HOLDS(to.struct_size == sizeof to && to.data == output && to.len == output_len);
+    HOLDS(from.layout == SEPCONV_LAYOUT_NHWC && from.strides.image == 0 && from.strides.channel == 0);
+    from.layout = to.layout = SEPCONV_LAYOUT_NCHW;
+    from.strides.row = W + GAP;
+    to.strides.row = OUT_W + GAP;
+
+    OK(sepconv_plan_options_init(&options, sizeof options));
+    HOLDS(options.input_layout == SEPCONV_LAYOUT_NHWC && options.output_layout == SEPCONV_LAYOUT_NHWC);
+    OK(sepconv_network_plan(network, shape, &options, &plan));
+    OK(sepconv_scratch_new(plan, &scratch));
+    memset(output, 0x55, output_len * sizeof *output);
+    FAILS(SEPCONV_STATUS_LAYOUT, sepconv_plan_run(plan, &from, &to, scratch));
+    sepconv_plan_free(plan);
+    options.input_layout = options.output_layout = SEPCONV_LAYOUT_NCHW;
+    OK(sepconv_network_plan(network, shape, &options, &plan));
+    OK(sepconv_scratch_reserve(scratch, plan));
+    OK(sepconv_plan_run(plan, &from, &to, scratch));
+    HOLDS(memcmp(output, to_planes, output_len * sizeof *output) == 0);
+
+    OK(sepconv_plan_cache_new(NULL, 2, &cache));
+    for (round = 0; round < 2; round++) {
+        memset(output, 0x55, output_len * sizeof *output);
+        OK(sepconv_plan_cache_run(cache, network, shape, &from, &to));
+        HOLDS(memcmp(output, to_planes, output_len * sizeof *output) == 0);
+    }
+    OK(sepconv_plan_cache_len(cache, &plans));
+    HOLDS(plans == 1);
+    OK(sepconv_plan_cache_clear(cache));
+    OK(sepconv_plan_cache_len(cache, &plans));
+    HOLDS(plans == 0);
+    sepconv_plan_cache_free(cache);
+    sepconv_scratch_free(scratch);
+    sepconv_plan_free(plan);
+    free(from_planes);
+    free(to_planes);
     free(output);
 }
 
@@ -241,7 +339,6 @@ static void check_block(int32_t threads, int32_t fusion)
     OK(sepconv_network_new(layers, 1, &network));
     OK(sepconv_network_plan(network, shape, &options, &plan));
     /* all that it was made of may go before it */
-    sepconv_network_free(network);
     sepconv_operator_free(block);
     sepconv_pool_free(pool);
 
@@ -258,6 +355,8 @@ static void check_block(int32_t threads, int32_t fusion)
     HOLDS(made.n == N && made.h == OUT_H && made.w == OUT_W && made.c == K);
 
     naive(arithmetic, input, taps, tap_bias, matrix, bias, expected);
+    check_planes(network, input, expected);
+    sepconv_network_free(network);
     work.plan = plan;
     work.input = input;
     work.expected = expected;
@@ -289,10 +388,52 @@ static void check_block(int32_t threads, int32_t fusion)
     free(expected);
 }
 
+/* Wrong arguments of runs write nothing. `small` is scratch with too few bytes. */
+static void check_run_errors(const sepconv_plan *plan, sepconv_scratch *scratch, sepconv_scratch *small)
+{
+    const sepconv_shape shape = {1, 4, 4, C};
+    float memory[2 * 4 * 4 * K];
+    sepconv_input input;
+    sepconv_output output;
+    size_t i;
+
+    memset(memory, 0x55, sizeof memory);
+#define RUN(from, from_len, to, to_len, on) \
+    (sepconv_input_init(&input, sizeof input, from, from_len), sepconv_output_init(&output, sizeof output, to, to_len), \
+     sepconv_plan_run(plan, &input, &output, on))
+    FAILS(SEPCONV_STATUS_OVERLAP, RUN(memory, 16 * C, memory, 16 * K, scratch));
+    FAILS(SEPCONV_STATUS_OVERLAP, RUN(memory + 16 * K - 1, 16 * C, memory, 16 * K, scratch));
+    FAILS(SEPCONV_STATUS_BUFFER_TOO_SHORT, RUN(memory + 16 * K, 16 * C, memory, 16 * K - 1, scratch));
+    FAILS(SEPCONV_STATUS_BUFFER_TOO_SHORT, RUN(memory + 16 * K, 16 * C - 1, memory, 16 * K, scratch));
+    FAILS(SEPCONV_STATUS_LENGTH, RUN(memory + 16 * K, SIZE_MAX, memory, 16 * K, scratch));
+    FAILS(SEPCONV_STATUS_MISALIGNED_POINTER, RUN((const float *)((const char *)memory + 1), 16 * C, memory, 16 * K, scratch));
+    FAILS(SEPCONV_STATUS_SMALL_SCRATCH, RUN(memory + 16 * K, 16 * C, memory, 16 * K, small));
+    FAILS(SEPCONV_STATUS_NULL_POINTER, RUN(memory + 16 * K, 16 * C, memory, 16 * K, NULL));
+    FAILS(SEPCONV_STATUS_NULL_POINTER, sepconv_plan_run(plan, NULL, &output, scratch));
+    FAILS(SEPCONV_STATUS_NULL_POINTER, sepconv_plan_run(plan, &input, NULL, scratch));
+    FAILS(SEPCONV_STATUS_SMALL_SCRATCH, sepconv_plan_run_in(plan, NULL, &input, &output, NULL, 0));
+    FAILS(SEPCONV_STATUS_OVERLAP, sepconv_plan_run_in(plan, NULL, &input, &output, memory, sizeof memory));
+    output.strides.pixel = K - 1;
+    FAILS(SEPCONV_STATUS_OVERLAP, sepconv_plan_run(plan, &input, &output, scratch));
+    output.strides.pixel = SIZE_MAX;
+    FAILS(SEPCONV_STATUS_SIZE, sepconv_plan_run(plan, &input, &output, scratch));
+    output.layout = (sepconv_layout)2;
+    FAILS(SEPCONV_STATUS_UNKNOWN_CODE, sepconv_plan_run(plan, &input, &output, scratch));
+    output.struct_size = 0;
+    FAILS(SEPCONV_STATUS_STRUCT_SIZE, sepconv_plan_run(plan, &input, &output, scratch));
+    FAILS(SEPCONV_STATUS_STRUCT_SIZE, sepconv_output_init(&output, 8, memory, 16 * K));
+    FAILS(SEPCONV_STATUS_NULL_POINTER, sepconv_plan_cache_new(NULL, 1, NULL));
+    FAILS(SEPCONV_STATUS_NULL_POINTER, sepconv_plan_cache_run(NULL, NULL, shape, &input, &output));
+    for (i = 0; i < sizeof memory; i++) {
+        HOLDS(((const unsigned char *)memory)[i] == 0x55);
+    }
+    OK(RUN(memory + 16 * K, 16 * C, memory, 16 * K, scratch));
+}
+
 static void check_errors(void)
 {
     static const float taps[9 * C] = {0.5f}, matrix[C * K] = {0.25f}, zeros[C * K] = {0.0f};
-    const sepconv_shape shape = {1, 4, 4, C};
+    sepconv_shape shape = {1, 4, 4, C};
     sepconv_conv_desc depthwise, pointwise, wrong;
     sepconv_plan_options options;
     sepconv_operator *block = NULL, *none = NULL;
@@ -301,9 +442,8 @@ static void check_errors(void)
     sepconv_network *network = NULL;
     sepconv_pool *pool = NULL;
     const sepconv_operator *hole[1] = {NULL};
-    float memory[2 * 4 * 4 * K];
     char text[16];
-    size_t length = 0, i;
+    size_t length = 0;
 
     describe(&depthwise, &pointwise, taps, zeros, matrix, zeros);
     FAILS(SEPCONV_STATUS_NULL_POINTER, sepconv_separable_conv2d_new(&depthwise, NULL, &none));
@@ -351,20 +491,7 @@ static void check_errors(void)
     OK(sepconv_scratch_new(plan, &scratch));
     OK(sepconv_scratch_new(other, &small));
 
-    memset(memory, 0x55, sizeof memory);
-#define RUN(from, from_len, to, to_len, on) sepconv_plan_run(plan, from, from_len, 0, to, to_len, 0, on)
-    FAILS(SEPCONV_STATUS_OVERLAP, RUN(memory, 16 * C, memory, 16 * K, scratch));
-    FAILS(SEPCONV_STATUS_OVERLAP, RUN(memory + 16 * K - 1, 16 * C, memory, 16 * K, scratch));
-    FAILS(SEPCONV_STATUS_BUFFER_TOO_SHORT, RUN(memory + 16 * K, 16 * C, memory, 16 * K - 1, scratch));
-    FAILS(SEPCONV_STATUS_BUFFER_TOO_SHORT, RUN(memory + 16 * K, 16 * C - 1, memory, 16 * K, scratch));
-    FAILS(SEPCONV_STATUS_LENGTH, RUN(memory + 16 * K, SIZE_MAX, memory, 16 * K, scratch));
-    FAILS(SEPCONV_STATUS_MISALIGNED_POINTER, RUN((const float *)((const char *)taps + 1), 16 * C, memory, 16 * K, scratch));
-    FAILS(SEPCONV_STATUS_SMALL_SCRATCH, RUN(memory + 16 * K, 16 * C, memory, 16 * K, small));
-    FAILS(SEPCONV_STATUS_NULL_POINTER, RUN(memory + 16 * K, 16 * C, memory, 16 * K, NULL));
-    for (i = 0; i < sizeof memory; i++) {
-        HOLDS(((const unsigned char *)memory)[i] == 0x55);
-    }
-    OK(RUN(memory + 16 * K, 16 * C, memory, 16 * K, scratch));
+    check_run_errors(plan, scratch, small);
 
     memset(text, 1, sizeof text);
     OK(sepconv_plan_explain(plan, text, sizeof text - 1, &length));
@@ -381,6 +508,7 @@ static void check_errors(void)
     sepconv_plan_free(NULL);
     sepconv_scratch_free(NULL);
     sepconv_pool_free(NULL);
+    sepconv_plan_cache_free(NULL);
 }
 
 int main(int argc, char **argv)

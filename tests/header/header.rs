@@ -5,8 +5,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 /// The files of the C ABI, in the order of the header.
-const FILES: [&str; 9] =
-    ["version", "status", "describe", "operator", "network", "threads", "options", "plan", "models"];
+const FILES: [&str; 11] =
+    ["version", "status", "describe", "operator", "network", "threads", "options", "tensor", "plan", "cache", "models"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src/capi")
