@@ -34,7 +34,7 @@ impl PlanesStep {
                     scratch: scratch.add(self.scratch).cast(),
                     out: out.ptr.add(out.row(image, 0) + channel * out.layout.channel),
                     out_steps: [out.layout.row, out.layout.within.pixel],
-                    clamp: self.stage.epilogue.clamp,
+                    epilogue: self.stage.epilogue,
                 });
             }
         }

@@ -19,9 +19,10 @@
 //! vector of a row overlaps the one before. Registers of AVX2: 9 weights, 4 sums of 2 rows × 2 vectors, 3 loads. The page `docs/kernels/planes.md`
 //! has what was tried.
 
+use crate::epilogue::EpilogueVectors;
 use crate::quad::Quad;
 use crate::simd::{MulAdd, Vector, load, store};
-use crate::{BLOCK, Kernel, Level};
+use crate::{BLOCK, Epilogue, Kernel, Level};
 
 /// The arguments of [`DwPlanes`]: output rows of one channel. Distances are counted in values.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +47,8 @@ pub struct DwPlanesArgs {
     pub out: *mut f32,
     /// From one row of the output to the next, and from one pixel to the next.
     pub out_steps: [usize; 2],
-    /// The least and the greatest value.
-    pub clamp: [f32; 2],
+    /// What becomes of a sum before it is stored.
+    pub epilogue: Epilogue,
 }
 
 impl DwPlanesArgs {
@@ -194,11 +195,11 @@ unsafe fn copy<S: Vector>(simd: S, from: *const f32, to: *mut f32, len: usize) {
     }
 }
 
-/// The bias, the weights and the clamp of a channel, in vectors.
+/// The bias, the weights and the epilogue of a channel, in vectors.
 struct ChannelWeights<S: Vector> {
     bias: S::f32s,
     w: [S::f32s; 9],
-    clamp: [S::f32s; 2],
+    epilogue: EpilogueVectors<S>,
 }
 
 impl<S: Vector> ChannelWeights<S> {
@@ -208,11 +209,7 @@ impl<S: Vector> ChannelWeights<S> {
     unsafe fn new(simd: S, a: &DwPlanesArgs) -> ChannelWeights<S> {
         // SAFETY: the caller's.
         let splat = |i: usize| simd.splat_f32s(unsafe { *a.w.add(i * BLOCK) });
-        ChannelWeights {
-            bias: splat(0),
-            w: core::array::from_fn(|i| splat(1 + i)),
-            clamp: a.clamp.map(|bound| simd.splat_f32s(bound)),
-        }
+        ChannelWeights { bias: splat(0), w: core::array::from_fn(|i| splat(1 + i)), epilogue: a.epilogue.vectors(simd) }
     }
 }
 
@@ -289,7 +286,7 @@ unsafe fn tile<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize, con
         });
         unrolled!(V in VECTORS, of 0 1, {
             unrolled!(O in ROWS, of 0 1, {
-                let sum = simd.clamp(sums[V][O], filter.clamp[0], filter.clamp[1]);
+                let sum = filter.epilogue.apply(simd, sums[V][O]);
                 store(simd, out.add(O * out_row + x + V * lanes), sum);
             });
         });
