@@ -20,6 +20,7 @@
 use core::ops::Range;
 
 use crate::quad::Quad;
+use crate::simd::Vector;
 use crate::{BLOCK, Kernel, Level};
 
 /// The arguments of [`FromPlanes`]: pixels of a row, or of rows that follow each other without a gap. Distances are counted in values.
@@ -57,9 +58,33 @@ impl Kernel for FromPlanes {
     /// `x` is readable in every input channel that `channels` names, of `width` pixels; `out` is writable in these channels of
     /// `width` pixels, in whole blocks where it is `whole`; they do not overlap.
     #[inline(always)]
-    unsafe fn run<L: Level>(_: L::Token, a: &FromPlanesArgs) {
-        // SAFETY: the caller's.
-        unsafe { from_planes(a) }
+    unsafe fn run<L: Level>(simd: L::Token, a: &FromPlanesArgs) {
+        let blocks = a.channels.len() / BLOCK;
+        let width = if L::Token::TRANSPOSES_EIGHT && a.multiplier == 1 && a.step == 1 { a.width / 8 * 8 } else { 0 };
+        // SAFETY: the caller's; whole blocks of the first pixels, then the last channels of these pixels, and all of the last pixels.
+        unsafe {
+            if width == 0 || blocks == 0 {
+                return from_planes(a);
+            }
+            let x = a.x.add(a.channels.start * a.plane);
+            for block in 0..blocks {
+                for p in (0..width).step_by(8) {
+                    let (x, out) =
+                        (x.add(block * BLOCK * a.plane + p), a.out.add(block * a.out_block + p * a.out_pixel));
+                    simd.transpose_eight(x, a.plane, out, a.out_pixel);
+                    simd.transpose_eight(x.add(8 * a.plane), a.plane, out.add(8), a.out_pixel);
+                }
+            }
+            let done = a.channels.start + blocks * BLOCK;
+            if done < a.channels.end {
+                let out = a.out.add(blocks * a.out_block);
+                from_planes(&FromPlanesArgs { width, channels: done..a.channels.end, out, ..*a });
+            }
+            if width < a.width {
+                let (x, out) = (a.x.add(width), a.out.add(width * a.out_pixel));
+                from_planes(&FromPlanesArgs { x, width: a.width - width, channels: a.channels.clone(), out, ..*a });
+            }
+        }
     }
 }
 
@@ -189,9 +214,30 @@ impl Kernel for ToPlanes {
     /// `x` is readable in whole blocks for `channels` of `width` pixels; `out` is writable in `channels` planes of `width`
     /// pixels; they do not overlap.
     #[inline(always)]
-    unsafe fn run<L: Level>(_: L::Token, a: &ToPlanesArgs) {
-        // SAFETY: the caller's.
-        unsafe { to_planes(a) }
+    unsafe fn run<L: Level>(simd: L::Token, a: &ToPlanesArgs) {
+        let eights = a.channels / 8;
+        let width = if L::Token::TRANSPOSES_EIGHT && a.step == 1 { a.width / 8 * 8 } else { 0 };
+        // SAFETY: the caller's; channels by eight of the first pixels, then the last channels of these pixels, and all of the last pixels.
+        unsafe {
+            if width == 0 || eights == 0 {
+                return to_planes(a);
+            }
+            let eight = |i: usize| (a.x.add(i / 2 * a.x_block + i % 2 * 8), a.out.add(i * 8 * a.plane));
+            for i in 0..eights {
+                let (x, out) = eight(i);
+                for p in (0..width).step_by(8) {
+                    simd.transpose_eight(x.add(p * BLOCK), BLOCK, out.add(p), a.plane);
+                }
+            }
+            if eights * 8 < a.channels {
+                let (x, out) = eight(eights);
+                to_planes(&ToPlanesArgs { x, width, channels: a.channels - eights * 8, out, ..*a });
+            }
+            if width < a.width {
+                let (x, out) = (a.x.add(width * BLOCK), a.out.add(width));
+                to_planes(&ToPlanesArgs { x, width: a.width - width, out, ..*a });
+            }
+        }
     }
 }
 

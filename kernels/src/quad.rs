@@ -52,23 +52,6 @@ impl Quad {
         }
     }
 
-    /// The values at even places of two registers, and those at odd places.
-    #[inline(always)]
-    pub(crate) fn even_odd(a: Quad, b: Quad) -> [Quad; 2] {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: SSE is there on every x86-64.
-        unsafe {
-            [arch::_mm_shuffle_ps::<0b10_00_10_00>(a.0, b.0), arch::_mm_shuffle_ps::<0b11_01_11_01>(a.0, b.0)].map(Quad)
-        }
-        #[cfg(target_arch = "aarch64")]
-        // SAFETY: NEON is there on every AArch64.
-        unsafe {
-            [arch::vuzp1q_f32(a.0, b.0), arch::vuzp2q_f32(a.0, b.0)].map(Quad)
-        }
-        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-        [0, 1].map(|odd| Quad([a.0[odd], a.0[odd + 2], b.0[odd], b.0[odd + 2]]))
-    }
-
     /// The columns of four rows of four values.
     #[inline(always)]
     #[cfg(target_arch = "x86_64")]

@@ -7,9 +7,14 @@
 //! Everything here and everything that a kernel reaches is `#[inline(always)]`: the instructions are only enabled in
 //! the function that [`crate::Kernels`] enters a kernel by.
 
+#[cfg(target_arch = "aarch64")]
+use core::arch::aarch64::{float32x4_t, vdupq_n_f32, vextq_f32, vuzp1q_f32, vuzp2q_f32};
 #[cfg(target_arch = "x86_64")]
 use core::arch::x86_64;
-#[cfg(all(target_arch = "x86_64", feature = "avx512"))]
+#[cfg(any(
+    target_arch = "aarch64",
+    all(target_arch = "x86_64", any(feature = "avx512", feature = "avx2", feature = "sse42"))
+))]
 use core::mem::transmute;
 
 use pulp::Simd;
@@ -24,6 +29,9 @@ pub trait Vector: Simd {
     /// Whether kernels have few shapes of tiles for it, and are compiled quickly: where a vector is one value, a wide tile gains
     /// little.
     const FEW_TILES: bool = Self::F32_LANES == 1;
+
+    /// Whether [`Vector::transpose_eight`] is a few instructions.
+    const TRANSPOSES_EIGHT: bool = false;
 
     /// `min(max(lo, v), hi)` of each lane, where a comparison with NaN is false: NaN comes out as it went in, and so
     /// does a −0 that meets a bound of +0.
@@ -102,6 +110,65 @@ pub trait Vector: Simd {
         }
     }
 
+    /// The values at even places of two vectors in a row, and those at odd places, in an order of lanes that [`Vector::in_order`] undoes.
+    #[inline(always)]
+    fn even_odd(self, a: Self::f32s, b: Self::f32s) -> [Self::f32s; 2] {
+        let mut lanes = [0.0; 2 * BLOCK];
+        let mut parted = [[0.0; BLOCK]; 2];
+        // SAFETY: the arrays hold two vectors, and one.
+        unsafe {
+            store(self, lanes.as_mut_ptr(), a);
+            store(self, lanes.as_mut_ptr().add(Self::F32_LANES), b);
+            for i in 0..Self::F32_LANES {
+                parted[0][i] = lanes[2 * i];
+                parted[1][i] = lanes[2 * i + 1];
+            }
+            parted.map(|lanes| load(self, lanes.as_ptr()))
+        }
+    }
+
+    /// Lanes that [`Vector::even_odd`] parted, in the order of the values.
+    #[inline(always)]
+    fn in_order(self, v: Self::f32s) -> Self::f32s {
+        v
+    }
+
+    /// A zero, and then all values but the last.
+    #[inline(always)]
+    fn after_zero(self, v: Self::f32s) -> Self::f32s {
+        let mut lanes = [0.0; BLOCK + 1];
+        // SAFETY: the array holds a value more than a vector.
+        unsafe {
+            store(self, lanes.as_mut_ptr().add(1), v);
+            load(self, lanes.as_ptr())
+        }
+    }
+
+    /// All values but the first, and then a zero.
+    #[inline(always)]
+    fn before_zero(self, v: Self::f32s) -> Self::f32s {
+        let mut lanes = [0.0; BLOCK + 1];
+        // SAFETY: as in `after_zero`.
+        unsafe {
+            store(self, lanes.as_mut_ptr(), v);
+            load(self, lanes.as_ptr().add(1))
+        }
+    }
+
+    /// Writes the columns of 8 × 8 values as rows. Rows are `from_row` and `to_row` values apart.
+    ///
+    /// # Safety
+    /// Eight values are readable in each row at `from`, and writable in each row at `to`; they do not overlap.
+    #[inline(always)]
+    unsafe fn transpose_eight(self, from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        for i in 0..8 {
+            for j in 0..8 {
+                // SAFETY: the caller's.
+                unsafe { *to.add(i * to_row + j) = *from.add(j * from_row + i) };
+            }
+        }
+    }
+
     /// Writes the first `n` lanes of a vector.
     ///
     /// # Safety
@@ -141,10 +208,64 @@ macro_rules! clamp_by_operand_order {
     };
 }
 
+/// Of `shufps`: the lanes at even places of four lanes of each register, and those at odd places.
+#[cfg(all(target_arch = "x86_64", any(feature = "avx512", feature = "avx2", feature = "sse42")))]
+const EVEN: i32 = 0b10_00_10_00;
+#[cfg(all(target_arch = "x86_64", any(feature = "avx512", feature = "avx2", feature = "sse42")))]
+const ODD: i32 = 0b11_01_11_01;
+
 #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
 impl Vector for pulp::x86::V4 {
     const ISA: Isa = Isa::Avx512;
     clamp_by_operand_order!();
+
+    const TRANSPOSES_EIGHT: bool = true;
+
+    #[inline(always)]
+    unsafe fn transpose_eight(self, from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        // SAFETY: the caller's; the token says that the CPU has AVX.
+        unsafe { transpose_eight(from, from_row, to, to_row) }
+    }
+
+    #[inline(always)]
+    fn even_odd(self, a: Self::f32s, b: Self::f32s) -> [Self::f32s; 2] {
+        // SAFETY: as in `load_lanes`.
+        unsafe {
+            let [a, b] = transmute::<[Self::f32s; 2], [x86_64::__m512; 2]>([a, b]);
+            transmute([x86_64::_mm512_shuffle_ps::<EVEN>(a, b), x86_64::_mm512_shuffle_ps::<ODD>(a, b)])
+        }
+    }
+
+    #[inline(always)]
+    fn in_order(self, v: Self::f32s) -> Self::f32s {
+        // SAFETY: as in `load_lanes`. Pairs of lanes come from the two vectors in turns.
+        unsafe {
+            let pairs = x86_64::_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+            transmute(x86_64::_mm512_permutexvar_pd(pairs, transmute::<Self::f32s, x86_64::__m512d>(v)))
+        }
+    }
+
+    #[inline(always)]
+    fn after_zero(self, v: Self::f32s) -> Self::f32s {
+        // SAFETY: as in `load_lanes`.
+        unsafe {
+            transmute(x86_64::_mm512_alignr_epi32::<15>(
+                transmute::<Self::f32s, x86_64::__m512i>(v),
+                x86_64::_mm512_setzero_si512(),
+            ))
+        }
+    }
+
+    #[inline(always)]
+    fn before_zero(self, v: Self::f32s) -> Self::f32s {
+        // SAFETY: as in `load_lanes`.
+        unsafe {
+            transmute(x86_64::_mm512_alignr_epi32::<1>(
+                x86_64::_mm512_setzero_si512(),
+                transmute::<Self::f32s, x86_64::__m512i>(v),
+            ))
+        }
+    }
 
     #[inline(always)]
     fn halves(self, lower: Self::f32s, upper: Self::f32s) -> Self::f32s {
@@ -209,6 +330,40 @@ fn blend(lower: x86_64::__m512, upper: x86_64::__m512) -> x86_64::__m512 {
     }
 }
 
+/// [`Vector::transpose_eight`] by AVX. Halves of rows meet in a register when they are read, so that all shuffles stay in their half.
+///
+/// # Safety
+/// As [`Vector::transpose_eight`].
+#[cfg(all(target_arch = "x86_64", any(feature = "avx512", feature = "avx2")))]
+#[target_feature(enable = "avx")]
+#[inline]
+unsafe fn transpose_eight(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+    use x86_64::{_mm256_shuffle_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps};
+    const LOW: i32 = 0b01_00_01_00;
+    const HIGH: i32 = 0b11_10_11_10;
+    for half in 0..2 {
+        // SAFETY: the caller's.
+        unsafe {
+            let rows: [x86_64::__m256; 4] = core::array::from_fn(|i| {
+                let row = |i: usize| from.add(i * from_row + 4 * half);
+                x86_64::_mm256_loadu2_m128(row(i + 4), row(i))
+            });
+            let [a, b, c, d] = rows;
+            let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
+            let (ef, gh) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
+            let columns = [
+                _mm256_shuffle_ps::<LOW>(ab, cd),
+                _mm256_shuffle_ps::<HIGH>(ab, cd),
+                _mm256_shuffle_ps::<LOW>(ef, gh),
+                _mm256_shuffle_ps::<HIGH>(ef, gh),
+            ];
+            for (i, column) in columns.into_iter().enumerate() {
+                x86_64::_mm256_storeu_ps(to.add((4 * half + i) * to_row), column);
+            }
+        }
+    }
+}
+
 /// The mask of the first `n` of 16 lanes.
 #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
 #[inline(always)]
@@ -220,12 +375,78 @@ fn first_lanes(n: usize) -> u16 {
 impl Vector for pulp::x86::V3 {
     const ISA: Isa = Isa::Avx2;
     clamp_by_operand_order!();
+
+    const TRANSPOSES_EIGHT: bool = true;
+
+    #[inline(always)]
+    unsafe fn transpose_eight(self, from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        // SAFETY: the caller's; the token says that the CPU has AVX.
+        unsafe { transpose_eight(from, from_row, to, to_row) }
+    }
+
+    #[inline(always)]
+    fn even_odd(self, a: Self::f32s, b: Self::f32s) -> [Self::f32s; 2] {
+        // SAFETY: the token says that the CPU has AVX2; all vectors of 8 floats are the same to the compiler.
+        unsafe {
+            let [a, b] = transmute::<[Self::f32s; 2], [x86_64::__m256; 2]>([a, b]);
+            transmute([x86_64::_mm256_shuffle_ps::<EVEN>(a, b), x86_64::_mm256_shuffle_ps::<ODD>(a, b)])
+        }
+    }
+
+    #[inline(always)]
+    fn in_order(self, v: Self::f32s) -> Self::f32s {
+        // SAFETY: as in `even_odd`. Pairs of lanes come from the two vectors in turns.
+        unsafe {
+            transmute(x86_64::_mm256_permute4x64_pd::<0b11_01_10_00>(transmute::<Self::f32s, x86_64::__m256d>(v)))
+        }
+    }
+
+    #[inline(always)]
+    fn after_zero(self, v: Self::f32s) -> Self::f32s {
+        // SAFETY: as in `even_odd`. The other register has zeros, and the lower half of the lanes.
+        unsafe {
+            let v: x86_64::__m256i = transmute(v);
+            let below = x86_64::_mm256_permute2x128_si256::<0x08>(v, v);
+            transmute(x86_64::_mm256_alignr_epi8::<12>(v, below))
+        }
+    }
+
+    #[inline(always)]
+    fn before_zero(self, v: Self::f32s) -> Self::f32s {
+        // SAFETY: as in `even_odd`. The other register has the upper half of the lanes, and zeros.
+        unsafe {
+            let v: x86_64::__m256i = transmute(v);
+            let above = x86_64::_mm256_permute2x128_si256::<0x81>(v, v);
+            transmute(x86_64::_mm256_alignr_epi8::<4>(above, v))
+        }
+    }
 }
 
 #[cfg(all(target_arch = "x86_64", feature = "sse42"))]
 impl Vector for pulp::x86::V2 {
     const ISA: Isa = Isa::Sse42;
     clamp_by_operand_order!();
+
+    #[inline(always)]
+    fn even_odd(self, a: Self::f32s, b: Self::f32s) -> [Self::f32s; 2] {
+        // SAFETY: SSE is there on every x86-64; all vectors of 4 floats are the same to the compiler.
+        unsafe {
+            let [a, b] = transmute::<[Self::f32s; 2], [x86_64::__m128; 2]>([a, b]);
+            transmute([x86_64::_mm_shuffle_ps::<EVEN>(a, b), x86_64::_mm_shuffle_ps::<ODD>(a, b)])
+        }
+    }
+
+    #[inline(always)]
+    fn after_zero(self, v: Self::f32s) -> Self::f32s {
+        // SAFETY: as in `even_odd`.
+        unsafe { transmute(x86_64::_mm_slli_si128::<4>(transmute::<Self::f32s, x86_64::__m128i>(v))) }
+    }
+
+    #[inline(always)]
+    fn before_zero(self, v: Self::f32s) -> Self::f32s {
+        // SAFETY: as in `even_odd`.
+        unsafe { transmute(x86_64::_mm_srli_si128::<4>(transmute::<Self::f32s, x86_64::__m128i>(v))) }
+    }
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -250,13 +471,34 @@ impl Vector for pulp::aarch64::Neon {
     #[cfg(not(miri))]
     #[inline(always)]
     unsafe fn load_start(self, p: *const f32) -> Self::f32s {
-        let v: core::arch::aarch64::float32x4_t;
+        let v: float32x4_t;
         // SAFETY: the instruction reads four floats that the caller says are there, at any alignment, and a vector
         // register and pulp's vector are the same four floats.
         unsafe {
             core::arch::asm!("ldr {v:q}, [{p}]", v = out(vreg) v, p = in(reg) p, options(nostack, readonly, preserves_flags));
-            core::mem::transmute(v)
+            transmute(v)
         }
+    }
+
+    #[inline(always)]
+    fn even_odd(self, a: Self::f32s, b: Self::f32s) -> [Self::f32s; 2] {
+        // SAFETY: as in `load_start`.
+        unsafe {
+            let [a, b] = transmute::<[Self::f32s; 2], [float32x4_t; 2]>([a, b]);
+            transmute([vuzp1q_f32(a, b), vuzp2q_f32(a, b)])
+        }
+    }
+
+    #[inline(always)]
+    fn after_zero(self, v: Self::f32s) -> Self::f32s {
+        // SAFETY: as in `load_start`.
+        unsafe { transmute(vextq_f32::<3>(vdupq_n_f32(0.0), transmute::<Self::f32s, float32x4_t>(v))) }
+    }
+
+    #[inline(always)]
+    fn before_zero(self, v: Self::f32s) -> Self::f32s {
+        // SAFETY: as in `load_start`.
+        unsafe { transmute(vextq_f32::<1>(transmute::<Self::f32s, float32x4_t>(v), vdupq_n_f32(0.0))) }
     }
 }
 

@@ -932,7 +932,7 @@ fn to_planes(table: &Kernels) {
 fn dwplanes3x3(table: &Kernels, stride: usize) {
     let rng = &mut Rng(17 + stride as u64);
     let kind = if stride == 1 { KernelKind::DwPlanes3x3S1 } else { KernelKind::DwPlanes3x3S2 };
-    for &h in few(&[1, 2, 3, 4, 7], &[2, 4]) {
+    for &h in few(&[1, 2, 3, 4, 7, 11], &[2, 4]) {
         for &w in few(&[1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 50], &[3, 9]) {
             for before in [[1, 1], [0, 1], [1, 0], [2, 0], [0, 3]] {
                 let after = [rng.below(3), rng.below(3)];

@@ -1,26 +1,26 @@
 //! Depthwise 3×3 over planes, one channel at a time: lanes are pixels of a row.
 //!
 //! ```text
-//!   plane        y: p0 p1 p2 p3 …                       rows of a caller's NCHW tensor
-//!   band         y: 0 p0 p1 p2 … 0                      stride 1: one array, columns of padding written out
-//!                   0 p1 p3 … │ p0 p2 p4 …              stride 2: even columns, then odd columns
+//!   row of a plane      p0 p1 p2 p3 p4 p5 p6 p7 p8 …
+//!   stride 1, a pixel:  three vectors, from p0, p1 and p2 on
+//!   stride 2, a pixel:  p0 p2 p4 … │ p1 p3 p5 … │ p2 p4 p6 …      even and odd places of pairs of vectors
 //! ```
 //!
 //! ```text
-//!   for a band of output rows:
-//!       copy its input rows
-//!       for two output rows:
-//!           for two vectors of output pixels:
-//!               for each input row:  load 3 vectors; for each output row that reads it: 3 multiply-adds
-//!               clamp, store
+//!   for four output rows (stride 2: two):
+//!       for a vector of output pixels:
+//!           for each input row:  load the three taps; for each output row that reads it: 3 multiply-adds
+//!           clamp, store
 //! ```
 //!
-//! Rows are copied a band before they are read: a load that spans two stores waits until both have left the store buffer. The last
-//! vector of a row overlaps the one before. Registers of AVX2: 9 weights, 4 sums of 2 rows × 2 vectors, 3 loads. The page `docs/kernels/planes.md`
-//! has what was tried.
+//! Rows are read where the caller has them. A vector at the border of the plane moves by a lane and takes in a zero. The last vector of a
+//! row overlaps the one before, and so do the last rows. Planes that are narrow, that have more padding, or whose pixels lie apart are copied a band of rows
+//! ahead, with padding written out: a load that spans two stores waits until both have left the store buffer.
+//!
+//! Registers of AVX2: 9 weights, 4 sums and 3 taps at stride 1; 9 weights, 2 sums and 4 loads at stride 2. `docs/kernels/planes.md` has what
+//! was tried.
 
 use crate::epilogue::EpilogueVectors;
-use crate::quad::Quad;
 use crate::simd::{MulAdd, Vector, load, store};
 use crate::{BLOCK, Epilogue, Kernel, Level};
 
@@ -57,21 +57,28 @@ impl DwPlanesArgs {
         if width > isize::MAX as usize / 64 {
             return None;
         }
-        // the input rows of a band, each of one array for each column of the stride; and two rows of output
+        // the input rows of a band, and the output rows of a tile
         let rows = (rows_in_band(stride, width) - 1) * stride + 3;
-        (rows * stride + 2).checked_mul(array_len(width))
+        (rows + rows_of_tile(stride)).checked_mul(row_len(stride, width))
     }
 }
 
-/// Values of an array of a padded row.
-const fn array_len(width: usize) -> usize {
-    width + 2 + BLOCK
+/// Values of a row of the band: what all windows of an output row read, and no less than the windows of a vector read.
+const fn row_len(stride: usize, width: usize) -> usize {
+    let width = if width < BLOCK { BLOCK } else { width };
+    width * stride + 2
 }
 
-/// Output rows of a band: an even number, whose input rows fill half of an L1.
+/// Output rows of a tile.
+const fn rows_of_tile(stride: usize) -> usize {
+    if stride == 1 { 4 } else { 2 }
+}
+
+/// Output rows of a band: those of some tiles, whose input rows fill half of an L1.
 const fn rows_in_band(stride: usize, width: usize) -> usize {
-    let rows = (4096 / (stride * array_len(width))).saturating_sub(2) / stride;
-    if rows < 2 { 2 } else { rows / 2 * 2 }
+    let rows = (4096 / row_len(stride, width)).saturating_sub(2) / stride;
+    let of_tile = rows_of_tile(stride);
+    if rows < of_tile { of_tile } else { rows / of_tile * of_tile }
 }
 
 /// `f32_dwplanes3x3s1` and `f32_dwplanes3x3s2`.
@@ -86,49 +93,113 @@ impl<const STRIDE: usize> Kernel for DwPlanes<STRIDE> {
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &DwPlanesArgs) {
         // SAFETY: the caller's.
-        unsafe { rows::<L::Token, L::Step, STRIDE>(simd, a) }
+        unsafe {
+            if STRIDE == 1 {
+                rows::<L::Token, L::Step, 1, { rows_of_tile(1) }>(simd, a);
+            } else {
+                rows::<L::Token, L::Step, 2, { rows_of_tile(2) }>(simd, a);
+            }
+        }
     }
 }
+
+/// Input rows, where the caller has them or in a band.
+struct InputRows {
+    first: *const f32,
+    /// From one row to the next.
+    step: usize,
+    /// Rows of padding above.
+    above: usize,
+    height: usize,
+    /// A row of padding.
+    zeros: *const f32,
+    /// Columns of padding before.
+    before: usize,
+    width: usize,
+}
+
+impl InputRows {
+    /// Rows of the padded plane from row `top` on, of which `count` are read.
+    #[inline(always)]
+    fn rows(&self, top: usize, count: usize) -> [*const f32; MAX_ROWS] {
+        let first = self.first.wrapping_add(top.wrapping_sub(self.above).wrapping_mul(self.step));
+        let row = |i: usize| first.wrapping_add(i * self.step);
+        if top >= self.above && top + count <= self.above.saturating_add(self.height) {
+            return core::array::from_fn(row);
+        }
+        let is_padding = |y: usize| y < self.above || y - self.above >= self.height;
+        core::array::from_fn(|i| if is_padding(top + i) { self.zeros } else { row(i) })
+    }
+}
+
+/// The most input rows of a tile: of four output rows at stride 1.
+const MAX_ROWS: usize = 6;
 
 /// # Safety
 /// As [`DwPlanes::run`].
 #[inline(always)]
-unsafe fn rows<S: Vector, A: MulAdd, const STRIDE: usize>(simd: S, a: &DwPlanesArgs) {
+unsafe fn rows<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(simd: S, a: &DwPlanesArgs) {
     let [first, count] = a.rows;
-    let array = array_len(a.width);
-    let row_len = STRIDE * array;
-    let band = rows_in_band(STRIDE, a.width);
-    // SAFETY: the caller's; the scratch holds the input rows of a band, and two rows of output.
+    let row_len = row_len(STRIDE, a.width);
+    let columns = (a.width - 1) * STRIDE + 3;
+    // at most one column of padding at each side, and no vector that reaches over both
+    let in_place = a.x_steps[1] == 1
+        && a.before[1] <= 1
+        && columns <= a.before[1] + a.plane[1] + 1
+        && a.width >= S::F32_LANES
+        && a.plane[1] > STRIDE * S::F32_LANES;
+    // rows that no vector fits, or whose pixels lie apart, are computed to scratch
+    let apart = a.out_steps[1] != 1 || a.width < S::F32_LANES;
+    let band = if in_place { count } else { rows_in_band(STRIDE, a.width) };
+    let (zeros, staged) = (a.scratch.cast_const(), a.scratch.wrapping_add(row_len));
+    let (input, staged) = if in_place {
+        let (above, before) = (a.before[0], a.before[1]);
+        (
+            InputRows { first: a.x, step: a.x_steps[0], above, height: a.plane[0], zeros, before, width: a.plane[1] },
+            staged,
+        )
+    } else {
+        let rows = (band - 1) * STRIDE + 3;
+        let staged = a.scratch.wrapping_add(rows * row_len);
+        (
+            InputRows { first: zeros, step: row_len, above: 0, height: usize::MAX, zeros, before: 0, width: row_len },
+            staged,
+        )
+    };
+    // SAFETY: the caller's; the scratch holds the input rows of a band, and the output rows of a tile.
     unsafe {
-        let staged = a.scratch.add(((band - 1) * STRIDE + 3) * row_len);
         let filter = ChannelWeights::new(simd, a);
+        if in_place {
+            a.scratch.write_bytes(0, row_len);
+        }
         let mut done = 0;
         while done < count {
             let rows_out = (count - done).min(band);
-            for i in 0..(rows_out - 1) * STRIDE + 3 {
-                let to = a.scratch.add(i * row_len);
-                match ((first + done) * STRIDE + i).checked_sub(a.before[0]).filter(|&y| y < a.plane[0]) {
-                    Some(y) => fill::<S, STRIDE>(simd, a, y, to, array),
-                    None => to.write_bytes(0, row_len),
+            let top = (first + done) * STRIDE;
+            if !in_place {
+                for i in 0..(rows_out - 1) * STRIDE + 3 {
+                    fill(simd, a, top + i, a.scratch.add(i * row_len), columns);
                 }
             }
+            let top = if in_place { top } else { 0 };
             let mut row = 0;
             while row < rows_out {
-                let rows = a.scratch.add(row * STRIDE * row_len).cast_const();
-                let out = a.out.add((done + row) * a.out_steps[0]);
-                // rows that no vector fits, or whose pixels lie apart, are computed to scratch
-                let apart = a.out_steps[1] != 1 || a.width < S::F32_LANES;
-                let (to, to_row) = if apart { (staged, array) } else { (out, a.out_steps[0]) };
-                let here = (rows_out - row).min(if S::FEW_TILES { 1 } else { 2 });
-                if !S::FEW_TILES && here == 2 {
-                    pixels::<S, A, STRIDE, 2>(simd, a.width, &filter, rows, array, to, to_row);
+                let whole = !S::FEW_TILES && rows_out >= ROWS;
+                // the last tile overlaps the one before
+                let first = if whole { row.min(rows_out - ROWS) } else { row };
+                let here = if whole { ROWS } else { 1 };
+                let inputs = input.rows(top + first * STRIDE, (here - 1) * STRIDE + 3);
+                let out = a.out.add((done + first) * a.out_steps[0]);
+                let (to, to_row) = if apart { (staged, row_len) } else { (out, a.out_steps[0]) };
+                if whole {
+                    pixels::<S, A, STRIDE, ROWS>(simd, a.width, &filter, &input, &inputs, to, to_row);
                 } else {
-                    pixels::<S, A, STRIDE, 1>(simd, a.width, &filter, rows, array, to, to_row);
+                    pixels::<S, A, STRIDE, 1>(simd, a.width, &filter, &input, &inputs, to, to_row);
                 }
                 if apart {
                     for y in 0..here {
                         for x in 0..a.width {
-                            *out.add(y * a.out_steps[0] + x * a.out_steps[1]) = *staged.add(y * array + x);
+                            *out.add(y * a.out_steps[0] + x * a.out_steps[1]) = *staged.add(y * row_len + x);
                         }
                     }
                 }
@@ -139,57 +210,33 @@ unsafe fn rows<S: Vector, A: MulAdd, const STRIDE: usize>(simd: S, a: &DwPlanesA
     }
 }
 
-/// Copies a row of the plane to a row of the band, of which the columns of padding are zeros.
+/// Copies row `y` of the padded plane to a row of the band: the first `columns` of it, padding written out.
 ///
 /// # Safety
-/// As [`DwPlanes::run`]; `to` is a row of the band, of `STRIDE` arrays.
+/// As [`DwPlanes::run`]; `to` is a row of the band.
 #[inline(always)]
-unsafe fn fill<S: Vector, const STRIDE: usize>(simd: S, a: &DwPlanesArgs, y: usize, to: *mut f32, array: usize) {
-    let (left, step) = (a.before[1], a.x_steps[1]);
-    // columns that a window reads
-    let columns = a.plane[1].min(((a.width - 1) * STRIDE + 3).saturating_sub(left));
-    // SAFETY: the caller's; column `c` of the padded row is at `c / STRIDE` of the array `c % STRIDE`.
-    unsafe {
-        let x = a.x.add(y * a.x_steps[0]);
-        if STRIDE == 1 && step == 1 {
-            copy(simd, x, to.wrapping_add(left), columns);
-            return;
-        }
-        let mut i = 0;
-        if STRIDE == 2 && step == 1 {
-            // column `left + i` of the padded row is even or odd as `left` is
-            let first = to.wrapping_add(left % 2 * array + left / 2);
-            let second = to.wrapping_add((left + 1) % 2 * array + left.div_ceil(2));
-            while i + 8 <= columns {
-                let [even, odd] = Quad::even_odd(Quad::load(x.add(i)), Quad::load(x.add(i + 4)));
-                even.store(first.add(i / 2));
-                odd.store(second.add(i / 2));
-                i += 8;
-            }
-        }
-        while i < columns {
-            let c = left + i;
-            *to.add(c % STRIDE * array + c / STRIDE) = *x.add(i * step);
-            i += 1;
-        }
-    }
-}
-
-/// Copies `len` values. A call of `memcpy` for each short row takes as long as its multiply-adds.
-///
-/// # Safety
-/// As `copy_nonoverlapping`.
-#[inline(always)]
-unsafe fn copy<S: Vector>(simd: S, from: *const f32, to: *mut f32, len: usize) {
-    let mut i = 0;
+unsafe fn fill<S: Vector>(simd: S, a: &DwPlanesArgs, y: usize, to: *mut f32, columns: usize) {
+    let (before, step) = (a.before[1].min(columns), a.x_steps[1]);
+    let copied = a.plane[1].min(columns - before);
+    let y = y.checked_sub(a.before[0]).filter(|&y| y < a.plane[0]);
+    let copied = if y.is_some() { copied } else { 0 };
     // SAFETY: the caller's.
     unsafe {
-        while i + S::F32_LANES <= len {
-            store(simd, to.add(i), load(simd, from.add(i)));
+        for i in 0..before {
+            *to.add(i) = 0.0;
+        }
+        for i in before + copied..columns {
+            *to.add(i) = 0.0;
+        }
+        let (x, to) = (a.x.wrapping_add(y.unwrap_or(0) * a.x_steps[0]), to.add(before));
+        let mut i = 0;
+        // a call of `memcpy` for each short row takes as long as its multiply-adds
+        while step == 1 && i + S::F32_LANES <= copied {
+            store(simd, to.add(i), load(simd, x.add(i)));
             i += S::F32_LANES;
         }
-        while i < len {
-            *to.add(i) = *from.add(i);
+        while i < copied {
+            *to.add(i) = *x.add(i * step);
             i += 1;
         }
     }
@@ -216,30 +263,37 @@ impl<S: Vector> ChannelWeights<S> {
 /// All pixels of `ROWS` output rows, which lie `out_row` apart.
 ///
 /// # Safety
-/// As [`DwPlanes::run`]; `rows` is the first input row of these output rows. The output has room for a vector at least.
+/// As [`DwPlanes::run`]; `inputs` are the input rows of these output rows. The output has room for a vector at least.
 #[inline(always)]
 unsafe fn pixels<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(
     simd: S,
     width: usize,
     filter: &ChannelWeights<S>,
-    rows: *const f32,
-    array: usize,
+    input: &InputRows,
+    inputs: &[*const f32; MAX_ROWS],
     out: *mut f32,
     out_row: usize,
 ) {
     let lanes = S::F32_LANES;
+    // the last column of a vector's taps, and whether it is beyond the plane
+    let over = |x: usize| (x + lanes - 1) * STRIDE + 2 >= input.before + input.width;
     let mut x = 0;
     // SAFETY: the caller's; all pixels of a tile are below the width, but for those of a row shorter than a vector.
     unsafe {
-        // a last row alone has tiles of one vector: they are few, and code is not
-        while !S::FEW_TILES && ROWS == 2 && x + 2 * lanes <= width {
-            tile::<S, A, STRIDE, ROWS, 2>(simd, filter, rows, array, x, out, out_row);
-            x += 2 * lanes;
+        if const { ROWS > 1 } && input.before > 0 {
+            tile::<S, A, STRIDE, ROWS>(simd, filter, input, inputs, 0, [true, false], out, out_row);
+            x = lanes;
         }
         while x < width {
-            // the last vector overlaps the one before
             let at = x.min(width.saturating_sub(lanes));
-            tile::<S, A, STRIDE, ROWS, 1>(simd, filter, rows, array, at, out, out_row);
+            if const { ROWS == 1 } {
+                let under = at * STRIDE < input.before;
+                tile::<S, A, STRIDE, ROWS>(simd, filter, input, inputs, at, [under, over(at)], out, out_row);
+            } else if over(at) {
+                tile::<S, A, STRIDE, ROWS>(simd, filter, input, inputs, at, [false, true], out, out_row);
+            } else {
+                tile::<S, A, STRIDE, ROWS>(simd, filter, input, inputs, at, [false, false], out, out_row);
+            }
             x += lanes;
         }
     }
@@ -250,45 +304,67 @@ const fn reads(stride: usize, o: usize, i: usize) -> bool {
     o * stride <= i && i < o * stride + 3
 }
 
-/// `VECTORS` vectors of `ROWS` output rows, from column `x` on.
+/// The three taps of a vector of output pixels in an input row, the first of them at `p`. At a border of the plane, the first value of
+/// the first tap is a zero (`under`), or the last value of the last tap (`over`).
+///
+/// # Safety
+/// All values of the taps are readable, but for those two.
+#[inline(always)]
+unsafe fn taps<S: Vector, const STRIDE: usize>(simd: S, p: *const f32, under: bool, over: bool) -> [S::f32s; 3] {
+    let at = |i: usize| p.wrapping_add(i);
+    // SAFETY: the caller's.
+    unsafe {
+        if STRIDE == 1 {
+            let middle = load(simd, at(1));
+            let first = if under { simd.after_zero(middle) } else { load(simd, p) };
+            let last = if over { simd.before_zero(middle) } else { load(simd, at(2)) };
+            [first, middle, last]
+        } else {
+            // values from the first and from the second on
+            let (b, c) = (load(simd, at(S::F32_LANES)), load(simd, at(1)));
+            let a = if under { simd.after_zero(c) } else { load(simd, p) };
+            let d = if over { simd.before_zero(b) } else { load(simd, at(1 + S::F32_LANES)) };
+            let [first, middle] = simd.even_odd(a, b);
+            let [_, last] = simd.even_odd(c, d);
+            [first, middle, last]
+        }
+    }
+}
+
+/// A vector of `ROWS` output rows, from column `x` on. `edges` are those of [`taps`].
 ///
 /// # Safety
 /// As [`pixels`].
 #[inline(always)]
-unsafe fn tile<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize, const VECTORS: usize>(
+unsafe fn tile<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(
     simd: S,
     filter: &ChannelWeights<S>,
-    rows: *const f32,
-    array: usize,
+    input: &InputRows,
+    inputs: &[*const f32; MAX_ROWS],
     x: usize,
+    edges: [bool; 2],
     out: *mut f32,
     out_row: usize,
 ) {
-    let lanes = S::F32_LANES;
-    let mut sums = [[filter.bias; ROWS]; VECTORS];
-    // SAFETY: the caller's; behind the last pixel of a row is room in its array.
+    let first = (x * STRIDE).wrapping_sub(input.before);
+    let mut sums = [filter.bias; ROWS];
+    // SAFETY: the caller's.
     unsafe {
-        unrolled!(I in (ROWS - 1) * STRIDE + 3, of 0 1 2 3 4, {
-            let row = rows.add(I * STRIDE * array + x);
-            unrolled!(V in VECTORS, of 0 1, {
-                let row = row.add(V * lanes);
-                let taps = if STRIDE == 1 { [0, 1, 2] } else { [0, array, 1] };
-                let v = taps.map(|tap| load(simd, row.add(tap)));
-                unrolled!(O in ROWS, of 0 1, {
-                    if const { reads(STRIDE, O, I) } {
-                        let w = &filter.w[(I - O * STRIDE) * 3..];
-                        sums[V][O] = A::mul_add(simd, v[0], w[0], sums[V][O]);
-                        sums[V][O] = A::mul_add(simd, v[1], w[1], sums[V][O]);
-                        sums[V][O] = A::mul_add(simd, v[2], w[2], sums[V][O]);
-                    }
-                });
+        unrolled!(I in (ROWS - 1) * STRIDE + 3, of 0 1 2 3 4 5, {
+            let v = taps::<S, STRIDE>(simd, inputs[I].wrapping_add(first), edges[0], edges[1]);
+            unrolled!(O in ROWS, of 0 1 2 3, {
+                if const { reads(STRIDE, O, I) } {
+                    let w = &filter.w[(I - O * STRIDE) * 3..];
+                    sums[O] = A::mul_add(simd, v[0], w[0], sums[O]);
+                    sums[O] = A::mul_add(simd, v[1], w[1], sums[O]);
+                    sums[O] = A::mul_add(simd, v[2], w[2], sums[O]);
+                }
             });
         });
-        unrolled!(V in VECTORS, of 0 1, {
-            unrolled!(O in ROWS, of 0 1, {
-                let sum = filter.epilogue.apply(simd, sums[V][O]);
-                store(simd, out.add(O * out_row + x + V * lanes), sum);
-            });
+        unrolled!(O in ROWS, of 0 1 2 3, {
+            let sum = filter.epilogue.apply(simd, sums[O]);
+            let sum = if STRIDE == 1 { sum } else { simd.in_order(sum) };
+            store(simd, out.add(O * out_row + x), sum);
         });
     }
 }
