@@ -256,7 +256,9 @@ impl<S: Vector> ChannelWeights<S> {
     unsafe fn new(simd: S, a: &DwPlanesArgs) -> ChannelWeights<S> {
         // SAFETY: the caller's.
         let splat = |i: usize| simd.splat_f32s(unsafe { *a.w.add(i * BLOCK) });
-        ChannelWeights { bias: splat(0), w: core::array::from_fn(|i| splat(1 + i)), epilogue: a.epilogue.vectors(simd) }
+        // made as an array, since LLVM touches the stack more often in tiles at a border of the plane otherwise (AVX2, stride 2)
+        let [epilogue] = [a.epilogue].map(|epilogue| epilogue.vectors(simd));
+        ChannelWeights { bias: splat(0), w: core::array::from_fn(|i| splat(1 + i)), epilogue }
     }
 }
 
