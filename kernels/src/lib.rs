@@ -6,6 +6,7 @@
 //!
 //! - [`Isa`] and [`Arithmetic`]: what a kernel runs on, and how it rounds;
 //! - [`Kernels`]: the list of kernels, compiled for one instruction set;
+//! - [`Epilogue`], [`Residual`] and [`Store`]: what a kernel does with a complete sum;
 //! - [`pack`]: the layouts of weights and activations, and how to get there from NHWC;
 //! - [`mod@reference`]: the same operators as plain loops, which define every bit of the results.
 //!
@@ -36,6 +37,7 @@ mod block_row;
 #[doc(hidden)]
 pub mod cpu;
 mod depthwise;
+mod epilogue;
 mod isa;
 mod list;
 pub mod pack;
@@ -48,6 +50,7 @@ pub mod simd;
 
 pub use block_row::{BlockRow, BlockRowArgs};
 pub use depthwise::{DepthwiseArgs, DwConv, DwConv3x3, DwPlanes, DwPlanesArgs};
+pub use epilogue::{Epilogue, Nonlinearity, Residual, Store};
 pub use isa::{Arithmetic, Isa, UnknownIsa};
 pub use list::{Kernel, KernelKind, Kernels, Level};
 pub use planes::{FromPlanes, FromPlanesArgs, ToPlanes, ToPlanesArgs};

@@ -16,8 +16,8 @@ use common::{CANARY, Guarded, Placement, Rng, Values, guard, is_canary, row, sam
 use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
 use sepconv_kernels::{
-    BLOCK, BlockRowArgs, DepthwiseArgs, DwPlanesArgs, FromPlanesArgs, Isa, KernelKind, Kernels, PointwiseArgs,
-    PoolArgs, ToPlanesArgs, pack,
+    BLOCK, BlockRowArgs, DepthwiseArgs, DwPlanesArgs, Epilogue, FromPlanesArgs, Isa, KernelKind, Kernels,
+    PointwiseArgs, PoolArgs, Residual, Store, ToPlanesArgs, pack,
 };
 
 const CLAMPS: [[f32; 2]; 5] =
@@ -270,7 +270,7 @@ enum Sums {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Residual {
+enum Addend {
     None,
     Apart,
     /// The output is added to in place.
@@ -284,7 +284,7 @@ struct PointwiseCase {
     n: usize,
     segments: Segments,
     sums: Sums,
-    residual: Residual,
+    residual: Addend,
     clamp: [f32; 2],
     values: Values,
     seed: u64,
@@ -295,7 +295,7 @@ struct PointwiseCase {
 fn pointwise_each_way(table: &Kernels) {
     let mut rng = Rng(0x3a11);
     let sums = [Sums::Whole, Sums::Slabs { in_place: true }, Sums::Slabs { in_place: false }];
-    let residuals = [Residual::None, Residual::Apart, Residual::InPlace];
+    let residuals = [Addend::None, Addend::Apart, Addend::InPlace];
     let mut way = 0;
     // tiles of scalar, which Miri runs, have at most 3 pixels
     for &m in few(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13], &[1, 3, 5]) {
@@ -333,7 +333,7 @@ fn pointwise(table: &Kernels) {
                 0 if k > 1 => Sums::Slabs { in_place: rng.chance(2) },
                 _ => Sums::Whole,
             },
-            residual: rng.pick(&[Residual::None, Residual::None, Residual::Apart, Residual::InPlace]),
+            residual: rng.pick(&[Addend::None, Addend::None, Addend::Apart, Addend::InPlace]),
             clamp: rng.pick(&CLAMPS),
             values: rng.pick(&VALUES),
             seed: rng.next(),
@@ -383,7 +383,7 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
     reference::conv(
         &Conv { window: Window::POINT, filter: &weights.filter, bias: &weights.bias, clamp },
         dense(&x, [1, 1, m, k]),
-        (case.residual != Residual::None).then(|| dense(&residual, [1, 1, m, n])),
+        (case.residual != Addend::None).then(|| dense(&residual, [1, 1, m, n])),
         dense_mut(&mut expected, [1, 1, m, n]),
         table.arithmetic(),
     );
@@ -417,9 +417,9 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
     let in_place = case.sums == Sums::Slabs { in_place: true };
     let layout = if in_place { Layout::blocks(rng, m, n) } else { Layout::any(rng, m, n) };
     let residual_layout =
-        if case.residual == Residual::InPlace && !in_place { layout.clone() } else { Layout::any(rng, m, n) };
+        if case.residual == Addend::InPlace && !in_place { layout.clone() } else { Layout::any(rng, m, n) };
     let residual_memory = residual_layout.lay_out(&residual);
-    let shared = case.residual == Residual::InPlace && !in_place;
+    let shared = case.residual == Addend::InPlace && !in_place;
     let mut out = if shared { residual_layout.lay_out(&residual) } else { Guarded::new(layout.len) };
     let out_ptr = out.as_mut_ptr();
 
@@ -440,19 +440,14 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
         bias: w,
         partial: core::ptr::null(),
         partial_panel: 0,
-        residual: match case.residual {
-            Residual::None => core::ptr::null(),
-            _ if shared => out_ptr.cast_const(),
-            _ => residual_memory.as_ptr(),
-        },
-        residual_pixels: residual_pixels.as_ptr(),
-        residual_panel: residual_layout.block,
-        out: out_ptr,
-        out_pixels: out_pixels.as_ptr(),
-        out_panel: layout.block,
-        whole_blocks: layout.whole,
-        residual_whole: residual_layout.whole,
-        clamp,
+        residual: (case.residual != Addend::None).then(|| Residual {
+            ptr: if shared { out_ptr.cast_const() } else { residual_memory.as_ptr() },
+            pixels: residual_pixels.as_ptr(),
+            panel: residual_layout.block,
+            whole: residual_layout.whole,
+        }),
+        epilogue: Epilogue::clamp(clamp),
+        store: Store { ptr: out_ptr, pixels: out_pixels.as_ptr(), panel: layout.block, whole: layout.whole },
     };
     match case.sums {
         // SAFETY: the layouts and the packed weights are those of `m`, `k` and `n`; only a residual may be the output.
@@ -470,12 +465,9 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
             unsafe {
                 (table.pointwise)(&PointwiseArgs {
                     k: split,
-                    residual: core::ptr::null(),
-                    out: sums,
-                    out_pixels: partial_pixels.as_ptr(),
-                    out_panel: sums_panel,
-                    whole_blocks: true,
-                    clamp: CLAMPS[0],
+                    residual: None,
+                    epilogue: Epilogue::NONE,
+                    store: Store { ptr: sums, pixels: partial_pixels.as_ptr(), panel: sums_panel, whole: true },
                     ..args
                 });
                 (table.pointwise)(&PointwiseArgs {
@@ -692,7 +684,7 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
             kernel,
             stride,
             dilation,
-            clamp,
+            epilogue: Epilogue::clamp(clamp),
         });
     }
     for (row, expected) in out.iter().zip(expected.chunks_exact(width * channels)) {
@@ -1008,7 +1000,7 @@ fn dwplanes3x3(table: &Kernels, stride: usize) {
                         out: y.as_mut_ptr(),
                         out_plane,
                         out_steps: [out_row, out_step],
-                        clamp,
+                        epilogue: Epilogue::clamp(clamp),
                     });
                 }
                 let mut beside = vec![true; y.slice().len()];

@@ -1,9 +1,9 @@
 //! From a description to packed weights.
 
-use sepconv_kernels::pack;
+use sepconv_kernels::{Epilogue, pack};
 
 use crate::memory::{Arc, Packed, collect};
-use crate::plan::{ConvStage, DepthwiseStage, Epilogue, PackedConv, PackedDepthwise, Stage};
+use crate::plan::{ConvStage, DepthwiseStage, PackedConv, PackedDepthwise, Stage};
 use crate::{ConvDesc, Error, Padding, Result};
 
 /// Checks and packs a standard convolution, the stage `what` of an operator.
@@ -123,5 +123,5 @@ fn packed(
 
 /// How the sums of a stage end.
 fn epilogue(desc: &ConvDesc<'_>) -> Epilogue {
-    Epilogue { clamp: desc.activation.bounds() }
+    Epilogue::clamp(desc.activation.bounds())
 }

@@ -15,7 +15,7 @@
 
 use core::ops::Range;
 
-use sepconv_kernels::pack;
+use sepconv_kernels::{Epilogue, pack};
 
 use super::layout::{Order, Place, PlannedTensor, TensorLayout};
 use crate::memory::{Arc, Packed, product, text};
@@ -98,19 +98,13 @@ pub(crate) enum Op {
     Depthwise(Arc<PackedDepthwise>),
 }
 
-/// The end of a stage's sums, before they are stored. A residual of the step is added to the sums of its last stage first.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Epilogue {
-    /// The least and the greatest value that is stored.
-    pub(crate) clamp: [f32; 2],
-}
-
 /// A stage with weights: what it computes, and how its sums end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stage<O = Op> {
     /// The name that errors call it by.
     pub(crate) name: &'static str,
     pub(crate) op: O,
+    /// What the kernels do with its sums. A residual of the step is added to the sums of the last stage first.
     pub(crate) epilogue: Epilogue,
 }
 
@@ -461,7 +455,7 @@ mod tests {
     }
 
     fn stage<O>(op: O) -> Stage<Arc<O>> {
-        Stage { name: "stage", op: Arc::try_new("stage", op).unwrap(), epilogue: Epilogue { clamp: [0.0, 1.0] } }
+        Stage { name: "stage", op: Arc::try_new("stage", op).unwrap(), epilogue: Epilogue::clamp([0.0, 1.0]) }
     }
 
     #[test]

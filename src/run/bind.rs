@@ -1,6 +1,6 @@
 //! Tensors of a plan and the memory of a run become pointers.
 
-use sepconv_kernels::{BLOCK, Kernels};
+use sepconv_kernels::{BLOCK, Kernels, Residual, Store};
 
 use crate::Shape;
 use crate::plan::{Offsets, PixelTable, Place, PlannedTensor, TensorLayout};
@@ -72,6 +72,25 @@ impl RowTarget {
         let ptr = unsafe { out.ptr.add(out.row(n, 0) + block * within.block) };
         let whole = out.layout.is_whole();
         RowTarget { ptr, first: 0, row, ring: usize::MAX, pixel: within.pixel, block: within.block, whole }
+    }
+
+    /// Where a kernel stores the rows from `y` on; `pixels` is a table of the rows behind that one.
+    ///
+    /// # Safety
+    /// Row `y` is there.
+    pub(super) unsafe fn store(&self, y: usize, pixels: *const usize) -> Store {
+        // SAFETY: the caller's.
+        Store { ptr: unsafe { self.ptr.add(self.at(y)) }, pixels, panel: self.block, whole: self.whole }
+    }
+
+    /// The same rows as a residual.
+    ///
+    /// # Safety
+    /// As [`RowTarget::store`].
+    pub(super) unsafe fn residual(&self, y: usize, pixels: *const usize) -> Residual {
+        // SAFETY: the caller's.
+        let Store { ptr, pixels, panel, whole } = unsafe { self.store(y, pixels) };
+        Residual { ptr, pixels, panel, whole }
     }
 
     /// The offset of row `y` from `ptr`.

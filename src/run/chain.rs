@@ -12,7 +12,7 @@
 
 use core::ops::Range;
 
-use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, FromPlanesArgs, KernelKind, PointwiseArgs};
+use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, Epilogue, FromPlanesArgs, KernelKind, PointwiseArgs, Store};
 
 use super::bind::{BoundTensor, Memory, RowTarget, zero_columns};
 use super::planes::Rows;
@@ -252,7 +252,7 @@ impl ChainStep {
                     kernel: window.kernel,
                     stride: window.stride[1],
                     dilation: window.dilation[1],
-                    clamp: self.depthwise.epilogue.clamp,
+                    epilogue: self.depthwise.epilogue,
                 });
                 y += rows_out;
             }
@@ -315,37 +315,24 @@ impl ChainStep {
         let panel_len = (tail.inputs + 1) * BLOCK;
         // SAFETY: the caller's; the tables hold a group's pixels, the partial sums a group's pixels in every panel.
         unsafe {
-            let (dense, out_pixels) = (pixels.dense.row(0, scratch), pixels.out.row(0, scratch));
-            let residual_pixels = match &pixels.residual {
-                Some(pixels) => pixels.row(0, scratch),
-                None => core::ptr::null(),
-            };
+            let dense = pixels.dense.row(0, scratch);
             let here = Rows { image: n, rows: group.clone(), blocks: 0..tail.outputs.div_ceil(BLOCK) };
             let [of_output, of_residual] = &self.staging;
             let residual = self.ends.residual.filter(|_| is_last).map(|r| match of_residual {
                 Some(staging) => staging.load(memory.kernels, memory.bind(r), &here, scratch),
                 None => RowTarget::tensor(memory.bind(r), n, 0),
             });
-            let residual = residual.as_ref();
+            let residual = residual.as_ref().zip(pixels.residual.as_ref());
             let partial = scratch.add(self.scratch.partial).cast::<f32>();
             let partial_panel = m * BLOCK;
-            let (to, out_pixels, clamp) = if is_last {
+            let (store, epilogue) = if is_last {
                 let to = match of_output {
                     Some(staging) => staging.target(&here, scratch),
                     None => RowTarget::tensor(out, n, 0),
                 };
-                (to, out_pixels, epilogue.clamp)
+                (to.store(group.start, pixels.out.row(0, scratch)), *epilogue)
             } else {
-                let sums = RowTarget {
-                    ptr: partial,
-                    first: group.start,
-                    row: width * BLOCK,
-                    ring: usize::MAX,
-                    pixel: BLOCK,
-                    block: partial_panel,
-                    whole: true,
-                };
-                (sums, dense, [f32::NEG_INFINITY, f32::INFINITY])
+                (Store { ptr: partial, pixels: dense, panel: partial_panel, whole: true }, Epilogue::NONE)
             };
             let w = tail.weights.as_ptr::<f32>();
             (memory.kernels.pointwise)(&PointwiseArgs {
@@ -361,15 +348,9 @@ impl ChainStep {
                 bias: w,
                 partial: if is_first { core::ptr::null() } else { partial },
                 partial_panel,
-                residual: residual.map_or(core::ptr::null(), |r| r.ptr.add(r.at(group.start)).cast_const()),
-                residual_pixels,
-                residual_panel: residual.map_or(0, |r| r.block),
-                out: to.ptr.add(to.at(group.start)),
-                out_pixels,
-                out_panel: to.block,
-                whole_blocks: to.whole,
-                residual_whole: residual.is_some_and(|r| r.whole),
-                clamp,
+                residual: residual.map(|(r, pixels)| r.residual(group.start, pixels.row(0, scratch))),
+                epilogue,
+                store,
             });
             if let (true, Some(staging)) = (is_last, of_output) {
                 staging.store(memory.kernels, out, &here, scratch);

@@ -75,13 +75,13 @@ impl ConvRows {
                     }
                     Taps::Gathered => (self.gather(memory, x, n, &group, scratch), k, 0),
                 };
-                // rows of a ring may begin at any of its rows and go on with the first
-                let (out, first_out) = if rings { (to.ptr, first % to.ring) } else { (to.ptr.add(to.at(first)), 0) };
-                let residual_ptr = |r: &RowTarget| r.ptr.add(r.at(first)).cast_const();
-                let residual_pixels = match &self.residual_pixels {
-                    Some(pixels) => pixels.row(0, scratch),
-                    None => core::ptr::null(),
+                let store = if rings {
+                    // rows of a ring may begin at any of its rows and go on with the first
+                    to.store(to.first, self.out_pixels.row(first % to.ring, scratch))
+                } else {
+                    to.store(first, self.out_pixels.row(0, scratch))
                 };
+                let residual = residual.zip(self.residual_pixels.as_ref());
                 let w = conv.weights.as_ptr::<f32>().add(panels.start * panel_len);
                 (memory.kernels.pointwise)(&PointwiseArgs {
                     m: group.len() * width,
@@ -96,15 +96,9 @@ impl ConvRows {
                     bias: w,
                     partial: core::ptr::null(),
                     partial_panel: 0,
-                    residual: residual.map_or(core::ptr::null(), residual_ptr),
-                    residual_pixels,
-                    residual_panel: residual.map_or(0, |r| r.block),
-                    out,
-                    out_pixels: self.out_pixels.row(first_out, scratch),
-                    out_panel: to.block,
-                    whole_blocks: to.whole,
-                    residual_whole: residual.is_some_and(|r| r.whole),
-                    clamp: self.stage.epilogue.clamp,
+                    residual: residual.map(|(r, pixels)| r.residual(first, pixels.row(0, scratch))),
+                    epilogue: self.stage.epilogue,
+                    store,
                 });
             }
             first = group.end;

@@ -41,7 +41,7 @@ impl PlanesStep {
                     out: out.ptr.add(out.row(image, 0)),
                     out_plane: out.layout.channel,
                     out_steps: [out.layout.row, out.layout.within.pixel],
-                    clamp: self.stage.epilogue.clamp,
+                    epilogue: self.stage.epilogue,
                 });
             }
         }

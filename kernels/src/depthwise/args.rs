@@ -1,5 +1,6 @@
 //! The arguments of the depthwise kernels.
 
+use crate::Epilogue;
 use crate::pack::RowLayout;
 #[cfg(doc)]
 use crate::{DwConv, DwConv3x3};
@@ -40,6 +41,6 @@ pub struct DepthwiseArgs {
     pub stride: usize,
     /// Pixels from one tap to the next in a row; 1 for [`DwConv3x3`].
     pub dilation: usize,
-    /// Lower and upper bound of the clamp.
-    pub clamp: [f32; 2],
+    /// What becomes of a sum before it is stored.
+    pub epilogue: Epilogue,
 }

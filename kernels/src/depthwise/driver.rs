@@ -157,7 +157,7 @@ unsafe fn block_tile<S: Vector, A: MulAdd, R: Row, const STRIDE: usize, const PX
             #[inline(always)]
             |lane, to, pixel| {
                 let rows = rows.map(|row| row.from(x * STRIDE, lane, (PX - 1) * STRIDE + 3, ends));
-                tile3x3::<S, A, R, STRIDE, PX>(simd, rows, w.add(lane), to, pixel, [out.lo, out.hi]);
+                tile3x3::<S, A, R, STRIDE, PX>(simd, rows, w.add(lane), to, pixel, out.epilogue);
             },
         );
     }
@@ -182,8 +182,7 @@ pub(super) unsafe fn run_any<L: Level>(simd: L::Token, a: &DepthwiseArgs) {
                         #[inline(always)]
                         |lane, to, pixel| {
                             let first = block * a.x.block + $x * a.stride * BLOCK + lane;
-                            let clamp = [out.lo, out.hi];
-                            tile_any::<L::Token, L::Step, $px>(simd, a, first, w.add(lane), to, pixel, clamp);
+                            tile_any::<L::Token, L::Step, $px>(simd, a, first, w.add(lane), to, pixel, out.epilogue);
                         },
                     );
                 };

@@ -187,7 +187,7 @@ unsafe fn channels<
     x: usize,
 ) {
     let lanes = S::F32_LANES;
-    let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
+    let epilogue = a.epilogue.vectors(simd);
     // SAFETY: the caller's; channels are whole blocks, and a block is a multiple of `NV` vectors.
     unsafe {
         let mut out = [core::ptr::null_mut::<f32>(); PY];
@@ -221,7 +221,7 @@ unsafe fn channels<
                 let mut to = out[py].add(block * a.out_block + lane);
                 for px in 0..PX {
                     for v in 0..NV {
-                        store(simd, to.add(v * lanes), simd.clamp(acc[v][py][px], lo, hi));
+                        store(simd, to.add(v * lanes), epilogue.apply(simd, acc[v][py][px]));
                     }
                     to = to.wrapping_add(a.out_pixel);
                 }

@@ -10,7 +10,7 @@
 //!   for four output rows (stride 2: two):
 //!       for a vector of output pixels:
 //!           for each input row:  load the three taps; for each output row that reads it: 3 multiply-adds
-//!           clamp, store
+//!           epilogue, store
 //! ```
 //!
 //! Rows are read where the caller has them. A vector at the border of the plane moves by a lane and takes in a zero. The last vector of a
@@ -22,8 +22,9 @@
 
 use core::ops::Range;
 
+use crate::epilogue::EpilogueVectors;
 use crate::simd::{MulAdd, Vector, load, store};
-use crate::{BLOCK, Kernel, Level};
+use crate::{BLOCK, Epilogue, Kernel, Level};
 
 /// The arguments of [`DwPlanes`]: output rows of some channels. Distances are counted in values.
 #[derive(Clone, Debug)]
@@ -56,8 +57,8 @@ pub struct DwPlanesArgs {
     pub out_plane: usize,
     /// From one row of the output to the next, and from one pixel to the next.
     pub out_steps: [usize; 2],
-    /// The least and the greatest value.
-    pub clamp: [f32; 2],
+    /// What becomes of a sum before it is stored.
+    pub epilogue: Epilogue,
 }
 
 impl DwPlanesArgs {
@@ -208,7 +209,7 @@ unsafe fn planes<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(s
         // SAFETY: the caller's; the scratch holds the input rows of a band, and the output rows of a tile.
         unsafe {
             let w = a.w.add(channel / BLOCK * 10 * BLOCK + channel % BLOCK);
-            let filter = ChannelWeights::new(simd, w, a.clamp);
+            let filter = ChannelWeights::new(simd, w, a.epilogue);
             let mut done = 0;
             while done < a.rows[1] {
                 let rows_out = (a.rows[1] - done).min(band);
@@ -325,25 +326,21 @@ unsafe fn fill<S: Vector>(simd: S, a: &DwPlanesArgs, x: *const f32, y: usize, to
     }
 }
 
-/// The bias, the weights and the clamp of a channel, in vectors.
+/// The bias, the weights and the epilogue of a channel, in vectors.
 struct ChannelWeights<S: Vector> {
     bias: S::f32s,
     w: [S::f32s; 9],
-    clamp: [S::f32s; 2],
+    epilogue: EpilogueVectors<S>,
 }
 
 impl<S: Vector> ChannelWeights<S> {
     /// # Safety
     /// `w` is readable at the bias and at nine weights, each 16 behind the one before.
     #[inline(always)]
-    unsafe fn new(simd: S, w: *const f32, clamp: [f32; 2]) -> ChannelWeights<S> {
+    unsafe fn new(simd: S, w: *const f32, epilogue: Epilogue) -> ChannelWeights<S> {
         // SAFETY: the caller's.
         let splat = |i: usize| simd.splat_f32s(unsafe { *w.add(i * BLOCK) });
-        ChannelWeights {
-            bias: splat(0),
-            w: core::array::from_fn(|i| splat(1 + i)),
-            clamp: clamp.map(|bound| simd.splat_f32s(bound)),
-        }
+        ChannelWeights { bias: splat(0), w: core::array::from_fn(|i| splat(1 + i)), epilogue: epilogue.vectors(simd) }
     }
 }
 
@@ -449,7 +446,7 @@ unsafe fn narrow_tile<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usi
             add_taps::<S, A, STRIDE, ROWS, I>(simd, filter, v, &mut sums);
         });
         unrolled!(O in ROWS, of 0 1 2 3, {
-                    let sum = simd.clamp(sums[O], filter.clamp[0], filter.clamp[1]);
+                    let sum = filter.epilogue.apply(simd, sums[O]);
                     let out = out.add(O * out_row);
         let stored = stored[usize::from(O + 1 == ROWS)];
                     if stored < lanes { simd.store_lanes(out, sum, stored) } else { store(simd, out, sum) }
@@ -499,7 +496,7 @@ unsafe fn tile<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(
             add_taps::<S, A, STRIDE, ROWS, I>(simd, filter, v, &mut sums);
         });
         unrolled!(O in ROWS, of 0 1 2 3, {
-            let sum = simd.clamp(sums[O], filter.clamp[0], filter.clamp[1]);
+            let sum = filter.epilogue.apply(simd, sums[O]);
             let sum = if STRIDE == 1 { sum } else { simd.in_order(sum) };
             store(simd, out.add(O * out_row + x), sum);
         });

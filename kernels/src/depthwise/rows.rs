@@ -5,6 +5,7 @@ use core::mem::MaybeUninit;
 use super::DepthwiseArgs;
 use super::tile::MAX_PX;
 use crate::BLOCK;
+use crate::epilogue::EpilogueVectors;
 use crate::pack::RowLayout;
 use crate::simd::{Places, Vector, copy_pixels};
 
@@ -89,7 +90,7 @@ impl Row for NhwcRow {
     }
 }
 
-/// An output row of a block of channels, and the clamp: all that a tile needs to know of its call.
+/// An output row of a block of channels, and the epilogue: all that a tile needs to know of its call.
 pub(super) struct OutRow<S: Vector> {
     pub(super) ptr: *mut f32,
     pub(super) pixel: usize,
@@ -97,8 +98,7 @@ pub(super) struct OutRow<S: Vector> {
     channels: usize,
     /// Channels that may be written.
     pub(super) writable: usize,
-    pub(super) lo: S::f32s,
-    pub(super) hi: S::f32s,
+    pub(super) epilogue: EpilogueVectors<S>,
 }
 
 impl<S: Vector> OutRow<S> {
@@ -113,8 +113,7 @@ impl<S: Vector> OutRow<S> {
             pixel: a.out_pixel,
             channels,
             writable: if a.whole_blocks { BLOCK } else { channels },
-            lo: simd.splat_f32s(a.clamp[0]),
-            hi: simd.splat_f32s(a.clamp[1]),
+            epilogue: a.epilogue.vectors(simd),
         }
     }
 

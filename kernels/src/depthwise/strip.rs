@@ -162,7 +162,7 @@ unsafe fn strip2<S: Vector, A: MulAdd, R: Row, const PX: usize>(simd: S, a: &Dep
     }
 }
 
-/// Clamps and stores an output row of a strip.
+/// Applies the epilogue to an output row of a strip, and stores it.
 ///
 /// # Safety
 /// As [`strip1`], for output row `oy`.
@@ -185,7 +185,7 @@ unsafe fn put<S: Vector, const PX: usize>(
         macro_rules! each {
             ($to:ident, $v:ident, $store:expr) => {
                 unrolled!(P in PX, of 0 1 2 3 4 5 6 7, {
-                    let ($to, $v) = (to[P], simd.clamp(sums[P], out.lo, out.hi));
+                    let ($to, $v) = (to[P], out.epilogue.apply(simd, sums[P]));
                     $store;
                 });
             };

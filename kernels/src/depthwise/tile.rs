@@ -3,6 +3,7 @@
 use super::DepthwiseArgs;
 use super::rows::Row;
 use crate::BLOCK;
+use crate::epilogue::EpilogueVectors;
 use crate::simd::{MulAdd, Vector, load, store};
 
 /// The most pixels of a tile.
@@ -29,7 +30,7 @@ pub(super) unsafe fn tile3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize, 
     w: *const f32,
     mut out: *mut f32,
     out_pixel: usize,
-    clamp: [S::f32s; 2],
+    epilogue: EpilogueVectors<S>,
 ) {
     // SAFETY: the caller's.
     unsafe {
@@ -50,7 +51,7 @@ pub(super) unsafe fn tile3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize, 
             });
         });
         unrolled!(P in PX, of 0 1 2 3 4 5 6 7 8 9 10 11, {
-            store(simd, out, simd.clamp(acc[P], clamp[0], clamp[1]));
+            store(simd, out, epilogue.apply(simd, acc[P]));
             out = out.wrapping_add(out_pixel);
         });
     }
@@ -68,7 +69,7 @@ pub(super) unsafe fn tile_any<S: Vector, A: MulAdd, const PX: usize>(
     mut w: *const f32,
     mut out: *mut f32,
     out_pixel: usize,
-    clamp: [S::f32s; 2],
+    epilogue: EpilogueVectors<S>,
 ) {
     let [kh, kw] = a.kernel;
     // SAFETY: the caller's.
@@ -87,7 +88,7 @@ pub(super) unsafe fn tile_any<S: Vector, A: MulAdd, const PX: usize>(
             }
         }
         unrolled!(P in PX, of 0 1 2 3 4 5 6 7 8 9 10 11, {
-            store(simd, out, simd.clamp(acc[P], clamp[0], clamp[1]));
+            store(simd, out, epilogue.apply(simd, acc[P]));
             out = out.wrapping_add(out_pixel);
         });
     }

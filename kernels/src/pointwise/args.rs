@@ -1,5 +1,7 @@
 //! The arguments of the pointwise kernel.
 
+use crate::{Epilogue, Residual, Store};
+
 /// What [`Pointwise`](crate::Pointwise) computes on. Offsets and distances are counted in values.
 #[derive(Clone, Copy, Debug)]
 pub struct PointwiseArgs {
@@ -27,22 +29,10 @@ pub struct PointwiseArgs {
     pub partial: *const f32,
     /// From one panel of partial sums to the next.
     pub partial_panel: usize,
-    /// What is added to the sum before the clamp, or null.
-    pub residual: *const f32,
-    /// Where each of the `m` pixels begins, from `residual`.
-    pub residual_pixels: *const usize,
-    /// From one panel of `residual` to the next.
-    pub residual_panel: usize,
-    /// The output.
-    pub out: *mut f32,
-    /// Where each of the `m` pixels begins, from `out`.
-    pub out_pixels: *const usize,
-    /// From one panel of `out` to the next.
-    pub out_panel: usize,
-    /// Whether the last panel of `out` has room for 16 channels whatever `n` is.
-    pub whole_blocks: bool,
-    /// The same of `residual`.
-    pub residual_whole: bool,
-    /// Lower and upper bound of the clamp.
-    pub clamp: [f32; 2],
+    /// What is added to the sums, of `m` pixels.
+    pub residual: Option<Residual>,
+    /// What becomes of a sum then.
+    pub epilogue: Epilogue,
+    /// Where the results of the `m` pixels go.
+    pub store: Store,
 }

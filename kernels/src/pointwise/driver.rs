@@ -63,8 +63,8 @@ unsafe fn all_pixels<L: Level>(a: &PointwiseArgs, panels: Range<usize>, half: bo
     let plain = resident
         && !shares_vectors::<L::Token>(half)
         && a.partial.is_null()
-        && a.residual.is_null()
-        && (a.whole_blocks || a.n.is_multiple_of(whole));
+        && a.residual.is_none()
+        && (a.store.whole || a.n.is_multiple_of(whole));
     let max = max_mr::<L::Token>(panels.len(), half);
     let tiles = a.m.div_ceil(max);
     let reduction = Reduction::of(a, unrolls::<L::Token>(if half { 1 } else { 2 }, max));

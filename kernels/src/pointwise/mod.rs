@@ -7,7 +7,7 @@
 //!   k = 0  │ w   w   …             w   │                for k ascending:
 //!   k = 1  │                           │                    weights[NP][NV] = row k of the panels
 //!    …     │                           │                    for each pixel p: acc[p] += broadcast(x[p][k]) × weights
-//!          └───────────────────────────┘                store clamp(acc [+ residual])
+//!          └───────────────────────────┘                store epilogue(acc [+ residual])
 //! ```
 //!
 //! A sum stays in a register until the end of `k`. Partial sums are what an earlier slab of `k` left in memory.
@@ -44,7 +44,7 @@
 
 mod args;
 mod driver;
-mod epilogue;
+mod finish;
 mod pixel;
 mod tile;
 
@@ -59,9 +59,9 @@ impl Kernel for Pointwise {
     type Args = PointwiseArgs;
 
     /// # Safety
-    /// For each of `m` pixels and `k` channels, `x` is readable where offsets and segments say, and `out` writable in
-    /// `n` channels (all 16 of a panel with `whole_blocks`), as `residual` is readable. `w` and `bias` hold whole
-    /// panels for `n` and `k`; `partial`, if any, `m` × 16 values a panel. `out` overlaps none of the others, but it
+    /// For each of `m` pixels and `k` channels, `x` is readable where offsets and segments say, and `store` writable in
+    /// `n` channels (all 16 of a panel where it is `whole`), as `residual` is readable. `w` and `bias` hold whole
+    /// panels for `n` and `k`; `partial`, if any, `m` × 16 values a panel. `store` overlaps none of the others, but it
     /// may be `partial` or `residual` at the same offsets.
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs) {

@@ -1,7 +1,7 @@
 //! One pixel alone, which is what a dense layer is: it has too few sums for a tile, so it takes several panels at once.
 
 use super::PointwiseArgs;
-use super::epilogue::finish;
+use super::finish::finish;
 use crate::BLOCK;
 use crate::simd::{MulAdd, Vector, load, prefetch};
 

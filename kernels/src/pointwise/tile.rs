@@ -5,7 +5,7 @@ use core::ops::Range;
 use pulp::Simd;
 
 use super::PointwiseArgs;
-use super::epilogue::{finish, finish_half};
+use super::finish::{finish, finish_half};
 use crate::simd::{MulAdd, Vector, load, opaque, prefetch};
 use crate::{BLOCK, Kernel, Level};
 

@@ -1,4 +1,4 @@
-//! The epilogue of a tile: adds the residual, clamps, and stores.
+//! The end of a tile: adds the residual, applies the activation, and stores.
 
 use core::mem::MaybeUninit;
 
@@ -26,10 +26,11 @@ macro_rules! or_block {
     };
 }
 
-/// Adds the residual, clamps and stores `MR` pixels of `NP` panels.
+/// Adds the residual to `MR` pixels of `NP` panels, applies the activation, and stores.
 ///
-/// On AVX-512 each value is clamped and stored before the next, pixel by pixel. Elsewhere all values are clamped, and then stored.
-/// On AVX2 that order is the faster one (`docs/kernels/pointwise.md`). One place stores, or LLVM keeps sums in memory on NEON.
+/// AVX-512 applies the activation to a vector and stores it before the next, pixel by pixel. The others apply it to the whole tile before
+/// the first store. On AVX2 that order is the faster one (`docs/kernels/pointwise.md`). One place stores, or LLVM keeps sums in memory
+/// on NEON.
 ///
 /// # Safety
 /// As [`super::Pointwise::run`].
@@ -56,45 +57,45 @@ pub(super) unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const
     // SAFETY: the caller's: vectors are read and written whole only where 16 channels are there, and elsewhere no more
     // than `channels`; `block` and `DENSE` hold `MR` pixels.
     unsafe {
-        if !PLAIN && !a.residual.is_null() {
-            let from = a.residual.wrapping_add(panel * a.residual_panel + lane);
-            let whole = a.residual_whole || full;
-            let end = from.wrapping_add((NP - 1) * a.residual_panel);
+        if !PLAIN && let Some(r) = &a.residual {
+            let from = r.ptr.wrapping_add(panel * r.panel + lane);
+            let whole = r.whole || full;
+            let end = from.wrapping_add((NP - 1) * r.panel);
             let in_place = whole || masked;
-            let (residual, pixels) = or_block!(in_place, end, a.residual_pixels.add(i), block.cast_const());
+            let (residual, pixels) = or_block!(in_place, end, r.pixels.add(i), block.cast_const());
             if !in_place {
-                pixels_to_block(last + 1, channels, end, a.residual_pixels.add(i), block);
+                pixels_to_block(last + 1, channels, end, r.pixels.add(i), block);
             }
             for p in 0..MR {
                 let at = place::<MR>(p, last);
                 for q in 0..NP {
-                    let r = if q + 1 < NP {
-                        from.add(q * a.residual_panel + *a.residual_pixels.add(i + at))
+                    let value = if q + 1 < NP {
+                        from.add(q * r.panel + *r.pixels.add(i + at))
                     } else {
                         residual.add(*pixels.add(at))
                     };
                     for v in 0..NV {
-                        let r = if masked && q + 1 == NP && !whole {
-                            simd.load_lanes(r, channels)
+                        let value = if masked && q + 1 == NP && !whole {
+                            simd.load_lanes(value, channels)
                         } else {
-                            load(simd, r.add(v * lanes))
+                            load(simd, value.add(v * lanes))
                         };
-                        acc[p][q][v] = simd.add_f32s(acc[p][q][v], r);
+                        acc[p][q][v] = simd.add_f32s(acc[p][q][v], value);
                     }
                 }
             }
         }
-        let to = a.out.wrapping_add(panel * a.out_panel + lane);
-        let whole = PLAIN || a.whole_blocks || full;
-        let end = to.wrapping_add((NP - 1) * a.out_panel);
+        let to = a.store.ptr.wrapping_add(panel * a.store.panel + lane);
+        let whole = PLAIN || a.store.whole || full;
+        let end = to.wrapping_add((NP - 1) * a.store.panel);
         let in_place = whole || masked;
-        let (out, pixels) = or_block!(in_place, end, a.out_pixels.add(i), block);
-        let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
-        if lanes < BLOCK && a.clamp != [f32::NEG_INFINITY, f32::INFINITY] {
+        let (out, pixels) = or_block!(in_place, end, a.store.pixels.add(i), block);
+        let epilogue = a.epilogue.vectors(simd);
+        if lanes < BLOCK && !a.epilogue.is_none() {
             for p in 0..MR {
                 for q in 0..NP {
                     for v in 0..NV {
-                        acc[p][q][v] = simd.clamp(acc[p][q][v], lo, hi);
+                        acc[p][q][v] = epilogue.apply(simd, acc[p][q][v]);
                     }
                 }
             }
@@ -103,12 +104,12 @@ pub(super) unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const
             let at = place::<MR>(p, last);
             for q in 0..NP {
                 let out = if q + 1 < NP {
-                    to.add(q * a.out_panel + *a.out_pixels.add(i + at))
+                    to.add(q * a.store.panel + *a.store.pixels.add(i + at))
                 } else {
                     out.add(*pixels.add(at))
                 };
                 for v in 0..NV {
-                    let sum = if lanes == BLOCK { simd.clamp(acc[p][q][v], lo, hi) } else { acc[p][q][v] };
+                    let sum = if lanes == BLOCK { epilogue.apply(simd, acc[p][q][v]) } else { acc[p][q][v] };
                     if masked && q + 1 == NP && !whole {
                         simd.store_lanes(out, sum, channels);
                     } else {
@@ -118,7 +119,7 @@ pub(super) unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const
             }
         }
         if !in_place {
-            copy_pixels(last + 1, channels, (block, Places::Every(BLOCK)), (end, Places::Table(a.out_pixels.add(i))));
+            copy_pixels(last + 1, channels, (block, Places::Every(BLOCK)), (end, Places::Table(a.store.pixels.add(i))));
         }
     }
 }
@@ -141,30 +142,30 @@ pub(super) unsafe fn finish_half<S: Vector, const MR: usize>(
     let channels = a.n - panel * BLOCK;
     // SAFETY: as in `finish`, with vectors of 8 channels.
     unsafe {
-        let to = a.out.wrapping_add(panel * a.out_panel);
-        let whole = a.whole_blocks || channels == BLOCK / 2;
-        let (out, out_pixels) = or_block!(whole, to, a.out_pixels.add(i), block);
-        if !a.residual.is_null() {
-            let from = a.residual.wrapping_add(panel * a.residual_panel);
-            let whole = a.residual_whole || channels == BLOCK / 2;
+        let to = a.store.ptr.wrapping_add(panel * a.store.panel);
+        let whole = a.store.whole || channels == BLOCK / 2;
+        let (out, out_pixels) = or_block!(whole, to, a.store.pixels.add(i), block);
+        if let Some(r) = &a.residual {
+            let from = r.ptr.wrapping_add(panel * r.panel);
+            let whole = r.whole || channels == BLOCK / 2;
             if !whole {
-                pixels_to_block(last + 1, channels, from, a.residual_pixels.add(i), block);
+                pixels_to_block(last + 1, channels, from, r.pixels.add(i), block);
             }
-            let (residual, pixels) = or_block!(whole, from, a.residual_pixels.add(i), block.cast_const());
+            let (residual, pixels) = or_block!(whole, from, r.pixels.add(i), block.cast_const());
             for p in 0..MR / 2 {
                 let [lower, upper] =
                     [residual.add(*pixels.add(2 * p)), residual.add(*pixels.add(place::<MR>(2 * p + 1, last)))];
                 halves[p] = simd.add_f32s(halves[p], simd.load_halves(lower, upper));
             }
         }
-        let (lo, hi) = (simd.splat_f32s(a.clamp[0]), simd.splat_f32s(a.clamp[1]));
+        let epilogue = a.epilogue.vectors(simd);
         for p in 0..MR / 2 {
             let [lower, upper] =
                 [out.add(*out_pixels.add(2 * p)), out.add(*out_pixels.add(place::<MR>(2 * p + 1, last)))];
-            simd.store_halves(lower, upper, simd.clamp(halves[p], lo, hi));
+            simd.store_halves(lower, upper, epilogue.apply(simd, halves[p]));
         }
         if !whole {
-            copy_pixels(last + 1, channels, (block, Places::Every(BLOCK)), (to, Places::Table(a.out_pixels.add(i))));
+            copy_pixels(last + 1, channels, (block, Places::Every(BLOCK)), (to, Places::Table(a.store.pixels.add(i))));
         }
     }
 }
