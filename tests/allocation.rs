@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use common::{CANARY, Dense, LEVELS, Rng, SCHEDULES, Values};
+use common::{CANARY, DenseTensor, LEVELS, Rng, SCHEDULES, ValueKind};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sepconv::{
-    Activation, Conv2d, ConvDesc, Dense as DenseLayer, DepthwiseConv2d, Filter, Fusion, GlobalAveragePool,
-    InvertedResidual, InvertedResidualDesc, Layer, Network, Padding, ParallelFor, Plan, PlanOptions, PointwiseConv2d,
-    Result, SeparableConv2d, Shape, Shortcut, Threads, ViewMut,
+    Activation, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Filter, Fusion, GlobalAveragePool, InvertedResidual,
+    InvertedResidualDesc, Layer, Network, Padding, ParallelFor, Plan, PlanOptions, PointwiseConv2d, Result,
+    SeparableConv2d, Shape, Shortcut, Threads, ViewMut,
 };
 
 thread_local! {
@@ -23,7 +23,7 @@ thread_local! {
     static COUNTER: Cell<Option<&'static AtomicUsize>> = const { Cell::new(None) };
 }
 
-struct Counting;
+struct CountingAllocator;
 
 fn count() {
     // a thread that is going away has no counter any more
@@ -33,7 +33,7 @@ fn count() {
 }
 
 // SAFETY: everything is done by the system's allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: MemoryLayout) -> *mut u8 {
         count();
         // SAFETY: the caller's promise.
@@ -60,7 +60,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Threads that run tasks beside the calling one.
 trait Others {
@@ -96,13 +96,13 @@ type Task = &'static (dyn Fn(usize) + Sync);
 
 /// Three threads, the calling one first. The others wait for tasks, and allocate nothing for them.
 struct Parked {
-    shared: Arc<Shared>,
+    shared: Arc<ParkedTasks>,
     threads: Vec<JoinHandle<()>>,
     /// Tasks that the others began.
     begun: AtomicUsize,
 }
 
-struct Shared {
+struct ParkedTasks {
     /// The task, or none where the threads shall end.
     task: Mutex<Option<Task>>,
     begin: Barrier,
@@ -114,7 +114,7 @@ impl Parked {
 
     fn new() -> Parked {
         let [begin, end] = [(); 2].map(|()| Barrier::new(Self::THREADS));
-        let shared = Arc::new(Shared { task: Mutex::new(None), begin, end });
+        let shared = Arc::new(ParkedTasks { task: Mutex::new(None), begin, end });
         let spawn = |index| {
             let shared = Arc::clone(&shared);
             std::thread::spawn(move || {
@@ -216,7 +216,7 @@ fn the_counter_counts() {
 /// Every operator, both blocks by each schedule, and a network, on shapes that are worth sharing out.
 fn plans(options: &PlanOptions) -> Vec<(String, Plan)> {
     let rng = &mut Rng(1);
-    let mut weights = |len: usize| rng.values(len, Values::Plain);
+    let mut weights = |len: usize| rng.values(len, ValueKind::Plain);
     let image = Shape::new(2, 33, 33, 3);
     let plane = Shape::new(2, 28, 28, 40);
     let pixel = Shape::new(2, 1, 1, 200);
@@ -252,7 +252,7 @@ fn plans(options: &PlanOptions) -> Vec<(String, Plan)> {
     let inverted = InvertedResidual::new(inverted).unwrap();
     let stemmed = InvertedResidual::new(InvertedResidualDesc::new(first, first_project).expand(stem)).unwrap();
     let average = GlobalAveragePool::new(200).unwrap();
-    let dense = DenseLayer::new(classes).unwrap();
+    let dense = Dense::new(classes).unwrap();
     let network = Network::new(vec![
         Layer::from(conv.clone()),
         DepthwiseConv2d::new(first).unwrap().into(),
@@ -290,7 +290,7 @@ fn plans(options: &PlanOptions) -> Vec<(String, Plan)> {
 /// Allocations and deallocations in 5 runs. There is a run before them, so that what rayon sets up once does not count. The output is
 /// looked at, so that something did run.
 fn allocations_of_5_runs(name: &str, plan: &Plan, others: Option<&dyn Others>) -> usize {
-    let input = Dense::random(&mut Rng(2), plan.input_shape(), Values::Plain);
+    let input = DenseTensor::random(&mut Rng(2), plan.input_shape(), ValueKind::Plain);
     let mut output = vec![CANARY; plan.output_shape().len().unwrap()];
     let mut scratch = plan.scratch().unwrap();
     let mut run = |output: &mut [f32]| {
@@ -342,7 +342,8 @@ const JOBS_OF_5_RUNS: usize = 6 * 2 * 2 + 2;
 #[test]
 fn a_run_on_a_pool_allocates_nothing_but_its_jobs() {
     let pool = pool();
-    let of_three = |level: &common::Level| plans(&level.options().threads(Threads::Pool(pool.clone())).max_threads(3));
+    let of_three =
+        |level: &common::PlanLevel| plans(&level.options().threads(Threads::Pool(pool.clone())).max_threads(3));
     for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
         for (name, plan) in of_three(level) {
             let outside = allocations_of_5_runs(&name, &plan, Some(&**pool));

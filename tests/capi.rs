@@ -11,7 +11,7 @@ use std::mem::{MaybeUninit, offset_of};
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{CANARY, LEVELS, Rng, Values, for_each_case, has_common_bits, is_canary, reference, same_bits};
+use common::{CANARY, LEVELS, Rng, ValueKind, for_each_case, has_common_bits, is_canary, reference, same_bits};
 use proptest::prelude::*;
 use sepconv::capi::*;
 use sepconv::models::{
@@ -776,7 +776,7 @@ fn scratch_of_another_plan_is_refused() {
 #[test]
 fn owners_may_go_in_any_order_and_threads_share_a_plan() {
     let rng = &mut Rng(1);
-    let (taps, matrix) = (rng.values(36, Values::Plain), rng.values(20, Values::Plain));
+    let (taps, matrix) = (rng.values(36, ValueKind::Plain), rng.values(20, ValueKind::Plain));
     let (dw, pw) = (depthwise(&taps), pointwise(&matrix));
     // SAFETY: descriptions that point to what they say; operators that live.
     let (plan, scratches) = unsafe {
@@ -793,19 +793,19 @@ fn owners_may_go_in_any_order_and_threads_share_a_plan() {
         let scratches = [(); 4].map(|()| scratch(&plan));
         (plan, scratches)
     };
-    let input = rng.values(INPUT_LEN, Values::Plain);
+    let input = rng.values(INPUT_LEN, ValueKind::Plain);
     let mut once = [0.0; 5];
     run(&plan, (&input, 0), (&mut once, 0), &scratches[0]).unwrap();
 
     // a plan may be shared, and a scratch handed over
-    struct Shared<'a>(&'a Plan, &'a Owned<sepconv_scratch>);
+    struct SharedPlan<'a>(&'a Plan, &'a Owned<sepconv_scratch>);
     // SAFETY: what the header promises.
-    unsafe impl Send for Shared<'_> {}
+    unsafe impl Send for SharedPlan<'_> {}
     std::thread::scope(|scope| {
         for scratch in &scratches {
-            let (shared, input) = (Shared(&plan, scratch), &input);
+            let (shared, input) = (SharedPlan(&plan, scratch), &input);
             scope.spawn(move || {
-                let Shared(plan, scratch) = { shared };
+                let SharedPlan(plan, scratch) = { shared };
                 for _ in 0..50 {
                     let mut output = [CANARY; 5];
                     run(plan, (input, 0), (&mut output, 0), scratch).unwrap();
@@ -924,10 +924,10 @@ fn operators(problem: &Problem) -> Result<Vec<Operator>, Failed> {
 
 /// A loop of the caller's over threads of its own. The context counts its calls.
 unsafe extern "C" fn scoped(context: *mut c_void, count: usize, task: sepconv_task, task_context: *mut c_void) {
-    struct Shared(*mut c_void);
+    struct SharedTask(*mut c_void);
     // SAFETY: the library says that tasks may be called from any thread.
-    unsafe impl Sync for Shared {}
-    let shared = &Shared(task_context);
+    unsafe impl Sync for SharedTask {}
+    let shared = &SharedTask(task_context);
     // SAFETY: the context of the options.
     unsafe { &*context.cast::<AtomicUsize>() }.fetch_add(1, Ordering::Relaxed);
     std::thread::scope(|scope| {
@@ -1072,7 +1072,7 @@ fn mobilenets_from_a_file_are_those_of_rust() {
     (c.alpha, c.classes, c.epsilon, c.stride_padding) = (0.1, 7, 1e-5, 1);
     let hwio = sepconv_weight_order::Hwio as i32;
     let image = Shape::new(1, 40, 33, 3);
-    let input = Rng(5).values(image.len().unwrap(), Values::Plain);
+    let input = Rng(5).values(image.len().unwrap(), ValueKind::Plain);
     for v1 in [true, false] {
         let architecture = |config: &Config| {
             if v1 { MobileNetV1::architecture(config) } else { MobileNetV2::architecture(config) }.unwrap()

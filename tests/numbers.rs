@@ -4,14 +4,14 @@
 mod common;
 
 use common::{
-    CANARY, Dense, LEVELS, Level, Rng, Runs, SCHEDULES, Values, assert_required_levels, check, has_common_bits, layers,
-    reference_of, same_bits, threads,
+    CANARY, DenseTensor, LEVELS, PlanLevel, Rng, Runs, SCHEDULES, ValueKind, assert_required_levels, check,
+    has_common_bits, layers, reference_of, same_bits, threads,
 };
 use sepconv::testing::{self, Case, Cases, Check, ConvCase, Layout, Op, Problem};
 use sepconv::{
-    Activation, Arithmetic, BatchNorm, Conv2d, ConvDesc, Dense as DenseLayer, DepthwiseConv2d, Filter, Fusion,
-    GlobalAveragePool, InvertedResidual, InvertedResidualDesc, Isa, Layer, Network, Padding, Plan, PlanOptions,
-    PointwiseConv2d, Scratch, SeparableConv2d, Shape, Shortcut, Threads, View, ViewMut,
+    Activation, Arithmetic, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Filter, Fusion, GlobalAveragePool,
+    InvertedResidual, InvertedResidualDesc, Isa, Layer, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Scratch,
+    SeparableConv2d, Shape, Shortcut, Threads, View, ViewMut,
 };
 
 fn run(plan: &Plan, input: &[f32]) -> Vec<f32> {
@@ -31,7 +31,7 @@ fn assert_same(what: &dyn std::fmt::Debug, got: &[f32], expected: &[f32]) {
 }
 
 /// Runs `body` on every level, those with emulated steps too.
-fn on_every_level(body: impl Fn(Level)) {
+fn on_every_level(body: impl Fn(PlanLevel)) {
     for &level in LEVELS.iter() {
         body(level);
     }
@@ -42,7 +42,7 @@ fn on_every_level(body: impl Fn(Level)) {
 const CHANNELS: [usize; 4] = [1, 7, 16, 21];
 
 /// What each operator makes of `x` in every channel, where it multiplies by `w` once and adds `bias`, then clamps.
-fn each_operator(level: Level, x: f32, w: f32, bias: f32, activation: Activation) -> Vec<(&'static str, Vec<f32>)> {
+fn each_operator(level: PlanLevel, x: f32, w: f32, bias: f32, activation: Activation) -> Vec<(&'static str, Vec<f32>)> {
     let mut results = Vec::new();
     for c in CHANNELS {
         let input = Shape::new(1, 1, 2, c);
@@ -59,7 +59,7 @@ fn each_operator(level: Level, x: f32, w: f32, bias: f32, activation: Activation
         let options = level.options();
         let conv = Conv2d::new(standard).unwrap().plan(input, &options).unwrap();
         let pointwise = PointwiseConv2d::new(standard).unwrap().plan(input, &options).unwrap();
-        let dense = DenseLayer::new(standard).unwrap().plan(pixel, &options).unwrap();
+        let dense = Dense::new(standard).unwrap().plan(pixel, &options).unwrap();
         let depthwise = DepthwiseConv2d::new(depthwise).unwrap().plan(input, &options).unwrap();
         results.push(("conv2d", run(&conv, &first)));
         results.push(("pointwise", run(&pointwise, &first)));
@@ -219,7 +219,7 @@ fn a_special_value_in_any_place_and_tail_takes_the_way_of_the_contract() {
         // every tail of a vector and of a block, on rows of every tail of a tile
         for c in 1..=35 {
             let shape = Shape::new(1, 1 + (c + i) % 4, 1 + (5 * c + 3 * i) % 14, c);
-            let mut input = Dense::random(rng, shape, Values::Plain);
+            let mut input = DenseTensor::random(rng, shape, ValueKind::Plain);
             let len = input.data.len();
             for place in [rng.below(len), if c % 2 == 0 { 0 } else { len - 1 }] {
                 input.data[place] = special;
@@ -254,7 +254,7 @@ fn denormals_slow_a_run_by_this_much() {
     println!("| operator | level | normal µs | denormal input | denormal weights | denormal sums |");
     println!("|---|---|---|---|---|---|");
     let c = shape.c;
-    let [taps, matrix, x] = [9 * c, c * c, shape.len().unwrap()].map(|len| rng.values(len, Values::Plain));
+    let [taps, matrix, x] = [9 * c, c * c, shape.len().unwrap()].map(|len| rng.values(len, ValueKind::Plain));
     let scaled = |values: &[f32], by: f32| values.iter().map(|v| v * by).collect::<Vec<f32>>();
     let separable = |by: f32| {
         let (taps, matrix) = (scaled(&taps, by), scaled(&matrix, by));
@@ -345,7 +345,7 @@ fn levels_have_the_arithmetic_of_the_contract() {
 fn the_common_bits_are_common() {
     let rng = &mut Rng(5);
     let (shape, c, n) = (Shape::new(1, 9, 11, 37), 37, 29);
-    let [w, d, x] = [c * n, 9 * c, shape.len().unwrap()].map(|len| rng.values(len, Values::Plain));
+    let [w, d, x] = [c * n, 9 * c, shape.len().unwrap()].map(|len| rng.values(len, ValueKind::Plain));
     let block = SeparableConv2d::new(
         ConvDesc::new(Filter::depthwise_hwc(&d, [3, 3, c])).activation(Activation::Relu6),
         ConvDesc::new(Filter::io(&w, [c, n])),
@@ -482,7 +482,7 @@ fn output_shapes_are_those_of_mobilenet() {
 fn results_do_not_depend_on_batch_threads_or_clones() {
     let rng = &mut Rng(6);
     let (c, t, n) = (24, 144, 32);
-    let [e, d, p] = [c * t, 9 * t, t * n].map(|len| rng.values(len, Values::Plain));
+    let [e, d, p] = [c * t, 9 * t, t * n].map(|len| rng.values(len, ValueKind::Plain));
     let block = InvertedResidual::new(
         InvertedResidualDesc::new(
             ConvDesc::new(Filter::depthwise_hwc(&d, [3, 3, t])).stride(2).activation(Activation::Relu6),
@@ -492,7 +492,7 @@ fn results_do_not_depend_on_batch_threads_or_clones() {
     )
     .unwrap();
     let one = Shape::new(1, 29, 31, c);
-    let x = rng.values(3 * one.len().unwrap(), Values::Plain);
+    let x = rng.values(3 * one.len().unwrap(), ValueKind::Plain);
     let single = block.plan(one, &PlanOptions::new()).unwrap();
     let apart: Vec<f32> = x.chunks_exact(one.len().unwrap()).flat_map(|x| run(&single, x)).collect();
     for count in 1..=4 {
@@ -508,7 +508,7 @@ fn results_do_not_depend_on_batch_threads_or_clones() {
 fn one_plan_serves_many_threads_at_once() {
     let rng = &mut Rng(7);
     let (shape, c) = (Shape::new(1, 19, 23, 48), 48);
-    let [d, p] = [9 * c, c * c].map(|len| rng.values(len, Values::Plain));
+    let [d, p] = [9 * c, c * c].map(|len| rng.values(len, ValueKind::Plain));
     let block = SeparableConv2d::new(
         ConvDesc::new(Filter::depthwise_hwc(&d, [3, 3, c])),
         ConvDesc::new(Filter::io(&p, [c, c])),
@@ -517,7 +517,7 @@ fn one_plan_serves_many_threads_at_once() {
     for count in [1, 3] {
         let plan =
             block.plan(shape, &PlanOptions::new().threads(threads(count)).max_threads(sepconv::MAX_THREADS)).unwrap();
-        let inputs: Vec<Vec<f32>> = (0..4).map(|_| rng.values(shape.len().unwrap(), Values::Plain)).collect();
+        let inputs: Vec<Vec<f32>> = (0..4).map(|_| rng.values(shape.len().unwrap(), ValueKind::Plain)).collect();
         let expected: Vec<Vec<f32>> = inputs.iter().map(|x| run(&plan, x)).collect();
         std::thread::scope(|scope| {
             for (x, expected) in inputs.iter().zip(&expected) {
@@ -536,9 +536,9 @@ fn one_plan_serves_many_threads_at_once() {
 fn a_run_from_within_a_job_of_its_own_pool_comes_to_an_end() {
     let rng = &mut Rng(8);
     let (shape, c) = (Shape::new(1, 40, 40, 64), 64);
-    let weights = rng.values(c * c, Values::Plain);
+    let weights = rng.values(c * c, ValueKind::Plain);
     let op = PointwiseConv2d::new(ConvDesc::new(Filter::io(&weights, [c, c]))).unwrap();
-    let x = rng.values(shape.len().unwrap(), Values::Plain);
+    let x = rng.values(shape.len().unwrap(), ValueKind::Plain);
     let expected = run(&op.plan(shape, &PlanOptions::new()).unwrap(), &x);
     let Threads::Pool(pool) = threads(2) else { unreachable!() };
     let plan = op.plan(shape, &PlanOptions::new().threads(Threads::Pool(pool.clone()))).unwrap();
@@ -608,7 +608,7 @@ fn what_is_shared_between_threads_may_be() {
     shared::<SeparableConv2d>();
     shared::<InvertedResidual>();
     shared::<GlobalAveragePool>();
-    shared::<DenseLayer>();
+    shared::<Dense>();
     shared::<Layer>();
     shared::<PlanOptions>();
     fn both<T: Send + Sync>() {}

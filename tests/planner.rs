@@ -6,8 +6,8 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{
-    ChainCase, Dense, Frame, Guarded, Limits, MOST_THREADS, Runs, SCHEDULES, assert_required_levels, chain, check,
-    for_each_case, input, layers, note, reference, same_bits, threads,
+    ChainCase, DenseTensor, Frame, Guarded, Limits, MOST_THREADS, Runs, SCHEDULES, assert_required_levels, chain,
+    check, for_each_case, input, layers, note, reference, same_bits, threads,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -154,7 +154,7 @@ fn thresholds_with_ends() -> Vec<(String, Thresholds)> {
 }
 
 /// The first difference from the reference of a run that starts with NaN in its scratch.
-fn difference(plan: &Plan, input: &Dense, expected: &Dense) -> Option<String> {
+fn difference(plan: &Plan, input: &DenseTensor, expected: &DenseTensor) -> Option<String> {
     let [from, to] = plan.layouts().map(Frame::of);
     let memory = from.write(&input.data, input.shape);
     let view = View::with_strides(&memory, input.shape, from.strides(input.shape)).unwrap();

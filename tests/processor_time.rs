@@ -8,7 +8,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Dense, Rng, Values};
+use common::{DenseTensor, Rng, ValueKind};
 use rayon::ThreadPoolBuilder;
 use sepconv::models::{Config, MobileNetV2, Weights};
 use sepconv::{PlanOptions, Shape, Threads, ViewMut};
@@ -32,7 +32,7 @@ fn more_threads_than_cores_take_little_more_than_one() {
     let weights = Weights::seeded(&architecture, 0).unwrap();
     let network = architecture.network(&weights).unwrap();
     let shape = Shape::new(1, 96, 96, 3);
-    let input = Dense::random(&mut Rng(3), shape, Values::Plain);
+    let input = DenseTensor::random(&mut Rng(3), shape, ValueKind::Plain);
     let many = Threads::Pool(Arc::new(ThreadPoolBuilder::new().num_threads(10).build().unwrap()));
     let insisted = PlanOptions::new().threads(many.clone()).max_threads(sepconv::MAX_THREADS);
     let plans =

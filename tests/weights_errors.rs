@@ -6,7 +6,7 @@ mod asked;
 
 use std::collections::BTreeMap;
 
-use asked::{Counting, asked};
+use asked::{ByteCountingAllocator, asked};
 use proptest::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -14,7 +14,7 @@ use sepconv::Error;
 use sepconv::models::{Architecture, Config, MobileNetV1, MobileNetV2, WeightOrder, Weights};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: ByteCountingAllocator = ByteCountingAllocator;
 
 /// Both networks, as narrow as they come.
 fn architectures() -> [Architecture; 2] {

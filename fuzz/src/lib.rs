@@ -11,4 +11,4 @@ pub mod network_weights;
 pub mod run_differential;
 
 #[global_allocator]
-static ALLOCATOR: asked::Counting = asked::Counting;
+static ALLOCATOR: asked::ByteCountingAllocator = asked::ByteCountingAllocator;

@@ -26,21 +26,21 @@ fn padding(u: &mut Unstructured<'_>) -> Result<Padding> {
 }
 
 /// Where a convolution looks.
-struct Window {
+struct DrawnWindow {
     kernel: [usize; 2],
     strides: [usize; 2],
     dilations: [usize; 2],
     padding: Padding,
 }
 
-impl Window {
+impl DrawnWindow {
     /// A third each the windows that have tiles of their own.
-    fn draw(u: &mut Unstructured<'_>) -> Result<Window> {
+    fn draw(u: &mut Unstructured<'_>) -> Result<DrawnWindow> {
         let stride = match u.int_in_range(0..=2u8)? {
             0 => 1,
             1 => 2,
             _ => {
-                return Ok(Window {
+                return Ok(DrawnWindow {
                     kernel: [u.int_in_range(1..=7)?, u.int_in_range(1..=7)?],
                     strides: [u.int_in_range(1..=3)?, u.int_in_range(1..=3)?],
                     dilations: [u.int_in_range(1..=3)?, u.int_in_range(1..=3)?],
@@ -48,11 +48,11 @@ impl Window {
                 });
             }
         };
-        Ok(Window { padding: padding(u)?, ..Window::same(3, stride) })
+        Ok(DrawnWindow { padding: padding(u)?, ..DrawnWindow::same(3, stride) })
     }
 
-    fn same(kernel: usize, stride: usize) -> Window {
-        Window { kernel: [kernel; 2], strides: [stride; 2], dilations: [1, 1], padding: Padding::Same }
+    fn same(kernel: usize, stride: usize) -> DrawnWindow {
+        DrawnWindow { kernel: [kernel; 2], strides: [stride; 2], dilations: [1, 1], padding: Padding::Same }
     }
 
     fn standard(self, outputs: usize) -> ConvCase {
@@ -102,12 +102,12 @@ fn multiplier(u: &mut Unstructured<'_>) -> Result<usize> {
 }
 
 fn standard(u: &mut Unstructured<'_>) -> Result<ConvCase> {
-    let conv = Window::draw(u)?.standard(channels(u)?);
+    let conv = DrawnWindow::draw(u)?.standard(channels(u)?);
     finish(u, conv)
 }
 
 fn depthwise(u: &mut Unstructured<'_>) -> Result<ConvCase> {
-    let conv = Window::draw(u)?.depthwise(multiplier(u)?);
+    let conv = DrawnWindow::draw(u)?.depthwise(multiplier(u)?);
     finish(u, conv)
 }
 
@@ -126,7 +126,7 @@ fn operator(u: &mut Unstructured<'_>, case: Case, entered: usize) -> Result<Case
         4 | 5 => case.separable(depthwise(u)?, pointwise(u)?),
         6 => {
             // stride 1 and SAME keep the shape that a shortcut needs
-            let window = if u.arbitrary()? { Window::same(3, 1) } else { Window::draw(u)? };
+            let window = if u.arbitrary()? { DrawnWindow::same(3, 1) } else { DrawnWindow::draw(u)? };
             let expand = match u.int_in_range(0..=3u8)? {
                 0 => None,
                 1 => Some(standard(u)?),

@@ -12,7 +12,7 @@
 mod common;
 
 use common::isa::{assert_required_isa_ran, isas};
-use common::{CANARY, Guarded, Placement, Rng, Values, guard, is_canary, row, same_bits};
+use common::{CANARY, Guarded, Placement, Rng, ValueKind, guard, is_canary, row, same_bits};
 use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
 use sepconv_kernels::{
@@ -23,7 +23,8 @@ use sepconv_kernels::{
 const CLAMPS: [[f32; 2]; 5] =
     [[f32::NEG_INFINITY, f32::INFINITY], [0.0, f32::INFINITY], [0.0, 6.0], [-0.25, 0.5], [f32::NEG_INFINITY, -0.0]];
 
-const VALUES: [Values; 5] = [Values::Plain, Values::Plain, Values::Plain, Values::Tiny, Values::Special];
+const VALUES: [ValueKind; 5] =
+    [ValueKind::Plain, ValueKind::Plain, ValueKind::Plain, ValueKind::Tiny, ValueKind::Special];
 
 #[test]
 fn every_kernel_equals_the_reference_in_every_table() {
@@ -116,7 +117,7 @@ fn guard_pages_are_flush_with_memory() {
 
 /// How the pixels of a tensor lie in memory of the length that they need and no more.
 #[derive(Clone, Debug)]
-struct Layout {
+struct PixelLayout {
     /// Where each pixel begins.
     pixels: Vec<usize>,
     /// From one block of channels to the next.
@@ -127,9 +128,9 @@ struct Layout {
     len: usize,
 }
 
-impl Layout {
+impl PixelLayout {
     /// Pixels in any order with gaps between them.
-    fn nhwc(rng: &mut Rng, pixels: usize, channels: usize) -> Layout {
+    fn nhwc(rng: &mut Rng, pixels: usize, channels: usize) -> PixelLayout {
         let stride = channels + rng.pick(&[0, 0, 1, 5]);
         let mut order: Vec<usize> = (0..pixels).collect();
         if rng.chance(3) {
@@ -137,7 +138,7 @@ impl Layout {
                 order.swap(i, rng.below(i + 1));
             }
         }
-        Layout {
+        PixelLayout {
             pixels: order.into_iter().map(|i| i * stride).collect(),
             block: BLOCK,
             whole: false,
@@ -147,9 +148,9 @@ impl Layout {
     }
 
     /// NHWC of whole blocks: what a caller with room behind each pixel may promise.
-    fn whole_nhwc(pixels: usize, channels: usize) -> Layout {
+    fn whole_nhwc(pixels: usize, channels: usize) -> PixelLayout {
         let stride = channels.next_multiple_of(BLOCK);
-        Layout {
+        PixelLayout {
             pixels: (0..pixels).map(|i| i * stride).collect(),
             block: BLOCK,
             whole: true,
@@ -159,9 +160,9 @@ impl Layout {
     }
 
     /// Channel blocks, each of all pixels.
-    fn blocks(rng: &mut Rng, pixels: usize, channels: usize) -> Layout {
+    fn blocks(rng: &mut Rng, pixels: usize, channels: usize) -> PixelLayout {
         let block = (pixels + rng.below(3)) * BLOCK;
-        Layout {
+        PixelLayout {
             pixels: (0..pixels).map(|i| i * BLOCK).collect(),
             block,
             whole: true,
@@ -170,11 +171,11 @@ impl Layout {
         }
     }
 
-    fn any(rng: &mut Rng, pixels: usize, channels: usize) -> Layout {
+    fn any(rng: &mut Rng, pixels: usize, channels: usize) -> PixelLayout {
         match rng.below(3) {
-            0 => Layout::nhwc(rng, pixels, channels),
-            1 => Layout::whole_nhwc(pixels, channels),
-            _ => Layout::blocks(rng, pixels, channels),
+            0 => PixelLayout::nhwc(rng, pixels, channels),
+            1 => PixelLayout::whole_nhwc(pixels, channels),
+            _ => PixelLayout::blocks(rng, pixels, channels),
         }
     }
 
@@ -223,20 +224,20 @@ impl Layout {
 }
 
 /// Weights as a kernel takes them; the reference takes `filter` and `bias`.
-struct Weights {
+struct KernelWeights {
     filter: Vec<f32>,
     bias: Vec<f32>,
     packed: Guarded,
 }
 
-impl Weights {
+impl KernelWeights {
     /// `k` rows of `n` outputs, or `k` taps of `n` channels.
-    fn new(rng: &mut Rng, k: usize, n: usize, values: Values) -> Weights {
+    fn new(rng: &mut Rng, k: usize, n: usize, values: ValueKind) -> KernelWeights {
         let filter = rng.values(k * n, values);
         let bias = rng.values(n, values);
         let mut packed = Guarded::new(pack::pointwise_len(k, n).unwrap());
         pack::pack(k, n, packed.slice_mut(), |o, row| if row == 0 { bias[o] } else { filter[(row - 1) * n + o] });
-        Weights { filter, bias, packed }
+        KernelWeights { filter, bias, packed }
     }
 }
 
@@ -286,7 +287,7 @@ struct PointwiseCase {
     sums: Sums,
     residual: Residual,
     clamp: [f32; 2],
-    values: Values,
+    values: ValueKind,
     seed: u64,
 }
 
@@ -304,7 +305,7 @@ fn pointwise_each_way(table: &Kernels) {
             let segments = [Segments::Together, Segments::Blocks, Segments::Pieces(1 + k / 2, way % 2)][way / 3 % 3];
             let (sums, residual) = (sums[way / 9 % 3], residuals[way / 27 % 3]);
             let (clamp, seed) = (CLAMPS[way % CLAMPS.len()], rng.next());
-            let case = PointwiseCase { m, k, n, segments, sums, residual, clamp, values: Values::Plain, seed };
+            let case = PointwiseCase { m, k, n, segments, sums, residual, clamp, values: ValueKind::Plain, seed };
             pointwise_case(table, case);
             // a few cases, ten ways apart, have every kind of segments, of sums and of residuals
             way += if cfg!(miri) { 10 } else { 1 };
@@ -375,7 +376,7 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
     let what = || describe(table, KernelKind::Pointwise, &case);
     guard::note(&what());
     let rng = &mut Rng(case.seed);
-    let weights = Weights::new(rng, k, n, values);
+    let weights = KernelWeights::new(rng, k, n, values);
     let x = rng.values(m * k, values);
     let residual = rng.values(m * n, values);
 
@@ -390,12 +391,12 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
 
     let (x_pixels, segment, x_segment, x_memory) = match case.segments {
         Segments::Together => {
-            let layout = Layout::nhwc(rng, m, k);
+            let layout = PixelLayout::nhwc(rng, m, k);
             let memory = layout.lay_out(&x);
             (layout.pixels, k, 0, memory)
         }
         Segments::Blocks => {
-            let layout = Layout::blocks(rng, m, k);
+            let layout = PixelLayout::blocks(rng, m, k);
             let memory = layout.lay_out(&x);
             (layout.pixels, BLOCK, layout.block, memory)
         }
@@ -415,9 +416,9 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
     };
 
     let in_place = case.sums == Sums::Slabs { in_place: true };
-    let layout = if in_place { Layout::blocks(rng, m, n) } else { Layout::any(rng, m, n) };
+    let layout = if in_place { PixelLayout::blocks(rng, m, n) } else { PixelLayout::any(rng, m, n) };
     let residual_layout =
-        if case.residual == Residual::InPlace && !in_place { layout.clone() } else { Layout::any(rng, m, n) };
+        if case.residual == Residual::InPlace && !in_place { layout.clone() } else { PixelLayout::any(rng, m, n) };
     let residual_memory = residual_layout.lay_out(&residual);
     let shared = case.residual == Residual::InPlace && !in_place;
     let mut out = if shared { residual_layout.lay_out(&residual) } else { Guarded::new(layout.len) };
@@ -504,7 +505,7 @@ struct DepthwiseCase {
     stride: usize,
     dilation: usize,
     clamp: [f32; 2],
-    values: Values,
+    values: ValueKind,
     seed: u64,
 }
 
@@ -589,7 +590,7 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
     guard::note(&what());
     let rng = &mut Rng(case.seed);
     let taps = kernel[0] * kernel[1];
-    let weights = Weights::new(rng, taps, channels, values);
+    let weights = KernelWeights::new(rng, taps, channels, values);
     // the rows that the taps meet: [`DwConv`] is given no others, so that its dilation of rows is its caller's
     let rows = (rows_out - 1) * stride + kernel[0];
     let columns = (width - 1) * stride + (kernel[1] - 1) * dilation + 1;
@@ -649,7 +650,7 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
         let pointers: Vec<*const f32> = memory.iter().enumerate().map(row).collect();
         (RowLayout { block: BLOCK, pixel }, memory, pointers)
     } else {
-        let layout = Layout::blocks(rng, columns, channels);
+        let layout = PixelLayout::blocks(rng, columns, channels);
         let memory: Vec<Guarded> = x.chunks_exact(columns * channels).map(|row| layout.lay_out(row)).collect();
         let pointers = memory.iter().map(Guarded::as_ptr).collect();
         (RowLayout { block: layout.block, pixel: BLOCK }, memory, pointers)
@@ -665,7 +666,7 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
         (BLOCK, channels + rng.below(4))
     };
     let room = if whole_blocks { channels.next_multiple_of(BLOCK) } else { channels };
-    let out_layout = Layout {
+    let out_layout = PixelLayout {
         pixels: (0..width).map(|p| p * out_pixel).collect(),
         block: out_block,
         whole: whole_blocks,
@@ -705,7 +706,7 @@ struct PoolCase {
     channels: usize,
     plane: [usize; 2],
     blocks: bool,
-    values: Values,
+    values: ValueKind,
     seed: u64,
 }
 
@@ -754,7 +755,7 @@ fn pool_case(table: &Kernels, case: PoolCase) {
         }
     }
     let out_block = BLOCK + rng.below(3);
-    let layout = Layout {
+    let layout = PixelLayout {
         pixels: vec![0],
         block: out_block,
         whole: false,
@@ -845,7 +846,7 @@ fn from_planes(table: &Kernels) {
             for (multiplier, whole) in [(1, false), (1, true), (2, true), (3, false)] {
                 let outputs = channels * multiplier;
                 let (plane, step, mut memory) = planes(rng, width, channels);
-                let values = rng.values(width * channels, Values::Plain);
+                let values = rng.values(width * channels, ValueKind::Plain);
                 for p in 0..width {
                     for c in 0..channels {
                         memory.slice_mut()[c * plane + p * step] = values[p * channels + c];
@@ -899,7 +900,7 @@ fn to_planes(table: &Kernels) {
     for &width in few(&[1, 2, 3, 4, 5, 8, 15, 16, 17, 23, 40], &[5, 17]) {
         for &channels in few(&[1, 2, 3, 4, 5, 8, 15, 16, 17, 31, 35], &[3, 19]) {
             let (plane, step, mut out) = planes(rng, width, channels);
-            let values = rng.values(width * channels, Values::Plain);
+            let values = rng.values(width * channels, ValueKind::Plain);
             let x_block = (width + rng.below(3)) * BLOCK;
             // lanes behind the last channel hold anything
             let mut memory = Guarded::new((channels.div_ceil(BLOCK) - 1) * x_block + width * BLOCK);
@@ -951,7 +952,7 @@ fn dwplanes3x3(table: &Kernels, stride: usize) {
                 let out = padded.map(|side| (side - 3) / stride + 1);
                 let (values, clamp) = (rng.pick(&VALUES), rng.pick(&CLAMPS));
                 let dense_x = rng.values(h * w, values);
-                let weights = Weights::new(rng, 9, 1, values);
+                let weights = KernelWeights::new(rng, 9, 1, values);
                 let mut expected = vec![0.0; out[0] * out[1]];
                 reference::depthwise(
                     &Conv {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Rng, Values, same_bits};
+use common::{Rng, ValueKind, same_bits};
 use sepconv_kernels::Arithmetic::{self, Fused, Separate};
 use sepconv_kernels::reference::{Conv, Tensor, TensorMut, Window, average_pool, clamp, conv, depthwise};
 
@@ -90,7 +90,7 @@ fn order_and_rounding_are_the_contract_s() {
     let rng = &mut Rng(1);
     let (mut differ, k, n) = (0, 61, 19);
     for round in 0..50 {
-        let kind = [Values::Plain, Values::Tiny, Values::Special][round % 3];
+        let kind = [ValueKind::Plain, ValueKind::Tiny, ValueKind::Special][round % 3];
         let (x, w, b) = (rng.values(k, kind), rng.values(k * n, kind), rng.values(n, kind));
         let mut bits = [[0.0; 19]; 2];
         for (arithmetic, out) in [Fused, Separate].into_iter().zip(&mut bits) {

@@ -8,8 +8,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::describe::sepconv_shape;
 use super::options::{sepconv_isa, sepconv_plan_options};
-use super::pointer::{Out, Text, check_slice, free, shared};
-use super::status::{Failure, Result, boundary, sepconv_status};
+use super::pointer::{Out, TextBuffer, check_slice, free, shared};
+use super::status::{CallFailure, Result, boundary, sepconv_status};
 use super::threads::read_threads;
 use super::versioned;
 use crate::{Arithmetic, Error, Plan, Scratch, Shape, Strides, Threads, View, ViewMut};
@@ -129,7 +129,7 @@ pub unsafe extern "C" fn sepconv_plan_explain(
             Some(unsafe { Out::new("length", length) }?)
         };
         // SAFETY: the contract of all functions.
-        let mut text = unsafe { Text::new(buffer.cast(), capacity) };
+        let mut text = unsafe { TextBuffer::new(buffer.cast(), capacity) };
         // there is no error: what does not fit is left out
         let _ = write!(text, "{}", plan.plan.explain());
         let len = text.finish();
@@ -162,7 +162,7 @@ struct InUse<'a>(&'a sepconv_scratch);
 impl sepconv_scratch {
     fn enter(&self) -> Result<InUse<'_>> {
         // acquired: what the run before wrote comes before this one
-        if self.in_use.swap(true, Ordering::Acquire) { Err(Failure::ScratchInUse) } else { Ok(InUse(self)) }
+        if self.in_use.swap(true, Ordering::Acquire) { Err(CallFailure::ScratchInUse) } else { Ok(InUse(self)) }
     }
 }
 
@@ -277,12 +277,12 @@ unsafe fn run(arguments: &Arguments, threads: Option<Threads>) -> Result<()> {
         unsafe { (shared("plan", arguments.plan)?, shared("scratch", arguments.scratch.cast_const())?) };
     let plan = &plan.plan;
     let (from_len, from_stride) = (arguments.input_len, arguments.input_pixel_stride);
-    let from = Tensor::new("input", input, from_len, plan.input_shape(), from_stride)?;
+    let from = CallerTensor::new("input", input, from_len, plan.input_shape(), from_stride)?;
     let (to_len, to_stride) = (arguments.output_len, arguments.output_pixel_stride);
-    let to = Tensor::new("output", output.cast_const(), to_len, plan.output_shape(), to_stride)?;
+    let to = CallerTensor::new("output", output.cast_const(), to_len, plan.output_shape(), to_stride)?;
     let (read, written) = (from.bytes(), to.bytes());
     if read.start < written.end && written.start < read.end {
-        return Err(Failure::Overlap);
+        return Err(CallFailure::Overlap);
     }
     let mut scratch = scratch.enter()?;
     // SAFETY: the caller's, for `span` values, which are no more than the caller said to be there. The two do not overlap.
@@ -301,7 +301,7 @@ unsafe fn run(arguments: &Arguments, threads: Option<Threads>) -> Result<()> {
 }
 
 /// A tensor of the caller's, before any reference to it is made.
-struct Tensor {
+struct CallerTensor {
     first: *const f32,
     /// From the first to the last value.
     span: usize,
@@ -309,8 +309,14 @@ struct Tensor {
     pixel_stride: usize,
 }
 
-impl Tensor {
-    fn new(what: &'static str, first: *const f32, len: usize, shape: Shape, pixel_stride: usize) -> Result<Tensor> {
+impl CallerTensor {
+    fn new(
+        what: &'static str,
+        first: *const f32,
+        len: usize,
+        shape: Shape,
+        pixel_stride: usize,
+    ) -> Result<CallerTensor> {
         // an empty tensor is often nowhere
         if !(shape.is_empty() && first.is_null() && len == 0) {
             check_slice(what, first, len)?;
@@ -319,9 +325,9 @@ impl Tensor {
         let span = shape.span(pixel_stride)?;
         if len < span {
             let strides = Strides::with_pixel_stride(shape, pixel_stride);
-            return Err(Failure::Library(Error::Buffer { what, shape, strides, expected: span, got: len }));
+            return Err(CallFailure::Library(Error::Buffer { what, shape, strides, expected: span, got: len }));
         }
-        Ok(Tensor { first, span, shape, pixel_stride })
+        Ok(CallerTensor { first, span, shape, pixel_stride })
     }
 
     /// The addresses of its values. They do not wrap: a slice that holds them was checked.

@@ -37,7 +37,9 @@ pub(crate) use pool::PoolStep;
 pub use report::{Bound, Explain, StageReport};
 pub(crate) use schedule::RowSource;
 pub(crate) use share::{lanes, share};
-pub(crate) use stage::{Chain, ConvStage, DepthwiseStage, Epilogue, PackedConv, PackedDepthwise, Stage, channels};
+pub(crate) use stage::{
+    Chain, ConvStage, DepthwiseStage, Epilogue, PackedConv, PackedDepthwise, PackedStage, channels,
+};
 pub(crate) use staging::Staging;
 
 use crate::memory::Arc;

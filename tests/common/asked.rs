@@ -8,7 +8,7 @@ thread_local! {
 }
 
 /// The system's allocator, with a count of the bytes that each thread asks it for.
-pub(crate) struct Counting;
+pub(crate) struct ByteCountingAllocator;
 
 fn count(bytes: usize) {
     // a thread that is going away has no counter any more
@@ -16,7 +16,7 @@ fn count(bytes: usize) {
 }
 
 // SAFETY: everything is done by the system's allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for ByteCountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
         // SAFETY: the caller's promise.

@@ -27,17 +27,17 @@ pub use cases::*;
 pub use limits::{Limits, limits};
 pub use memory::guard::note;
 pub use memory::isa::assert_required_isa_ran;
-pub use memory::{CANARY, Guarded, Placement, Rng, Values, is_canary, same_bits};
+pub use memory::{CANARY, Guarded, Placement, Rng, ValueKind, is_canary, same_bits};
 
 /// A way of computing that this CPU has, under the cap of `SEPCONV_MAX_ISA`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Level {
+pub struct PlanLevel {
     pub isa: Isa,
     pub common_bits: bool,
     pub arithmetic: Arithmetic,
 }
 
-impl Level {
+impl PlanLevel {
     /// Options for as many workers as there are threads, however many cores the machine has.
     pub fn options(self) -> PlanOptions {
         PlanOptions::new().max_isa(self.isa).common_bits(self.common_bits).max_threads(sepconv::MAX_THREADS)
@@ -59,13 +59,13 @@ pub fn has_common_bits(isa: Isa) -> bool {
 /// with the common bits, if these are compiled in.
 ///
 /// Whoever goes over them fails where an instruction set that `SEPCONV_REQUIRE_ISA` names is none of them.
-pub static LEVELS: LazyLock<Vec<Level>> = LazyLock::new(|| {
+pub static LEVELS: LazyLock<Vec<PlanLevel>> = LazyLock::new(|| {
     let isas = memory::isa::isas();
     assert_required_isa_ran(&isas);
-    let mut levels: Vec<Level> =
-        isas.iter().map(|&isa| Level { isa, common_bits: false, arithmetic: isa.arithmetic() }).collect();
+    let mut levels: Vec<PlanLevel> =
+        isas.iter().map(|&isa| PlanLevel { isa, common_bits: false, arithmetic: isa.arithmetic() }).collect();
     if has_common_bits(Isa::Scalar) {
-        levels.push(Level { isa: Isa::Scalar, common_bits: true, arithmetic: Arithmetic::Fused });
+        levels.push(PlanLevel { isa: Isa::Scalar, common_bits: true, arithmetic: Arithmetic::Fused });
     }
     levels
 });
@@ -97,14 +97,14 @@ pub const SCHEDULES: [Fusion; 4] =
 
 /// A dense tensor.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Dense<T = f32> {
+pub struct DenseTensor<T = f32> {
     pub shape: Shape,
     pub data: Vec<T>,
 }
 
-impl Dense<f32> {
-    pub fn random(rng: &mut Rng, shape: Shape, values: Values) -> Self {
-        Dense { shape, data: rng.values(shape.len().unwrap(), values) }
+impl DenseTensor<f32> {
+    pub fn random(rng: &mut Rng, shape: Shape, values: ValueKind) -> Self {
+        DenseTensor { shape, data: rng.values(shape.len().unwrap(), values) }
     }
 
     pub fn view(&self) -> View<'_> {
@@ -187,7 +187,7 @@ impl Frame {
     }
 
     /// The tensor in memory that ends with its last value, canaries between values and a guard page at one end.
-    fn lay_out(self, dense: &Dense) -> Guarded {
+    fn lay_out(self, dense: &DenseTensor) -> Guarded {
         let mut memory = Guarded::new(self.len(dense.shape));
         for (place, &value) in self.places(dense.shape).zip(&dense.data) {
             memory.slice_mut()[place] = value;
@@ -196,7 +196,7 @@ impl Frame {
     }
 
     /// The first difference from the tensor, or the first value written that is not of it.
-    fn difference(self, memory: &[f32], expected: &Dense) -> Option<String> {
+    fn difference(self, memory: &[f32], expected: &DenseTensor) -> Option<String> {
         let Shape { h, w, c, .. } = expected.shape;
         let mut beside = vec![true; memory.len()];
         for (i, place) in self.places(expected.shape).enumerate() {
@@ -250,8 +250,8 @@ impl Runs {
 pub fn check(
     plan: impl Fn(&PlanOptions) -> Result<Plan>,
     fusions: &[Fusion],
-    input: &Dense,
-    expected: impl Fn(Arithmetic) -> Dense,
+    input: &DenseTensor,
+    expected: impl Fn(Arithmetic) -> DenseTensor,
     macs: u64,
     runs: Runs,
 ) -> Result<(), TestCaseError> {
@@ -262,7 +262,7 @@ pub fn check(
         [0, 1].map(|i| View::with_strides(&memory[i].slice()[runs.input.offset..], input.shape, strides).unwrap());
     let mut turn = 0;
     for &level in LEVELS.iter().filter(|level| !level.is_emulated() || macs <= EMULATED_MACS) {
-        let expected: &Dense = match level.arithmetic {
+        let expected: &DenseTensor = match level.arithmetic {
             Arithmetic::Fused => fused.get_or_insert_with(|| expected(Arithmetic::Fused)),
             Arithmetic::Separate => separate.get_or_insert_with(|| expected(Arithmetic::Separate)),
             other => panic!("no reference of {other:?}"),

@@ -85,7 +85,7 @@ impl<const STRIDE: usize> Kernel for DwPlanes<STRIDE> {
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &DwPlanesArgs) {
         // SAFETY: the caller's.
-        unsafe { rows::<L::Token, L::Step, STRIDE>(simd, a) }
+        unsafe { rows::<L::Token, L::MulAdd, STRIDE>(simd, a) }
     }
 }
 

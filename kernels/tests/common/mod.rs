@@ -43,23 +43,23 @@ impl Rng {
         (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
-    pub fn values(&mut self, len: usize, kind: Values) -> Vec<f32> {
+    pub fn values(&mut self, len: usize, kind: ValueKind) -> Vec<f32> {
         (0..len).map(|_| self.value(kind)).collect()
     }
 
-    fn value(&mut self, kind: Values) -> f32 {
+    fn value(&mut self, kind: ValueKind) -> f32 {
         match kind {
-            Values::Plain => self.float(),
-            Values::Tiny => self.float() * 1e-20,
-            Values::Special if self.chance(48) => self.pick(&SPECIAL),
-            Values::Special => self.float(),
+            ValueKind::Plain => self.float(),
+            ValueKind::Tiny => self.float() * 1e-20,
+            ValueKind::Special if self.chance(48) => self.pick(&SPECIAL),
+            ValueKind::Special => self.float(),
         }
     }
 }
 
 /// What the values of a case are like.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Values {
+pub enum ValueKind {
     /// In −1…1.
     Plain,
     /// So small that products are denormal.
@@ -92,7 +92,7 @@ pub fn row(rng: &mut Rng, width: usize, channels: usize, blocks: bool) -> (RowLa
         RowLayout { block: BLOCK, pixel: channels + rng.below(3) }
     };
     let at = |p: usize, c: usize| c / BLOCK * layout.block + p * layout.pixel + c % BLOCK;
-    let values = rng.values(width * channels, Values::Plain);
+    let values = rng.values(width * channels, ValueKind::Plain);
     let last = (0..channels).map(|c| at(width - 1, c)).max().unwrap();
     let mut memory = Guarded::new(last + 1);
     for p in 0..width {
