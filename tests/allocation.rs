@@ -1,21 +1,19 @@
 //! A run allocates nothing but the jobs that it hands to a pool of rayon's: an allocator counts, on the calling thread and on every other
 //! thread of the run.
 
-mod common;
-
 use std::alloc::{GlobalAlloc, Layout as MemoryLayout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use common::{CANARY, DenseTensor, LEVELS, Rng, SCHEDULES, ValueKind};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sepconv::{
     Activation, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Filter, Fusion, GlobalAveragePool, InvertedResidual,
     InvertedResidualDesc, Layer, Network, Padding, ParallelFor, Plan, PlanOptions, PointwiseConv2d, Result,
     SeparableConv2d, Shape, Shortcut, Threads, ViewMut,
 };
+use sepconv_test_support::{CANARY, DenseTensor, LEVELS, Rng, SCHEDULES, ValueKind};
 
 thread_local! {
     /// Where the allocations of this thread are counted, if they are: tests run side by side, and libtest allocates
@@ -342,8 +340,9 @@ const JOBS_OF_5_RUNS: usize = 6 * 2 * 2 + 2;
 #[test]
 fn a_run_on_a_pool_allocates_nothing_but_its_jobs() {
     let pool = pool();
-    let of_three =
-        |level: &common::PlanLevel| plans(&level.options().threads(Threads::Pool(pool.clone())).max_threads(3));
+    let of_three = |level: &sepconv_test_support::PlanLevel| {
+        plans(&level.options().threads(Threads::Pool(pool.clone())).max_threads(3))
+    };
     for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
         for (name, plan) in of_three(level) {
             let outside = allocations_of_5_runs(&name, &plan, Some(&**pool));

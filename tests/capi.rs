@@ -2,8 +2,6 @@
 //! written. What needs a C compiler is `.ci/capi.sh`.
 #![cfg(feature = "capi")]
 
-mod common;
-
 use std::cell::Cell;
 use std::ffi::{CStr, c_void};
 use std::fmt;
@@ -11,7 +9,6 @@ use std::mem::{MaybeUninit, offset_of};
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{CANARY, LEVELS, Rng, ValueKind, for_each_case, has_common_bits, is_canary, reference, same_bits};
 use proptest::prelude::*;
 use sepconv::capi::*;
 use sepconv::models::{
@@ -19,6 +16,9 @@ use sepconv::models::{
 };
 use sepconv::testing::{Cases, FilterOrder, Layout, Op, Problem, Stage, StageKind};
 use sepconv::{Activation, Arithmetic, Isa, Padding, Shape};
+use sepconv_test_support::{
+    CANARY, LEVELS, Rng, ValueKind, for_each_case, has_common_bits, is_canary, reference, same_bits,
+};
 
 /// A handle, freed in the end.
 struct Owned<T> {

@@ -2,17 +2,15 @@
 //! by none, and however a batch is split. Compared by digest, and for the networks with digests that are written down
 //! here, so that machines and versions are compared too.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::{DenseTensor, LEVELS, Rng, SCHEDULES, ValueKind, assert_required_levels};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, Weights};
 use sepconv::{
     Activation, Arithmetic, ConvDesc, DepthwiseConv2d, Filter, Fusion, InvertedResidual, InvertedResidualDesc, Network,
     Plan, PlanOptions, Scratch, SeparableConv2d, Shape, Shortcut, Threads, View, ViewMut,
 };
+use sepconv_test_support::{DenseTensor, LEVELS, Rng, SCHEDULES, ValueKind, assert_required_levels};
 use sha2::{Digest, Sha256};
 
 /// The first 8 bytes of the SHA-256 of the values, little-endian.

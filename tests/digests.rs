@@ -8,17 +8,17 @@
 //! `SEPCONV_WRITE_DIGESTS=1 cargo test --all-features --test digests` writes the file anew. It is to change with the
 //! cases alone: a change in a kernel that changes a digest is a change of the contract in `docs/numbers.md`.
 
-mod common;
-
 use std::fmt::Write as _;
 use std::path::Path;
 
-use common::{DenseTensor, Frame, LEVELS, PlanLevel, Rng, SCHEDULES, ValueKind, assert_required_isa_ran, threads};
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, StridePadding, Weights};
 use sepconv::{
     Activation, Arithmetic, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Filter, Fusion, GlobalAveragePool,
     InvertedResidual, InvertedResidualDesc, Isa, Layout, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Result,
     SeparableConv2d, Shape, Shortcut, View, ViewMut,
+};
+use sepconv_test_support::{
+    DenseTensor, Frame, LEVELS, PlanLevel, Rng, SCHEDULES, ValueKind, assert_required_isa_ran, threads,
 };
 
 /// FNV-1a, 64 bits. Every NaN counts as one: sign and payload of a NaN are not defined.

@@ -4,18 +4,16 @@
 //! Out of its reach: rayon's and gemm's own allocations, the parser of a safetensors header, text of errors about wrong
 //! arguments, and [`Plan::explain`], which copies its reports.
 
-mod common;
-
 use std::alloc::{GlobalAlloc, Layout as MemoryLayout, System};
 use std::cell::Cell;
 
-use common::{LEVELS, Rng, SCHEDULES, ValueKind};
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, WeightOrder, Weights};
 use sepconv::{
     Activation, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion, GlobalAveragePool,
     InvertedResidual, InvertedResidualDesc, Network, Plan, PlanOptions, PointwiseConv2d, Result, SeparableConv2d,
     Shape, Shortcut, View, ViewMut,
 };
+use sepconv_test_support::{LEVELS, Rng, SCHEDULES, ValueKind};
 
 /// What the allocator does on this thread.
 #[derive(Clone, Copy, Default)]

@@ -1,11 +1,8 @@
 //! MobileNetV1 and V2: channels, parameters and MACs as published, every bit of the output as the reference's, whatever
 //! the padding, the order of filters and the way a batch norm comes.
 
-mod common;
-
 use std::borrow::Cow;
 
-use common::{DenseTensor, LEVELS, Rng, SCHEDULES, ValueKind, same_bits, threads};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use sepconv::models::{
@@ -13,6 +10,7 @@ use sepconv::models::{
 };
 use sepconv::{Activation, Arithmetic, Error, Network, Plan, PlanOptions, Result, Shape, View, ViewMut};
 use sepconv_kernels::reference;
+use sepconv_test_support::{DenseTensor, LEVELS, Rng, SCHEDULES, ValueKind, same_bits, threads};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum MobileNet {
@@ -259,7 +257,7 @@ fn assert_config_is_the_reference(
     activation: Activation,
     [n, h, w]: [usize; 3],
 ) {
-    common::assert_required_levels();
+    sepconv_test_support::assert_required_levels();
     let architecture = net.architecture(config).unwrap();
     let weights = Weights::seeded(&architecture, 3).unwrap();
     let image = DenseTensor::random(&mut Rng(5), Shape::new(n, h, w, 3), ValueKind::Plain);

@@ -1,17 +1,15 @@
 //! The contract on numbers, by cases that were worked out by hand, and the error bound against f64.
 #![allow(clippy::print_stdout, reason = "one test measures, and prints a table")]
 
-mod common;
-
-use common::{
-    CANARY, DenseTensor, LEVELS, PlanLevel, Rng, Runs, SCHEDULES, ValueKind, assert_required_levels, check,
-    has_common_bits, layers, reference_of, same_bits, threads,
-};
 use sepconv::testing::{self, Case, Cases, Check, ConvCase, Layout, Op, Problem};
 use sepconv::{
     Activation, Arithmetic, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Filter, Fusion, GlobalAveragePool,
     InvertedResidual, InvertedResidualDesc, Isa, Layer, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Scratch,
     SeparableConv2d, Shape, Shortcut, Threads, View, ViewMut,
+};
+use sepconv_test_support::{
+    CANARY, DenseTensor, LEVELS, PlanLevel, Rng, Runs, SCHEDULES, ValueKind, assert_required_levels, check,
+    has_common_bits, layers, reference_of, same_bits, threads,
 };
 
 fn run(plan: &Plan, input: &[f32]) -> Vec<f32> {

@@ -1,14 +1,12 @@
 //! Plans of several shapes in a cache, and what is equal to what.
 
-mod common;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{DenseTensor, Frame, Rng, ValueKind};
 use sepconv::{
     ConvDesc, DepthwiseConv2d, Error, Filter, GlobalAveragePool, Layer, Layout, Network, PlanCache, PlanOptions,
     PointwiseConv2d, Shape, View, ViewMut,
 };
+use sepconv_test_support::{DenseTensor, Frame, Rng, ValueKind};
 
 fn network(seed: u64, channels: usize) -> Network {
     let rng = &mut Rng(seed);

@@ -2,10 +2,8 @@
 //! bound that any order of summation has: `k × ε × Σ|x × w|` around the result in f64.
 #![cfg(feature = "gemm")]
 
-mod common;
-
-use common::{CANARY, Rng, ValueKind, is_canary, threads};
 use sepconv::{Activation, Error, Filter, Shape, Threads, View, ViewMut, pointwise_gemm};
+use sepconv_test_support::{CANARY, Rng, ValueKind, is_canary, threads};
 
 #[derive(Clone, Copy, Debug)]
 struct GemmCase {
@@ -88,7 +86,7 @@ fn every_case_is_within_the_bound() {
                 Activation::Clamp { min: -0.5, max: 0.5 },
             ]),
             threads: 1 + rng.below(4),
-            seed: rng.next(),
+            seed: rng.next_u64(),
         });
     }
 }

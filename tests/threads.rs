@@ -1,19 +1,17 @@
 //! Threads never surprise: a run executes nothing but its own work, and waits for no thread that has not begun.
 
-mod common;
-
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use common::{CANARY, DenseTensor, Rng, ValueKind};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sepconv::{
     ConvDesc, DepthwiseConv2d, Filter, Layer, Network, ParallelFor, Plan, PlanOptions, PointwiseConv2d, Scratch, Shape,
     Threads, ViewMut,
 };
+use sepconv_test_support::{CANARY, DenseTensor, Rng, ValueKind};
 
 fn pool(threads: usize) -> Arc<ThreadPool> {
     Arc::new(ThreadPoolBuilder::new().num_threads(threads).build().unwrap())

@@ -1,17 +1,14 @@
 //! Weights that are not what a network asks for: every one an error that says what was expected and what came. Whatever
 //! bytes a file holds, nothing panics, and nothing is allocated out of proportion to it.
 
-#[path = "common/asked.rs"]
-mod asked;
-
 use std::collections::BTreeMap;
 
-use asked::{ByteCountingAllocator, asked};
 use proptest::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use sepconv::Error;
 use sepconv::models::{Architecture, Config, MobileNetV1, MobileNetV2, WeightOrder, Weights};
+use sepconv_test_support::asked::{ByteCountingAllocator, asked};
 
 #[global_allocator]
 static ALLOCATOR: ByteCountingAllocator = ByteCountingAllocator;

@@ -3,14 +3,11 @@
 //! A case is that of the property tests, and so is the check. The strategies of those draw again where a draw is not
 //! even, which is no way to read a fuzzer's bytes; here each choice is a byte or two.
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
 use arbitrary::{Result, Unstructured};
 use sepconv::testing::{Case, ConvCase, NormCase, Op, Values};
 use sepconv::{Activation, Fusion, Network, Padding, Shape};
 
-use common::{AXES, ChainCase, Frame, Limits, MOST_THREADS, Runs, SCHEDULES};
+use sepconv_test_support::{AXES, ChainCase, Frame, Limits, MOST_THREADS, Runs, SCHEDULES};
 
 /// Cases above this are left to the property tests: here many small ones say more, and by thresholds that are drawn they
 /// take every way through the planner.
@@ -74,7 +71,7 @@ fn values(u: &mut Unstructured<'_>) -> Result<Values> {
 }
 
 /// What a convolution does besides its sums, and its numbers. The order of its filter goes by the seed: see
-/// [`common::layers`].
+/// [`sepconv_test_support::layers`].
 fn finish(u: &mut Unstructured<'_>, conv: ConvCase) -> Result<ConvCase> {
     let conv = conv.activation(match u.int_in_range(0..=5u8)? {
         0 | 1 => Activation::Linear,
@@ -180,12 +177,14 @@ pub fn check(data: &[u8]) -> String {
     let Ok(Some(chain)) = case(&mut Unstructured::new(data)) else { return "no case".into() };
     let problem = chain.problem();
     let ChainCase { case, runs } = chain;
-    let network = Network::new(common::layers(&problem)).expect("layers");
+    let network = Network::new(sepconv_test_support::layers(&problem)).expect("layers");
     let block = |op: &Op| matches!(op, Op::Separable { .. } | Op::InvertedResidual { .. });
     let fusions = if case.ops.iter().any(block) { &SCHEDULES[..] } else { &[Fusion::Auto] };
     let plan = |options: &sepconv::PlanOptions| network.plan(case.input, options);
-    let expected = |arithmetic| common::reference(&problem, arithmetic);
-    if let Err(error) = common::check(plan, fusions, &common::input(&problem), expected, case.macs(), runs) {
+    let expected = |arithmetic| sepconv_test_support::reference(&problem, arithmetic);
+    if let Err(error) =
+        sepconv_test_support::check(plan, fusions, &sepconv_test_support::input(&problem), expected, case.macs(), runs)
+    {
         panic!("{case}, {runs:?}\n{error}");
     }
     case.ops.iter().map(Op::name).collect::<Vec<_>>().join(", ")

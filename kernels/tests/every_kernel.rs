@@ -9,16 +9,14 @@
 //! Miri (`.ci/miri.sh`) runs a few cases of every kernel, chosen to reach every way through it. It sees reads of memory that
 //! nothing was written to, which no page guards.
 
-mod common;
-
-use common::isa::{assert_required_isa_ran, isas};
-use common::{CANARY, Guarded, Placement, Rng, ValueKind, guard, is_canary, row, same_bits};
 use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
 use sepconv_kernels::{
     BLOCK, BlockRowArgs, DepthwiseArgs, DwPlanesArgs, FromPlanesArgs, Isa, KernelKind, Kernels, PointwiseArgs,
     PoolArgs, ToPlanesArgs, pack,
 };
+use sepconv_kernels_test_support::isa::{assert_required_isa_ran, isas};
+use sepconv_kernels_test_support::{CANARY, Guarded, Placement, Rng, ValueKind, guard, is_canary, row, same_bits};
 
 const CLAMPS: [[f32; 2]; 5] =
     [[f32::NEG_INFINITY, f32::INFINITY], [0.0, f32::INFINITY], [0.0, 6.0], [-0.25, 0.5], [f32::NEG_INFINITY, -0.0]];
@@ -304,7 +302,7 @@ fn pointwise_each_way(table: &Kernels) {
             let k = [2, 5, 19][way % 3];
             let segments = [Segments::Together, Segments::Blocks, Segments::Pieces(1 + k / 2, way % 2)][way / 3 % 3];
             let (sums, residual) = (sums[way / 9 % 3], residuals[way / 27 % 3]);
-            let (clamp, seed) = (CLAMPS[way % CLAMPS.len()], rng.next());
+            let (clamp, seed) = (CLAMPS[way % CLAMPS.len()], rng.next_u64());
             let case = PointwiseCase { m, k, n, segments, sums, residual, clamp, values: ValueKind::Plain, seed };
             pointwise_case(table, case);
             // a few cases, ten ways apart, have every kind of segments, of sums and of residuals
@@ -337,7 +335,7 @@ fn pointwise(table: &Kernels) {
             residual: rng.pick(&[Residual::None, Residual::None, Residual::Apart, Residual::InPlace]),
             clamp: rng.pick(&CLAMPS),
             values: rng.pick(&VALUES),
-            seed: rng.next(),
+            seed: rng.next_u64(),
         };
         pointwise_case(table, case);
     };
@@ -534,7 +532,7 @@ fn dwconv3x3(table: &Kernels, stride: usize) {
                         dilation: 1,
                         clamp,
                         values: rng.pick(&VALUES),
-                        seed: rng.next(),
+                        seed: rng.next_u64(),
                     };
                     let (kind, enter) = match stride {
                         1 => (KernelKind::DwConv3x3S1, table.dwconv3x3s1),
@@ -560,7 +558,7 @@ fn dwconv(table: &Kernels) {
             dilation,
             clamp: rng.pick(&CLAMPS),
             values: rng.pick(&VALUES),
-            seed: rng.next(),
+            seed: rng.next_u64(),
         };
         depthwise_case(table, KernelKind::DwConv, table.dwconv, case);
     };
@@ -714,7 +712,8 @@ fn average_pool(table: &Kernels) {
     let mut rng = Rng(4);
     for channels in 1..=50 {
         for &plane in few(&[[1, 1], [1, 7], [2, 2], [3, 5], [7, 7], [8, 1]], &[[2, 3]]) {
-            let case = PoolCase { channels, plane, blocks: rng.chance(2), values: rng.pick(&VALUES), seed: rng.next() };
+            let case =
+                PoolCase { channels, plane, blocks: rng.chance(2), values: rng.pick(&VALUES), seed: rng.next_u64() };
             pool_case(table, case);
         }
     }

@@ -1,4 +1,4 @@
-//! How much memory a piece of code asks for. A file by itself: the fuzz targets have it too.
+//! How much memory a piece of code asks for.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -8,7 +8,8 @@ thread_local! {
 }
 
 /// The system's allocator, with a count of the bytes that each thread asks it for.
-pub(crate) struct ByteCountingAllocator;
+#[derive(Debug)]
+pub struct ByteCountingAllocator;
 
 fn count(bytes: usize) {
     // a thread that is going away has no counter any more
@@ -42,7 +43,7 @@ unsafe impl GlobalAlloc for ByteCountingAllocator {
 }
 
 /// What `body` gives, and the bytes that it asked for on this thread in all, freed ones too.
-pub(crate) fn asked<T>(body: impl FnOnce() -> T) -> (T, usize) {
+pub fn asked<T>(body: impl FnOnce() -> T) -> (T, usize) {
     let before = ASKED.get();
     let result = body();
     (result, ASKED.get() - before)

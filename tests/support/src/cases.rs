@@ -10,16 +10,19 @@ use sepconv::{
     InvertedResidualDesc, Layer, PointwiseConv2d, SeparableConv2d, Shape, Shortcut,
 };
 
-use super::{AXES, DenseTensor, Frame, MOST_THREADS, Runs, limits};
+use crate::{AXES, DenseTensor, Frame, MOST_THREADS, Runs, limits};
 
 /// A case, and how it is run.
 #[derive(Clone, Debug)]
 pub struct ChainCase {
+    /// The case.
     pub case: Case,
+    /// How it is run.
     pub runs: Runs,
 }
 
 impl ChainCase {
+    /// The case with its numbers, in NHWC.
     pub fn problem(&self) -> Problem {
         Problem::new(&self.case, Layout::Nhwc).unwrap()
     }
@@ -30,6 +33,7 @@ pub fn input(problem: &Problem) -> DenseTensor {
     DenseTensor { shape: problem.input_shape(), data: problem.input().to_vec() }
 }
 
+/// The output of a problem by the reference.
 pub fn reference(problem: &Problem, arithmetic: Arithmetic) -> DenseTensor {
     DenseTensor { shape: problem.output_shape(), data: problem.reference_f32(arithmetic) }
 }
