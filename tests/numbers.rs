@@ -239,61 +239,6 @@ fn a_special_value_in_any_place_and_tail_takes_the_way_of_the_contract() {
     assert_required_levels();
 }
 
-/// How much longer a run takes where all products are denormal, for the table in docs/numbers.md:
-///
-/// ```sh
-/// cargo test --release --test numbers -- --ignored --nocapture denormals
-/// ```
-#[test]
-#[ignore = "it measures"]
-fn denormals_slow_a_run_by_this_much() {
-    let shape = Shape::new(1, 28, 28, 96);
-    let rng = &mut Rng(10);
-    println!("| operator | level | normal µs | denormal input | denormal weights | denormal sums |");
-    println!("|---|---|---|---|---|---|");
-    let c = shape.c;
-    let [taps, matrix, x] = [9 * c, c * c, shape.len().unwrap()].map(|len| rng.values(len, ValueKind::Plain));
-    let scaled = |values: &[f32], by: f32| values.iter().map(|v| v * by).collect::<Vec<f32>>();
-    let separable = |by: f32| {
-        let (taps, matrix) = (scaled(&taps, by), scaled(&matrix, by));
-        let desc = |filter| ConvDesc::new(filter);
-        [
-            ("depthwise", Layer::from(DepthwiseConv2d::new(desc(Filter::depthwise_hwc(&taps, [3, 3, c]))).unwrap())),
-            ("pointwise", PointwiseConv2d::new(desc(Filter::io(&matrix, [c, c]))).unwrap().into()),
-            (
-                "separable",
-                SeparableConv2d::new(desc(Filter::depthwise_hwc(&taps, [3, 3, c])), desc(Filter::io(&matrix, [c, c])))
-                    .unwrap()
-                    .into(),
-            ),
-        ]
-    };
-    for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
-        let time = |layer: &Layer, by: f32| {
-            let plan = Network::new(vec![layer.clone()]).unwrap().plan(shape, &level.options()).unwrap();
-            let (x, mut y) = (scaled(&x, by), vec![0.0; plan.output_shape().len().unwrap()]);
-            let mut scratch = plan.scratch().unwrap();
-            let mut best = f64::INFINITY;
-            for _ in 0..30 {
-                let start = std::time::Instant::now();
-                let to = ViewMut::new(&mut y, plan.output_shape()).unwrap();
-                plan.run(View::new(&x, shape).unwrap(), to, &mut scratch).unwrap();
-                best = best.min(start.elapsed().as_secs_f64());
-            }
-            best * 1e6
-        };
-        for ((name, plain), ((_, small), (_, middle))) in
-            separable(1.0).into_iter().zip(separable(1e-39).into_iter().zip(separable(1e-20)))
-        {
-            let normal = time(&plain, 1.0);
-            // denormal factors; and factors that are none, whose products and sums are
-            let [input, weights, sums] =
-                [time(&plain, 1e-39), time(&small, 1.0), time(&middle, 1e-20)].map(|t| t / normal);
-            println!("| {name} | {} | {normal:.0} | {input:.2}× | {weights:.2}× | {sums:.2}× |", level.isa);
-        }
-    }
-}
-
 #[test]
 fn one_rounding_or_two_is_what_the_plan_says() {
     // (1 + ε)² − (1 + 2ε) is ε² where the product is not rounded
