@@ -227,38 +227,29 @@ fn codes_are_named_as_in_the_header() {
     }
 }
 
+/// Asserts that each call told of a NULL, by the name of the argument.
+fn assert_null_is_told(calls: impl IntoIterator<Item = (&'static str, sepconv_status)>) {
+    for (at, (name, status)) in calls.into_iter().enumerate() {
+        assert_eq!(status, sepconv_status::NullPointer, "call {at}, {name}");
+    }
+}
+
 #[test]
-fn null_is_told_for_every_pointer() {
+fn null_is_told_for_every_pointer_of_a_description() {
     let (dw, pw) = (depthwise(&TAPS), pointwise(&MATRIX));
     let operator = separable();
     let operators = [operator.handle.cast_const(), operator.handle.cast_const()];
-    // SAFETY: one operator.
-    let network = make(sepconv_network_free, |n| unsafe { sepconv_network_new(operators.as_ptr(), 1, n) }).unwrap();
-    let plan = plan(&operator, INPUT, null()).unwrap();
-    let scratch = scratch(&plan);
-    let (input, mut output) = ([1.0; INPUT_LEN], [CANARY; OUTPUT_LEN]);
-
-    let mut op = null_mut();
+    let hole = [operator.handle.cast_const(), null()];
+    let (mut op, mut net, mut pool) = (null_mut(), null_mut(), null_mut());
     let op = &raw mut op;
-    let (mut net, mut planned, mut scratched, mut pool) = (null_mut(), null_mut(), null_mut(), null_mut());
-    let mut shape = OUTPUT;
-    let shape = &raw mut shape;
-    let (mut isa, mut arithmetic) = (sepconv_isa::Best, sepconv_arithmetic::Fused);
-    let (mut macs, mut bytes, mut length, mut text) = (7, 8, 9, [1; 8]);
-    let (from, to) = (input.as_ptr(), output.as_mut_ptr());
-    let (h, n, p, s) =
-        (operator.handle.cast_const(), network.handle.cast_const(), plan.handle.cast_const(), scratch.handle);
     let file = [0; 8];
     let no_filter = sepconv_conv_desc { filter: null(), ..pw };
     let no_mean = sepconv_conv_desc { batch_norm_variance: TAPS.as_ptr(), batch_norm_len: 5, ..pw };
     let no_variance = sepconv_conv_desc { batch_norm_gamma: TAPS.as_ptr(), batch_norm_mean: TAPS.as_ptr(), ..no_mean };
     let no_variance = sepconv_conv_desc { batch_norm_variance: null(), ..no_variance };
-    let no_loop = sepconv_plan_options { threads: sepconv_threads::Custom as i32, ..plan_options() };
     // a length without values
     let no_bias = sepconv_conv_desc { bias_len: 5, ..pw };
     let no_norm = sepconv_conv_desc { batch_norm_len: 5, ..pw };
-    let no_pool = sepconv_plan_options { threads: sepconv_threads::Pool as i32, ..plan_options() };
-    let hole = [h, null()];
     // SAFETY: what is not NULL is what it should be.
     let calls = unsafe {
         [
@@ -286,23 +277,69 @@ fn null_is_told_for_every_pointer() {
             ("desc.batch_norm_mean", sepconv_pointwise_conv2d_new(&no_norm, op)),
             ("desc.batch_norm_mean", sepconv_pointwise_conv2d_new(&no_mean, op)),
             ("desc.batch_norm_variance", sepconv_pointwise_conv2d_new(&no_variance, op)),
-            ("op", sepconv_operator_output_shape(null(), INPUT, shape)),
-            ("output", sepconv_operator_output_shape(h, INPUT, null_mut())),
-            ("op", sepconv_operator_plan(null(), INPUT, null(), &mut planned)),
-            ("plan", sepconv_operator_plan(h, INPUT, null(), null_mut())),
-            ("options.pool", sepconv_operator_plan(h, INPUT, &no_pool, &mut planned)),
             ("operators", sepconv_network_new(null(), 0, &mut net)),
             ("operators[1]", sepconv_network_new(hole.as_ptr(), 2, &mut net)),
             ("network", sepconv_network_new(operators.as_ptr(), 1, null_mut())),
-            ("network", sepconv_network_output_shape(null(), INPUT, shape)),
-            ("output", sepconv_network_output_shape(n, INPUT, null_mut())),
-            ("network", sepconv_network_plan(null(), INPUT, null(), &mut planned)),
-            ("plan", sepconv_network_plan(n, INPUT, null(), null_mut())),
             ("file", sepconv_network_mobilenet_v1(null(), null(), 8, 1, &mut net)),
             ("network", sepconv_network_mobilenet_v1(null(), file.as_ptr(), 8, 1, null_mut())),
             ("file", sepconv_network_mobilenet_v2(null(), null(), 8, 1, &mut net)),
             ("network", sepconv_network_mobilenet_v2(null(), file.as_ptr(), 8, 1, null_mut())),
             ("pool", sepconv_pool_new(1, null_mut())),
+        ]
+    };
+    assert_null_is_told(calls);
+    // SAFETY: as above.
+    let named = unsafe { sepconv_separable_conv2d_new(&dw, &no_filter, op) };
+    assert_eq!((named, last_error()), (sepconv_status::NullPointer, "pointwise.filter: must not be NULL".into()));
+    // nothing was written
+    // SAFETY: of this function.
+    assert_eq!(unsafe { op.read() }, null_mut());
+    assert_eq!((net, pool), (null_mut(), null_mut()));
+    // NULL is free of owners
+    // SAFETY: NULL may be freed.
+    unsafe {
+        sepconv_operator_free(null_mut());
+        sepconv_network_free(null_mut());
+        sepconv_plan_free(null_mut());
+        sepconv_scratch_free(null_mut());
+        sepconv_pool_free(null_mut());
+        done(sepconv_pool_new(1, &mut pool)).unwrap();
+        sepconv_pool_free(pool);
+    }
+}
+
+#[test]
+fn null_is_told_for_every_pointer_of_a_plan() {
+    let operator = separable();
+    let operators = [operator.handle.cast_const()];
+    // SAFETY: one operator.
+    let network = make(sepconv_network_free, |n| unsafe { sepconv_network_new(operators.as_ptr(), 1, n) }).unwrap();
+    let plan = plan(&operator, INPUT, null()).unwrap();
+    let scratch = scratch(&plan);
+    let (input, mut output) = ([1.0; INPUT_LEN], [CANARY; OUTPUT_LEN]);
+
+    let (mut planned, mut scratched) = (null_mut(), null_mut());
+    let mut shape = OUTPUT;
+    let shape = &raw mut shape;
+    let (mut isa, mut arithmetic) = (sepconv_isa::Best, sepconv_arithmetic::Fused);
+    let (mut macs, mut bytes, mut length, mut text) = (7, 8, 9, [1; 8]);
+    let (from, to) = (input.as_ptr(), output.as_mut_ptr());
+    let (h, n, p, s) =
+        (operator.handle.cast_const(), network.handle.cast_const(), plan.handle.cast_const(), scratch.handle);
+    let no_loop = sepconv_plan_options { threads: sepconv_threads::Custom as i32, ..plan_options() };
+    let no_pool = sepconv_plan_options { threads: sepconv_threads::Pool as i32, ..plan_options() };
+    // SAFETY: what is not NULL is what it should be.
+    let calls = unsafe {
+        [
+            ("op", sepconv_operator_output_shape(null(), INPUT, shape)),
+            ("output", sepconv_operator_output_shape(h, INPUT, null_mut())),
+            ("op", sepconv_operator_plan(null(), INPUT, null(), &mut planned)),
+            ("plan", sepconv_operator_plan(h, INPUT, null(), null_mut())),
+            ("options.pool", sepconv_operator_plan(h, INPUT, &no_pool, &mut planned)),
+            ("network", sepconv_network_output_shape(null(), INPUT, shape)),
+            ("output", sepconv_network_output_shape(n, INPUT, null_mut())),
+            ("network", sepconv_network_plan(null(), INPUT, null(), &mut planned)),
+            ("plan", sepconv_network_plan(n, INPUT, null(), null_mut())),
             ("plan", sepconv_plan_input_shape(null(), shape)),
             ("shape", sepconv_plan_input_shape(p, null_mut())),
             ("plan", sepconv_plan_output_shape(null(), shape)),
@@ -327,31 +364,15 @@ fn null_is_told_for_every_pointer() {
             ("scratch", sepconv_plan_run(p, from, INPUT_LEN, 0, to, OUTPUT_LEN, 0, null_mut())),
         ]
     };
-    for (at, (name, status)) in calls.into_iter().enumerate() {
-        assert_eq!(status, sepconv_status::NullPointer, "call {at}, {name}");
-    }
+    assert_null_is_told(calls);
     assert_eq!(last_error(), "scratch: must not be NULL");
-    // SAFETY: as above.
-    let named = unsafe { sepconv_separable_conv2d_new(&dw, &no_filter, op) };
-    assert_eq!((named, last_error()), (sepconv_status::NullPointer, "pointwise.filter: must not be NULL".into()));
     // nothing was written
     // SAFETY: of this function.
-    unsafe { assert_eq!((op.read(), shape.read()), (null_mut(), OUTPUT)) };
-    assert_eq!((net, planned, scratched, pool), (null_mut(), null_mut(), null_mut(), null_mut()));
+    assert_eq!(unsafe { shape.read() }, OUTPUT);
+    assert_eq!((planned, scratched), (null_mut(), null_mut()));
     assert_eq!((isa, arithmetic), (sepconv_isa::Best, sepconv_arithmetic::Fused));
     assert_eq!((macs, bytes, length, text), (7, 8, 9, [1; 8]));
     assert!(output.iter().all(|&v| is_canary(v)));
-    // NULL is free of owners
-    // SAFETY: NULL may be freed.
-    unsafe {
-        sepconv_operator_free(null_mut());
-        sepconv_network_free(null_mut());
-        sepconv_plan_free(null_mut());
-        sepconv_scratch_free(null_mut());
-        sepconv_pool_free(null_mut());
-        done(sepconv_pool_new(1, &mut pool)).unwrap();
-        sepconv_pool_free(pool);
-    }
 }
 
 #[test]
@@ -548,7 +569,12 @@ fn errors_of_the_library_have_their_status() {
             make(sepconv_network_free, |n| sepconv_network_mobilenet_v1(null(), file.as_ptr(), file.len(), 1, n));
         assert_eq!(status(network), Status::Weights);
     }
+}
 
+#[test]
+fn errors_of_plans_have_their_status() {
+    use sepconv_status as Status;
+    let dw = depthwise(&TAPS);
     let operator = separable();
     let planned = |shape, options: sepconv_plan_options| status(plan(&operator, shape, &options));
     assert_eq!(planned(sepconv_shape { w: 0, ..INPUT }, plan_options()), Status::Size);
@@ -573,6 +599,7 @@ fn errors_of_the_library_have_their_status() {
         assert_eq!(status(plan(&alone(dw), INPUT, &options)), Status::Fusion);
     }
     let far = 1 << 24;
+    let explicit = sepconv_padding::Explicit as i32;
     let apart = sepconv_conv_desc { dilation_h: far, dilation_w: far, padding: explicit, ..dw };
     let apart = sepconv_conv_desc { pad_top: far, pad_bottom: far, pad_left: far, pad_right: far, ..apart };
     let pixel = sepconv_shape { n: 1, h: 1, w: 1, c: 4 };

@@ -1,5 +1,5 @@
-//! What public items name can be named through `sepconv`, no two types share a name, and the READMEs name every cargo
-//! feature.
+//! What public items name can be named through `sepconv`, no two types share a name, the READMEs name every cargo feature, and the
+//! headers of files are short.
 //!
 //! rustc's lint `unnameable_types` holds the types of this crate to a name. Those of `sepconv-kernels` are held to one by
 //! `.ci/links.sh`: rustdoc leads to a page of the other crate where this one does not export what it names.
@@ -47,8 +47,32 @@ fn no_two_types_share_a_name() {
     // each crate seals its own traits, and the trait that seals is named by no other file
     const ALLOWED: [&str; 1] = ["Sealed"];
 
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut definitions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, text) in sources() {
+        for (line, text) in text.lines().enumerate() {
+            if let Some(name) = defined_type(text) {
+                definitions.entry(name.into()).or_default().push(format!("{}:{}", path.display(), line + 1));
+            }
+        }
+    }
+    assert!(definitions.contains_key("PlanOptions") && definitions.contains_key("Kernels"), "{definitions:?}");
+    definitions.retain(|name, places| places.len() > 1 && !ALLOWED.contains(&name.as_str()));
+    assert!(definitions.is_empty(), "rename until one is left: {definitions:#?}");
+}
+
+/// A header that is longer has what belongs into docs/.
+#[test]
+fn headers_are_short() {
+    for (path, text) in sources() {
+        let header = text.lines().take_while(|line| line.starts_with("//!")).count();
+        assert!(header <= 60, "{}: a header of {header} lines", path.display());
+    }
+}
+
+/// Every source file of the repository: where it is, and what it holds.
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = Vec::new();
     let mut folders: Vec<PathBuf> =
         ["src", "kernels", "benches", "examples", "fuzz", "tests"].iter().map(|name| root.join(name)).collect();
     while let Some(folder) = folders.pop() {
@@ -60,17 +84,12 @@ fn no_two_types_share_a_name() {
                     folders.push(path);
                 }
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                for (line, text) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
-                    if let Some(name) = defined_type(text) {
-                        definitions.entry(name.into()).or_default().push(format!("{}:{}", path.display(), line + 1));
-                    }
-                }
+                let text = std::fs::read_to_string(&path).unwrap();
+                sources.push((path, text));
             }
         }
     }
-    assert!(definitions.contains_key("PlanOptions") && definitions.contains_key("Kernels"), "{definitions:?}");
-    definitions.retain(|name, places| places.len() > 1 && !ALLOWED.contains(&name.as_str()));
-    assert!(definitions.is_empty(), "rename until one is left: {definitions:#?}");
+    sources
 }
 
 /// The name of the type or trait that a line of source defines.

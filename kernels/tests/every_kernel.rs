@@ -9,6 +9,8 @@
 //! Miri (`.ci/miri.sh`) runs a few cases of every kernel, chosen to reach every way through it. It sees reads of memory that
 //! nothing was written to, which no page guards.
 
+use std::ops::Range;
+
 use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
 use sepconv_kernels::{
@@ -387,31 +389,7 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
         table.arithmetic(),
     );
 
-    let (x_pixels, segment, x_segment, x_memory) = match case.segments {
-        Segments::Together => {
-            let layout = PixelLayout::nhwc(rng, m, k);
-            let memory = layout.lay_out(&x);
-            (layout.pixels, k, 0, memory)
-        }
-        Segments::Blocks => {
-            let layout = PixelLayout::blocks(rng, m, k);
-            let memory = layout.lay_out(&x);
-            (layout.pixels, BLOCK, layout.block, memory)
-        }
-        Segments::Pieces(piece, gap) => {
-            // windows that overlap need no test of their own: an offset is an offset
-            let pieces = k.div_ceil(piece);
-            let pixel = pieces * (piece + gap);
-            let last = (pieces - 1) * (piece + gap) + k - (pieces - 1) * piece;
-            let mut memory = Guarded::new((m - 1) * pixel + last);
-            for p in 0..m {
-                for i in 0..k {
-                    memory.slice_mut()[p * pixel + i / piece * (piece + gap) + i % piece] = x[p * k + i];
-                }
-            }
-            ((0..m).map(|p| p * pixel).collect(), piece, piece + gap, memory)
-        }
-    };
+    let SegmentedInput { pixels: x_pixels, segment, x_segment, memory: x_memory } = SegmentedInput::new(rng, case, &x);
 
     let in_place = case.sums == Sums::Slabs { in_place: true };
     let layout = if in_place { PixelLayout::blocks(rng, m, n) } else { PixelLayout::any(rng, m, n) };
@@ -456,42 +434,99 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
     match case.sums {
         // SAFETY: the layouts and the packed weights are those of `m`, `k` and `n`; only a residual may be the output.
         Sums::Whole => unsafe { (table.pointwise)(&args) },
-        Sums::Slabs { in_place } => {
+        Sums::Slabs { .. } => {
             // a slab ends where a segment does
             let segments = k.div_ceil(segment);
             let split = if segments > 1 { (1 + rng.below(segments - 1)) * segment } else { 1 + rng.below(k - 1) };
             let skipped = if segments > 1 { split / segment * x_segment } else { split };
-            let panels = n.div_ceil(BLOCK);
-            let mut partial = Guarded::new(if in_place { 0 } else { panels * m * BLOCK });
-            let partial_pixels = Guarded::from(&(0..m).map(|i| i * BLOCK).collect::<Vec<usize>>());
-            let (sums, sums_panel) = if in_place { (out_ptr, layout.block) } else { (partial.as_mut_ptr(), m * BLOCK) };
-            // SAFETY: as above; partial sums are `m` × 16 values a panel, apart from the output or at its offsets.
-            unsafe {
-                (table.pointwise)(&PointwiseArgs {
-                    k: split,
-                    residual: core::ptr::null(),
-                    out: sums,
-                    out_pixels: partial_pixels.as_ptr(),
-                    out_panel: sums_panel,
-                    whole_blocks: true,
-                    clamp: CLAMPS[0],
-                    ..args
-                });
-                (table.pointwise)(&PointwiseArgs {
-                    k: k - split,
-                    x: args.x.add(skipped),
-                    w: args.w.add(split * BLOCK),
-                    // a bias that is read where there are partial sums would be NaN here
-                    bias: Guarded::new(panels * panel_len).as_ptr(),
-                    partial: sums.cast_const(),
-                    partial_panel: sums_panel,
-                    ..args
-                });
-            }
-            partial.assert_zones_untouched(&what());
+            // SAFETY: as above; `split` ends a segment, and input `split` is `skipped` values behind the first.
+            unsafe { pointwise_in_slabs(table, &args, in_place, split, skipped, &what) }
         }
     }
     layout.assert_holds(&out, &expected, &what);
+}
+
+/// The input of a pointwise case in memory.
+struct SegmentedInput {
+    /// Where each pixel begins.
+    pixels: Vec<usize>,
+    /// Inputs of a segment, and values from one segment to the next.
+    segment: usize,
+    x_segment: usize,
+    memory: Guarded,
+}
+
+impl SegmentedInput {
+    fn new(rng: &mut Rng, PointwiseCase { m, k, segments, .. }: PointwiseCase, x: &[f32]) -> SegmentedInput {
+        match segments {
+            Segments::Together => {
+                let layout = PixelLayout::nhwc(rng, m, k);
+                let memory = layout.lay_out(x);
+                SegmentedInput { pixels: layout.pixels, segment: k, x_segment: 0, memory }
+            }
+            Segments::Blocks => {
+                let layout = PixelLayout::blocks(rng, m, k);
+                let memory = layout.lay_out(x);
+                SegmentedInput { pixels: layout.pixels, segment: BLOCK, x_segment: layout.block, memory }
+            }
+            Segments::Pieces(piece, gap) => {
+                // windows that overlap need no test of their own: an offset is an offset
+                let pieces = k.div_ceil(piece);
+                let pixel = pieces * (piece + gap);
+                let last = (pieces - 1) * (piece + gap) + k - (pieces - 1) * piece;
+                let mut memory = Guarded::new((m - 1) * pixel + last);
+                for p in 0..m {
+                    for i in 0..k {
+                        memory.slice_mut()[p * pixel + i / piece * (piece + gap) + i % piece] = x[p * k + i];
+                    }
+                }
+                let pixels = (0..m).map(|p| p * pixel).collect();
+                SegmentedInput { pixels, segment: piece, x_segment: piece + gap, memory }
+            }
+        }
+    }
+}
+
+/// The kernel in two slabs of `k`: `split` inputs, then the rest, which begins `skipped` values behind the first input.
+///
+/// # Safety
+/// As the kernel's, of whole sums. `split` is less than `k`. Partial sums that are kept in place need an output of channel blocks.
+unsafe fn pointwise_in_slabs(
+    table: &Kernels,
+    args: &PointwiseArgs,
+    in_place: bool,
+    split: usize,
+    skipped: usize,
+    what: &dyn Fn() -> String,
+) {
+    let (m, panels) = (args.m, args.n.div_ceil(BLOCK));
+    let mut partial = Guarded::new(if in_place { 0 } else { panels * m * BLOCK });
+    let partial_pixels = Guarded::from(&(0..m).map(|i| i * BLOCK).collect::<Vec<usize>>());
+    let (sums, sums_panel) = if in_place { (args.out, args.out_panel) } else { (partial.as_mut_ptr(), m * BLOCK) };
+    // SAFETY: the caller's; partial sums are `m` × 16 values a panel, apart from the output or at its offsets.
+    unsafe {
+        (table.pointwise)(&PointwiseArgs {
+            k: split,
+            residual: core::ptr::null(),
+            out: sums,
+            out_pixels: partial_pixels.as_ptr(),
+            out_panel: sums_panel,
+            whole_blocks: true,
+            clamp: CLAMPS[0],
+            ..*args
+        });
+        (table.pointwise)(&PointwiseArgs {
+            k: args.k - split,
+            x: args.x.add(skipped),
+            w: args.w.add(split * BLOCK),
+            // a bias that is read where there are partial sums would be NaN here
+            bias: Guarded::new(panels * args.w_panel).as_ptr(),
+            partial: sums.cast_const(),
+            partial_panel: sums_panel,
+            ..*args
+        });
+    }
+    partial.assert_zones_untouched(what().as_str());
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -579,6 +614,30 @@ fn dwconv(table: &Kernels) {
     }
 }
 
+/// The columns of a dense row that are `there`, `pixel` values apart.
+fn row_of_pixels(row: &[f32], there: Range<usize>, channels: usize, pixel: usize) -> Guarded {
+    let mut memory = Guarded::new(if there.is_empty() { 0 } else { (there.len() - 1) * pixel + channels });
+    for (p, column) in there.enumerate() {
+        memory.slice_mut()[p * pixel..][..channels].copy_from_slice(&row[column * channels..][..channels]);
+    }
+    memory
+}
+
+/// How an output row of a depthwise convolution lies, and the values from one of its pixels to the next.
+fn depthwise_output(rng: &mut Rng, width: usize, channels: usize) -> (PixelLayout, usize) {
+    let whole = rng.chance(2);
+    let (block, pixel) = if whole && rng.chance(2) {
+        ((width + rng.below(3)) * BLOCK, BLOCK)
+    } else if whole {
+        (BLOCK, channels.next_multiple_of(BLOCK))
+    } else {
+        (BLOCK, channels + rng.below(4))
+    };
+    let room = if whole { channels.next_multiple_of(BLOCK) } else { channels };
+    let len = (room - 1) / BLOCK * block + (width - 1) * pixel + (room - 1) % BLOCK + 1;
+    (PixelLayout { pixels: (0..width).map(|p| p * pixel).collect(), block, whole, channels, len }, pixel)
+}
+
 fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&DepthwiseArgs), case: DepthwiseCase) {
     if !is_taken(case.seed) {
         return;
@@ -631,16 +690,8 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
         let there = usize::from(edges[0])..columns - usize::from(edges[1]);
         // a multiple of 1 KiB too, which has tiles of its own
         let pixel = rng.pick(&[channels, channels + 4, channels + 9, 256]);
-        let memory: Vec<Guarded> = x
-            .chunks_exact(columns * channels)
-            .map(|row| {
-                let mut memory = Guarded::new(if there.is_empty() { 0 } else { (there.len() - 1) * pixel + channels });
-                for (p, column) in there.clone().enumerate() {
-                    memory.slice_mut()[p * pixel..][..channels].copy_from_slice(&row[column * channels..][..channels]);
-                }
-                memory
-            })
-            .collect();
+        let rows = x.chunks_exact(columns * channels);
+        let memory: Vec<Guarded> = rows.map(|row| row_of_pixels(row, there.clone(), channels, pixel)).collect();
         let row = |(y, memory): (usize, &Guarded)| match y == zero_row {
             true => zeros.as_ptr(),
             false => memory.as_ptr(),
@@ -655,22 +706,7 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
     };
     let pointers = Guarded::from(&pointers);
 
-    let whole_blocks = rng.chance(2);
-    let (out_block, out_pixel) = if whole_blocks && rng.chance(2) {
-        ((width + rng.below(3)) * BLOCK, BLOCK)
-    } else if whole_blocks {
-        (BLOCK, channels.next_multiple_of(BLOCK))
-    } else {
-        (BLOCK, channels + rng.below(4))
-    };
-    let room = if whole_blocks { channels.next_multiple_of(BLOCK) } else { channels };
-    let out_layout = PixelLayout {
-        pixels: (0..width).map(|p| p * out_pixel).collect(),
-        block: out_block,
-        whole: whole_blocks,
-        channels,
-        len: (room - 1) / BLOCK * out_block + (width - 1) * out_pixel + (room - 1) % BLOCK + 1,
-    };
+    let (out_layout, out_pixel) = depthwise_output(rng, width, channels);
     let mut out: Vec<Guarded> = (0..rows_out).map(|_| Guarded::new(out_layout.len)).collect();
     let out_pointers = Guarded::from(&out.iter_mut().map(Guarded::as_mut_ptr).collect::<Vec<_>>());
     // SAFETY: rows hold whole blocks of `columns` pixels, the output rows what their layout says.
@@ -685,9 +721,9 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
             zeros: zeros.as_ptr(),
             w: weights.packed.as_ptr(),
             out: out_pointers.as_ptr(),
-            out_block,
+            out_block: out_layout.block,
             out_pixel,
-            whole_blocks,
+            whole_blocks: out_layout.whole,
             kernel,
             stride,
             dilation,
