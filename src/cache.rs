@@ -1,9 +1,10 @@
 //! Plans of several shapes, kept and bounded.
 
 use core::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::memory::push;
+use crate::threads::process;
 use crate::{Layout, Network, Plan, PlanOptions, Result, Scratch, Shape, View, ViewMut};
 
 /// Plans of the networks and shapes that an engine ran last, with scratch for each thread that runs.
@@ -31,11 +32,15 @@ pub struct PlanCache {
     options: PlanOptions,
     capacity: usize,
     state: Mutex<State>,
+    /// The process that made the cache: in a child of `fork` another thread may have held the lock.
+    process: u32,
 }
 
 #[derive(Default)]
 struct State {
     entries: Vec<Cached>,
+    /// Of threads that do not run now. Each serves any plan, once there is room.
+    scratch: Vec<Scratch>,
     /// Runs so far: the entry of the least number was used longest ago.
     clock: u64,
 }
@@ -51,21 +56,19 @@ struct Key {
 struct Cached {
     key: Key,
     plan: Plan,
-    /// Of threads that do not run now.
-    scratch: Vec<Scratch>,
     used: u64,
 }
 
 impl PlanCache {
     /// A cache of at most `plans` plans, at least 1. All plans are made by `options`, but for their layouts, which the views of a run
-    /// give.
+    /// give. All plans share the scratch: a cache holds as many as runs were at the same time, each as large as the largest plan asked for.
     pub fn new(options: PlanOptions, plans: usize) -> PlanCache {
-        PlanCache { options, capacity: plans.max(1), state: Mutex::default() }
+        PlanCache { options, capacity: plans.max(1), state: Mutex::default(), process: process::id() }
     }
 
     /// Plans that it holds.
     pub fn len(&self) -> usize {
-        self.lock().entries.len()
+        self.lock().map_or(0, |state| state.entries.len())
     }
 
     /// Whether it holds no plan.
@@ -73,11 +76,16 @@ impl PlanCache {
         self.len() == 0
     }
 
-    /// Drops all plans and their scratch. Runs that have begun end as they would.
+    /// Bytes of all scratch that no run has now.
+    pub fn scratch_bytes(&self) -> usize {
+        self.lock().map_or(0, |state| state.scratch.iter().map(Scratch::bytes).sum())
+    }
+
+    /// Drops all plans and all scratch. Runs that have begun end as they would.
     pub fn clear(&self) {
-        let entries = core::mem::take(&mut self.lock().entries);
+        let state = self.lock().map(|mut state| core::mem::take(&mut *state));
         // outside of the lock
-        drop(entries);
+        drop(state);
     }
 
     /// Computes `output` from `input`. The plan is made where the cache has none: then the plan that was used longest ago may leave.
@@ -87,64 +95,75 @@ impl PlanCache {
     pub fn run(&self, network: &Network, input: View<'_>, output: ViewMut<'_>) -> Result<()> {
         let layouts = [Layout::of(input.strides(), input.shape()), Layout::of(output.strides(), output.shape())];
         let key = Key { network: network.id(), input: input.shape(), layouts };
-        let (plan, mut scratch) = match self.take(key) {
-            Some((plan, Some(scratch))) => (plan, scratch),
-            Some((plan, None)) => {
-                let scratch = plan.scratch()?;
-                (plan, scratch)
-            }
-            None => {
+        let (plan, mut scratch) = self.take(key);
+        let plan = plan.map_or_else(
+            || {
                 let [from, to] = layouts;
-                let plan = network.plan(key.input, &self.options.clone().input_layout(from).output_layout(to))?;
-                let scratch = plan.scratch()?;
-                (plan, scratch)
+                network.plan(key.input, &self.options.clone().input_layout(from).output_layout(to))
+            },
+            Ok,
+        );
+        let (plan, result) = match plan {
+            Ok(plan) => {
+                let result = scratch.reserve(&plan).and_then(|()| plan.run(input, output, &mut scratch));
+                (Some(plan), result)
             }
+            Err(error) => (None, Err(error)),
         };
-        let result = plan.run(input, output, &mut scratch);
         self.give_back(key, plan, scratch);
         result
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // no code that may panic runs under the lock
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// None in a child of `fork` where the lock is taken: by a thread that the child does not have, or by one of the child's own.
+    fn lock(&self) -> Option<MutexGuard<'_, State>> {
+        if self.process == process::id() {
+            // no code that may panic runs under the lock
+            return Some(self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        match self.state.try_lock() {
+            Ok(state) => Some(state),
+            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
-    /// The plan of a key, with scratch that no thread has.
-    fn take(&self, key: Key) -> Option<(Plan, Option<Scratch>)> {
-        let mut state = self.lock();
+    /// The plan of a key, if it is kept, and scratch that no thread has.
+    fn take(&self, key: Key) -> (Option<Plan>, Scratch) {
+        let Some(mut state) = self.lock() else { return (None, Scratch::new()) };
         state.clock += 1;
         let now = state.clock;
-        let cached = state.entries.iter_mut().find(|cached| cached.key == key)?;
-        cached.used = now;
-        Some((cached.plan.clone(), cached.scratch.pop()))
+        let plan = state.entries.iter_mut().find(|cached| cached.key == key).map(|cached| {
+            cached.used = now;
+            cached.plan.clone()
+        });
+        (plan, state.scratch.pop().unwrap_or_default())
     }
 
-    /// Keeps a plan and its scratch, where there is memory for that: the run is over, and its result stands. What the cache has no room
-    /// for is dropped outside of the lock.
-    fn give_back(&self, key: Key, plan: Plan, scratch: Scratch) {
+    /// Keeps a plan and scratch, where there is memory for that: the run is over, and its result stands. What the cache has no room for
+    /// is dropped outside of the lock.
+    fn give_back(&self, key: Key, plan: Option<Plan>, scratch: Scratch) {
+        let Some(mut state) = self.lock() else { return };
+        let now = state.clock;
         let mut evicted = None;
-        let mut state = self.lock();
-        let clock = state.clock;
-        let kept = match state.entries.iter_mut().find(|cached| cached.key == key) {
-            Some(cached) if cached.plan == plan => push("plan cache", &mut cached.scratch, scratch),
-            // another thread has made a plan of its own meanwhile, which the scratch does not fit
-            Some(_) => Ok(()),
-            None => {
-                let oldest = (0..state.entries.len()).min_by_key(|&at| state.entries[at].used);
-                if let Some(at) = oldest.filter(|_| state.entries.len() >= self.capacity) {
-                    evicted = Some(state.entries.swap_remove(at));
-                }
-                let mut free = Vec::new();
-                push("plan cache", &mut free, scratch).and_then(|()| {
-                    push("plan cache", &mut state.entries, Cached { key, plan, scratch: free, used: clock })
-                })
+        // another thread may have made a plan of its own meanwhile
+        if let Some(plan) = plan.filter(|_| state.entries.iter().all(|cached| cached.key != key)) {
+            let oldest = (0..state.entries.len()).min_by_key(|&at| state.entries[at].used);
+            if let Some(at) = oldest.filter(|_| state.entries.len() >= self.capacity) {
+                evicted = Some(state.entries.swap_remove(at));
             }
+            // a later run makes what was not kept
+            let _ = push("plan cache", &mut state.entries, Cached { key, plan, used: now });
+        }
+        // scratch of the largest plan leaves with that plan
+        let most = state.entries.iter().map(|cached| cached.plan.scratch_bytes()).max().unwrap_or(0);
+        let unused = if scratch.bytes() > most {
+            Some(scratch)
+        } else {
+            let _ = push("plan cache", &mut state.scratch, scratch);
+            None
         };
         drop(state);
-        drop(evicted);
-        // a later run makes what was not kept
-        let _ = kept;
+        drop((evicted, unused));
     }
 }
 

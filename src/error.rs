@@ -174,16 +174,16 @@ pub enum Error {
         /// The error of that operator.
         error: Box<Error>,
     },
-    /// Scratch that another plan made. A clone of a plan is the same plan, and any other is not.
+    /// Scratch with fewer bytes than the plan needs.
     #[error(
-        "scratch: made by another plan; make it by this plan's scratch(), which its clones share (expected plan {expected}, got {got})"
+        "scratch: the plan needs {expected} bytes, aligned to a cache line, and there are {got}; Scratch::reserve makes room"
     )]
     #[non_exhaustive]
-    ForeignScratch {
-        /// The number of this plan.
-        expected: u64,
-        /// The number of the plan that made the scratch.
-        got: u64,
+    SmallScratch {
+        /// [`crate::Plan::scratch_bytes`] of the plan.
+        expected: usize,
+        /// Bytes there are. Of memory of the caller's, those from the first aligned address on.
+        got: usize,
     },
     /// A filter in an order that the operator does not take.
     #[error("{operator}: takes a filter of {expected}, got {got}")]

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sepconv::{
     Activation, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Filter, Fusion, GlobalAveragePool, InvertedResidual,
-    InvertedResidualDesc, Layer, Network, Padding, ParallelFor, Plan, PlanOptions, PointwiseConv2d, Result,
+    InvertedResidualDesc, Layer, Network, Padding, ParallelFor, Plan, PlanCache, PlanOptions, PointwiseConv2d, Result,
     SeparableConv2d, Shape, Shortcut, Threads, ViewMut,
 };
 use sepconv_test_support::{CANARY, DenseTensor, LEVELS, Rng, SCHEDULES, ValueKind};
@@ -285,19 +285,23 @@ fn plans(options: &PlanOptions) -> Vec<(String, Plan)> {
     plans.into_iter().map(|(name, plan)| (format!("{name}, {options:?}"), plan.unwrap())).collect()
 }
 
-/// Allocations and deallocations in 5 runs. There is a run before them, so that what rayon sets up once does not count. The output is
-/// looked at, so that something did run.
+/// Allocations and deallocations in 5 runs, the last two in memory of the caller's. There are runs before them, so that what rayon and
+/// the plan set up once does not count. The output is looked at, so that something did run.
 fn allocations_of_5_runs(name: &str, plan: &Plan, others: Option<&dyn Others>) -> usize {
     let input = DenseTensor::random(&mut Rng(2), plan.input_shape(), ValueKind::Plain);
     let mut output = vec![CANARY; plan.output_shape().len().unwrap()];
     let mut scratch = plan.scratch().unwrap();
-    let mut run = |output: &mut [f32]| {
+    let mut memory = vec![0; plan.scratch_bytes() + Plan::SCRATCH_ALIGNMENT];
+    let mut run = |output: &mut [f32], i: usize| {
         let to = ViewMut::new(output, plan.output_shape()).unwrap();
-        plan.run(input.view(), to, &mut scratch).unwrap();
+        let result =
+            if i < 3 { plan.run(input.view(), to, &mut scratch) } else { plan.run_in(input.view(), to, &mut memory) };
+        result.unwrap();
     };
-    run(&mut output);
+    run(&mut output, 0);
+    run(&mut output, 3);
     output.fill(CANARY);
-    let count = allocations(others, || (0..5).for_each(|_| run(&mut output)));
+    let count = allocations(others, || (0..5).for_each(|i| run(&mut output, i)));
     assert!(output.iter().all(|v| v.is_finite()), "{name}: some output was not written");
     count
 }
@@ -321,9 +325,9 @@ fn a_run_on_threads_of_the_callers_own_allocates_nothing() {
             let before = parked.begun.load(Ordering::Relaxed);
             let count = allocations_of_5_runs(&name, &plan, Some(&*parked));
             assert_eq!(count, 0, "{name}: allocations or deallocations in 5 runs");
-            // one run before the five
+            // two runs before the five
             let begun = parked.begun.load(Ordering::Relaxed) - before;
-            assert_eq!(begun, 6 * (plan.threads() - 1), "{name}: tasks of other threads");
+            assert_eq!(begun, 7 * (plan.threads() - 1), "{name}: tasks of other threads");
             shared += usize::from(begun > 0);
         }
         assert!(shared >= 10, "only {shared} plans are shared out");
@@ -334,8 +338,25 @@ fn a_run_on_threads_of_the_callers_own_allocates_nothing() {
     }
 }
 
-/// Two followers, each a job of a run, which rayon allocates and frees; those of the run before, and a block of rayon's queue.
-const JOBS_OF_5_RUNS: usize = 6 * 2 * 2 + 2;
+#[test]
+fn a_run_by_a_cache_that_has_the_plan_allocates_nothing() {
+    let pool = GlobalAveragePool::new(40).unwrap();
+    let network = Network::new(vec![pool.into()]).unwrap();
+    let cache = PlanCache::new(LEVELS[0].options(), 2);
+    let inputs = [5, 7].map(|side| DenseTensor::random(&mut Rng(1), Shape::new(1, side, side, 40), ValueKind::Plain));
+    let mut output = vec![CANARY; 40];
+    let mut run = || {
+        for input in &inputs {
+            cache.run(&network, input.view(), ViewMut::new(&mut output, Shape::new(1, 1, 1, 40)).unwrap()).unwrap();
+        }
+    };
+    run();
+    assert_eq!(allocations(None, run), 0);
+    assert!(output.iter().all(|v| v.is_finite()));
+}
+
+/// Two followers, each a job of a run, which rayon allocates and frees; those of the two runs before, and a block of rayon's queue.
+const JOBS_OF_5_RUNS: usize = 7 * 2 * 2 + 2;
 
 #[test]
 fn a_run_on_a_pool_allocates_nothing_but_its_jobs() {

@@ -790,13 +790,15 @@ fn a_batch_of_no_images_may_lie_nowhere() {
 }
 
 #[test]
-fn scratch_of_another_plan_is_refused() {
+fn scratch_serves_every_plan_that_needs_no_more() {
     let operator = separable();
-    let [one, other] = [(); 2].map(|()| plan(&operator, INPUT, null()).unwrap());
+    let [one, small] = [INPUT, sepconv_shape { h: 1, ..INPUT }].map(|shape| plan(&operator, shape, null()).unwrap());
     let (input, mut output) = ([1.0; INPUT_LEN], [CANARY; OUTPUT_LEN]);
-    let foreign = run(&one, (&input, 0), (&mut output, 0), &scratch(&other));
-    assert_eq!(status(foreign), sepconv_status::ForeignScratch);
+    let refused = run(&one, (&input, 0), (&mut output, 0), &scratch(&small));
+    assert_eq!(status(refused), sepconv_status::SmallScratch);
     assert!(output.iter().all(|&v| is_canary(v)));
+    run(&small, (&input, 0), (&mut output, 0), &scratch(&one)).unwrap();
+    assert!(!is_canary(output[0]));
 }
 
 /// What was made of something lives on without it; a plan is run by many threads at once.

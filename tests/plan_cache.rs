@@ -111,6 +111,29 @@ fn threads_share_a_cache() {
     assert_eq!(cache.len(), 2);
 }
 
+/// Runs one after the other have one scratch, as large as the largest plan that is kept.
+#[test]
+fn plans_share_scratch() {
+    let network = network(1, 16);
+    let cache = PlanCache::new(PlanOptions::new(), 2);
+    let needs = |side: usize| network.plan(Shape::new(1, side, side, 16), &PlanOptions::new()).unwrap().scratch_bytes();
+    let runs = |side: usize| {
+        run(&cache, &network, &DenseTensor::random(&mut Rng(3), Shape::new(1, side, side, 16), ValueKind::Plain));
+        cache.scratch_bytes()
+    };
+    assert!(needs(3) < needs(20));
+    assert_eq!([3, 20, 3].map(runs), [3, 20, 20].map(needs));
+    // the plan of 20 by 20 leaves, and with it the scratch that no other plan needs
+    assert_eq!([4, 3].map(runs), [0, needs(3)]);
+    let wrong = DenseTensor::random(&mut Rng(1), Shape::new(1, 4, 4, 8), ValueKind::Plain);
+    let mut output = [0.0; 384];
+    let to = ViewMut::new(&mut output, Shape::new(1, 4, 4, 24)).unwrap();
+    assert!(cache.run(&network, wrong.view(), to).is_err());
+    assert_eq!(cache.scratch_bytes(), needs(3), "an error keeps the scratch");
+    cache.clear();
+    assert_eq!(cache.scratch_bytes(), 0);
+}
+
 #[test]
 fn a_wrong_output_is_an_error_and_the_cache_goes_on() {
     let network = network(1, 16);

@@ -1,15 +1,15 @@
 //! Threads never surprise: a run executes nothing but its own work, and waits for no thread that has not begun.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sepconv::{
-    ConvDesc, DepthwiseConv2d, Filter, Layer, Network, ParallelFor, Plan, PlanOptions, PointwiseConv2d, Scratch, Shape,
-    Threads, ViewMut,
+    ConvDesc, DepthwiseConv2d, Filter, Layer, Network, ParallelFor, Plan, PlanCache, PlanOptions, PointwiseConv2d,
+    Scratch, Shape, Threads, ViewMut,
 };
 use sepconv_test_support::{CANARY, DenseTensor, Rng, ValueKind};
 
@@ -56,6 +56,10 @@ impl Job {
 
     fn run(&self, scratch: &mut Scratch) {
         self.run_by(|plan, input, to| plan.run(input, to, scratch).unwrap());
+    }
+
+    fn run_in(&self, memory: &mut [u8]) {
+        self.run_by(|plan, input, to| plan.run_in(input, to, memory).unwrap());
     }
 
     fn run_on(&self, threads: &Threads, scratch: &mut Scratch) {
@@ -435,6 +439,67 @@ mod fork {
         };
         assert_eq!(child(own_pool), Some(0), "a pool of the child's own");
     }
+
+    /// Another thread of the parent may hold the lock of a cache, or of the crews of a plan, at the moment of the fork.
+    #[test]
+    fn a_child_waits_for_no_lock_of_its_parent() {
+        let job = Job::new(&options(Threads::Pool(pool(2))));
+        let cache = PlanCache::new(PlanOptions::new(), 4);
+        let network = network();
+        let by_cache = || job.run_by(|_, input, to| cache.run(&network, input, to).unwrap());
+        let in_memory = || job.run_in(&mut vec![0; job.plan.scratch_bytes() + Plan::SCRATCH_ALIGNMENT]);
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    // mostly inside of the lock
+                    let _ = (cache.len(), cache.scratch_bytes(), cache.is_empty());
+                }
+            });
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    in_memory();
+                }
+            });
+            let children: Vec<_> = (0..20)
+                .map(|_| {
+                    child(|| {
+                        let run = || (0..2).for_each(|_| (by_cache(), in_memory()).1);
+                        i32::from(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err())
+                    })
+                })
+                .collect();
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(children, [Some(0); 20]);
+        });
+    }
+}
+
+/// A scratch of one plan runs others: of fewer and of more threads, on other pools, in turns with memory of the caller's.
+#[test]
+fn one_scratch_serves_plans_of_any_threads() {
+    within_a_minute(|| {
+        let jobs: Vec<_> = [1, 2, 5, 3]
+            .map(|threads| if threads == 1 { Threads::Serial } else { Threads::Pool(pool(threads)) })
+            .map(|threads| Job::new(&options(threads)))
+            .into();
+        let most = jobs.iter().max_by_key(|job| job.plan.scratch_bytes()).unwrap();
+        // of the bytes of all, and of one thread
+        let mut memory = vec![0; most.plan.scratch_bytes() + Plan::SCRATCH_ALIGNMENT];
+        let mut scratch = Scratch::new();
+        for _ in 0..3 {
+            for (at, job) in jobs.iter().enumerate() {
+                scratch.reserve(&job.plan).unwrap();
+                assert!(scratch.threads() >= job.plan.threads());
+                assert!(scratch.bytes() >= job.plan.scratch_bytes());
+                for job in &jobs[..=at] {
+                    job.run(&mut scratch);
+                    job.run_in(&mut memory);
+                }
+            }
+        }
+        assert_eq!((scratch.threads(), scratch.bytes()), (5, most.plan.scratch_bytes()));
+    });
 }
 
 #[test]
@@ -448,9 +513,11 @@ fn runs_of_one_plan_at_the_same_time_on_one_pool_have_the_results_of_one_thread(
             for _ in 0..CALLERS {
                 scope.spawn(|| {
                     let mut scratch = job.plan.scratch().unwrap();
+                    let mut memory = vec![0; job.plan.scratch_bytes() + Plan::SCRATCH_ALIGNMENT];
                     begin.wait();
-                    for _ in 0..2000 {
+                    for _ in 0..1000 {
                         job.run(&mut scratch);
+                        job.run_in(&mut memory);
                     }
                 });
             }

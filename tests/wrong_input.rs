@@ -3,7 +3,7 @@
 use sepconv::{
     Activation, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion, GlobalAveragePool,
     InvertedResidual, InvertedResidualDesc, Layer, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Result,
-    Schedule, SeparableConv2d, Shape, Shortcut, View, ViewMut,
+    Schedule, Scratch, SeparableConv2d, Shape, Shortcut, View, ViewMut,
 };
 use sepconv_kernels::reference;
 use sepconv_test_support::{CANARY, LEVELS, SCHEDULES, is_canary, threads};
@@ -735,9 +735,7 @@ fn a_run_on_wrong_buffers_writes_nothing() {
         for &level in LEVELS.iter() {
             let shape = Shape::new(2, 6, 5, c);
             let plan = planner(shape, &level.options()).unwrap();
-            let other = planner(shape, &level.options()).unwrap();
             let mut scratch = plan.scratch().unwrap();
-            let mut foreign = other.scratch().unwrap();
             let out_shape = plan.output_shape();
             // room for every shape below
             let x = vec![1.0; 4096];
@@ -768,21 +766,27 @@ fn a_run_on_wrong_buffers_writes_nothing() {
                 assert_shapes(operator, &error, "output", [out_shape, wrong]);
                 assert_eq!(error.to_string(), format!("output: the plan is for {out_shape}, got {wrong}"));
             }
-            // scratch of a plan that is alike in every way is still another's
-            let to = ViewMut::new(&mut out, out_shape).unwrap();
-            let error = plan.run(View::new(&x, shape).unwrap(), to, &mut foreign).unwrap_err();
-            let Error::ForeignScratch { expected, got, .. } = error else { panic!("{operator}: {error:?}") };
-            assert_ne!(expected, got);
-            assert_eq!(
-                error.to_string(),
-                format!(
-                    "scratch: made by another plan; make it by this plan's scratch(), which its clones share \
-                     (expected plan {expected}, got {got})"
-                )
-            );
+            // scratch of no plan, and memory that has all bytes but one
+            let expected = plan.scratch_bytes();
+            let mut memory = vec![0; expected + Plan::SCRATCH_ALIGNMENT - 1];
+            let first = memory.as_ptr().align_offset(Plan::SCRATCH_ALIGNMENT);
+            let mut refused = Vec::new();
+            if expected > 0 {
+                let to = ViewMut::new(&mut out, out_shape).unwrap();
+                refused.push((0, plan.run(View::new(&x, shape).unwrap(), to, &mut Scratch::new())));
+                let (to, short) = (ViewMut::new(&mut out, out_shape).unwrap(), &mut memory[..first + expected - 1]);
+                refused.push((expected - 1, plan.run_in(View::new(&x, shape).unwrap(), to, short)));
+            }
+            for (bytes, result) in refused {
+                let error = result.unwrap_err();
+                let Error::SmallScratch { expected: e, got, .. } = error else { panic!("{operator}: {error:?}") };
+                assert_eq!((e, got), (expected, bytes), "{operator}");
+            }
             assert!(out.iter().all(|&v| is_canary(v)), "{operator}: something was written");
 
-            // and after all that the plan runs
+            // and after all that the plan runs, in memory of either kind
+            let to = ViewMut::new(&mut out, out_shape).unwrap();
+            plan.run_in(View::new(&x, shape).unwrap(), to, &mut memory).unwrap();
             let to = ViewMut::new(&mut out, out_shape).unwrap();
             plan.run(View::new(&x, shape).unwrap(), to, &mut scratch).unwrap();
             let len = out_shape.len().unwrap();

@@ -103,9 +103,9 @@ enum sepconv_status
      */
     SEPCONV_STATUS_VALUE = 15,
     /**
-     * Scratch that another plan made.
+     * Scratch with fewer bytes than the plan needs.
      */
-    SEPCONV_STATUS_FOREIGN_SCRATCH = 16,
+    SEPCONV_STATUS_SMALL_SCRATCH = 16,
     /**
      * Memory that the allocator did not give.
      */

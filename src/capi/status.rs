@@ -50,8 +50,8 @@ pub enum sepconv_status {
     FilterOrder = 14,
     /// A value outside its range, such as an epsilon that is not a number.
     Value = 15,
-    /// Scratch that another plan made.
-    ForeignScratch = 16,
+    /// Scratch with fewer bytes than the plan needs.
+    SmallScratch = 16,
     /// Memory that the allocator did not give.
     OutOfMemory = 17,
     /// Scratch out of proportion to what a stage reads and writes.
@@ -168,7 +168,7 @@ impl CallFailure {
                 Error::Length { .. } => Status::Length,
                 Error::Buffer { .. } => Status::BufferTooShort,
                 Error::Channels { .. } => Status::Channels,
-                Error::ForeignScratch { .. } => Status::ForeignScratch,
+                Error::SmallScratch { .. } => Status::SmallScratch,
                 Error::FilterOrder { .. } => Status::FilterOrder,
                 Error::Value { .. } => Status::Value,
                 Error::Allocation { .. } => Status::OutOfMemory,
@@ -260,7 +260,7 @@ const STATUSES: [(Status, &CStr); 23] = [
     (Status::Channels, c"SEPCONV_STATUS_CHANNELS"),
     (Status::FilterOrder, c"SEPCONV_STATUS_FILTER_ORDER"),
     (Status::Value, c"SEPCONV_STATUS_VALUE"),
-    (Status::ForeignScratch, c"SEPCONV_STATUS_FOREIGN_SCRATCH"),
+    (Status::SmallScratch, c"SEPCONV_STATUS_SMALL_SCRATCH"),
     (Status::OutOfMemory, c"SEPCONV_STATUS_OUT_OF_MEMORY"),
     (Status::ScratchTooLarge, c"SEPCONV_STATUS_SCRATCH_TOO_LARGE"),
     (Status::Isa, c"SEPCONV_STATUS_ISA"),

@@ -86,7 +86,7 @@ pub fn pointwise_gemm(
         }
     };
     if parts > 1 {
-        return Crew::new(workers)?.run(&threads, SPINS, &[parts], &run);
+        return Crew::new(workers)?.run(&threads, workers, SPINS, &[parts], &run);
     }
     serial(&[1], &run);
     Ok(())

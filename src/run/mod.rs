@@ -2,7 +2,7 @@
 //!
 //! Here slices become pointers. Outside of this folder and of `kernels/`, unsafe code is in the one-shot call on the `gemm` crate, in
 //! `memory.rs`, and in what C calls (`capi/`). What makes it sound is said once: every offset is computed from the shapes that the
-//! plan was made for, [`Plan::run`] checks that slices have those shapes, and the scratch comes from the same plan.
+//! plan was made for, [`Plan::run`] checks that slices have those shapes, and that the scratch is as large as the plan asks for.
 
 mod bind;
 mod chain;
@@ -10,24 +10,26 @@ mod conv;
 mod depthwise_planes;
 mod planes;
 mod pool;
+mod scratch;
 pub(crate) mod team;
 
 use core::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use sepconv_kernels::Kernels;
 
-use crate::memory::{self, Aligned, Arc, Carver};
+use crate::memory::{self, Arc, Carver, LINE};
 use crate::plan::{Explain, Lowering, Node, Program, Refused, Step, TensorLayout, lower};
 use crate::threads::process;
 use crate::{Arithmetic, Error, Isa, Layout, PlanOptions, Result, Shape, Threads, View, ViewMut};
 use bind::Memory;
+pub use scratch::Scratch;
+use scratch::{Crews, aligned};
 use team::Crew;
 
 /// An operator or a network, planned for one input shape.
 ///
 /// A plan is cheap to clone, shares its weights, and serves many threads at once, each with a [`Scratch`] of its own. A clone is
-/// the same plan: each takes the scratch of the other.
+/// the same plan.
 /// Beside weights it holds tables of offsets: at most five a step, and at most 64 KiB each.
 ///
 /// A plan for a batch of no images has no steps and needs no scratch; a run of it writes nothing.
@@ -39,7 +41,7 @@ pub struct Plan {
 
 impl PartialEq for Plan {
     fn eq(&self, other: &Plan) -> bool {
-        self.inner.id == other.inner.id
+        self.inner.is(&other.inner)
     }
 }
 
@@ -53,7 +55,6 @@ impl fmt::Debug for Plan {
 }
 
 struct Inner {
-    id: u64,
     program: Program,
     pieces: Vec<usize>,
     input: Shape,
@@ -71,28 +72,8 @@ struct Inner {
     workers_at: usize,
     /// Bytes of scratch in all.
     memory: usize,
-}
-
-/// The memory of a run: tensors between steps, and what each worker needs for itself. [`Plan::scratch`] makes it, for that plan and
-/// its clones.
-pub struct Scratch {
-    plan: u64,
-    memory: Aligned,
-    /// None for a plan of one worker.
-    crew: Option<Crew>,
-}
-
-impl fmt::Debug for Scratch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Scratch({} bytes)", self.memory.len())
-    }
-}
-
-impl Scratch {
-    /// The bytes themselves. What they hold between runs means nothing and may be overwritten.
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut self.memory
-    }
+    /// For runs in memory of the caller's.
+    crews: Crews,
 }
 
 impl Step {
@@ -124,7 +105,6 @@ unsafe impl Sync for Shared<'_> {}
 
 impl Plan {
     pub(crate) fn new(nodes: &[Node], input: Shape, options: &PlanOptions) -> Result<Plan, Refused> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         let isa = options.isa()?;
         let arithmetic = if options.common_bits { Arithmetic::Fused } else { isa.arithmetic() };
         let kernels = Kernels::up_to(isa, arithmetic)
@@ -142,7 +122,6 @@ impl Plan {
         carver.bytes(program.arena)?;
         let workers_at = carver.bytes(program.worker.saturating_mul(workers))?;
         let inner = Inner {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
             program,
             pieces,
             input,
@@ -155,9 +134,13 @@ impl Plan {
             spins: options.spins,
             workers_at,
             memory: carver.len(),
+            crews: Crews::new(),
         };
         Ok(Plan { inner: Arc::try_new("plan", inner)? })
     }
+
+    /// The alignment, in bytes, of what [`Plan::run_in`] uses of the caller's memory: that of a cache line.
+    pub const SCRATCH_ALIGNMENT: usize = LINE;
 
     /// The shape that it was planned for.
     pub fn input_shape(&self) -> Shape {
@@ -205,11 +188,11 @@ impl Plan {
         self.inner.memory
     }
 
-    /// Memory for one run at a time; keep it and use it again.
+    /// Memory for one run at a time; keep it and use it again, with this plan or with others that need no more.
     pub fn scratch(&self) -> Result<Scratch> {
-        let workers = self.inner.workers;
-        let crew = if workers > 1 { Some(Crew::new(workers)?) } else { None };
-        Ok(Scratch { plan: self.inner.id, memory: memory::zeros("scratch", self.inner.memory)?, crew })
+        let mut scratch = Scratch::new();
+        scratch.reserve(self)?;
+        Ok(scratch)
     }
 
     /// Computes `output` from `input` on the threads that the plan was made for.
@@ -219,14 +202,15 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::ShapeMismatch`] where a view is not of the planned shape, [`Error::Layout`] where the plan is for NHWC and the
-    /// channels of a pixel do not lie together, [`Error::ForeignScratch`] where another plan made the scratch. [`Error::Allocation`] where
-    /// jobs of the scratch still wait in another pool, and memory for new ones runs out.
+    /// channels of a pixel do not lie together, [`Error::SmallScratch`] where the scratch has fewer bytes than
+    /// [`Plan::scratch_bytes`]. [`Error::Allocation`] where jobs of the scratch still wait in another pool, and memory for new ones runs
+    /// out.
     pub fn run(&self, input: View<'_>, output: ViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
         self.run_on(&self.inner.threads, input, output, scratch)
     }
 
-    /// Computes `output` from `input` on these threads, in place of those that the plan was made for. At most as many as the plan is for
-    /// take part: [`Plan::threads`]. Results are the same.
+    /// Computes `output` from `input` on these threads, in place of those that the plan was made for. At most as many as the plan and the
+    /// scratch are for take part: [`Plan::threads`], [`Scratch::threads`]. Results are the same.
     ///
     /// ```
     /// # fn main() -> sepconv::Result<()> {
@@ -243,13 +227,58 @@ impl Plan {
     ///
     /// # Errors
     /// Those of [`Plan::run`].
+    pub fn run_on(&self, threads: &Threads, input: View<'_>, output: ViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
+        let (memory, crew) = scratch.parts();
+        self.execute(threads, input, output, memory, crew)
+    }
+
+    /// Computes `output` from `input` in memory of the caller's, on the threads that the plan was made for.
+    ///
+    /// The run uses [`Plan::scratch_bytes`] bytes from the first address that is a multiple of [`Plan::SCRATCH_ALIGNMENT`]. What they
+    /// hold before and after means nothing. A plan of several threads allocates what its workers share at the first run, and once more for
+    /// each run at the same time.
+    ///
+    /// ```
+    /// # fn main() -> sepconv::Result<()> {
+    /// use sepconv::{GlobalAveragePool, Plan, PlanOptions, Shape, View, ViewMut};
+    /// let plan = GlobalAveragePool::new(8)?.plan(Shape::new(1, 4, 4, 8), &PlanOptions::new())?;
+    /// let mut memory = vec![0; plan.scratch_bytes() + Plan::SCRATCH_ALIGNMENT - 1];
+    /// let (input, mut output) = ([1.0; 128], [0.0; 8]);
+    /// let to = ViewMut::new(&mut output, plan.output_shape())?;
+    /// plan.run_in(View::new(&input, plan.input_shape())?, to, &mut memory)?;
+    /// assert_eq!(output, [1.0; 8]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Plan::run`]. [`Error::SmallScratch`] has the bytes from the first aligned address on. [`Error::Allocation`] where there
+    /// is no memory for what workers share.
+    pub fn run_in(&self, input: View<'_>, output: ViewMut<'_>, memory: &mut [u8]) -> Result<()> {
+        self.run_on_in(&self.inner.threads, input, output, memory)
+    }
+
+    /// As [`Plan::run_in`], on these threads: see [`Plan::run_on`].
+    ///
+    /// # Errors
+    /// Those of [`Plan::run_in`].
+    pub fn run_on_in(&self, threads: &Threads, input: View<'_>, output: ViewMut<'_>, memory: &mut [u8]) -> Result<()> {
+        let crews = &self.inner.crews;
+        let mut crew = crews.take(self.inner.workers)?;
+        let result = self.execute(threads, input, output, memory, crew.as_mut());
+        crews.give_back(crew);
+        result
+    }
+
+    /// Checks the arguments of a run, and runs.
     #[allow(clippy::needless_pass_by_value, reason = "a view to write is used up by the run")]
-    pub fn run_on(
+    fn execute(
         &self,
         threads: &Threads,
         input: View<'_>,
         mut output: ViewMut<'_>,
-        scratch: &mut Scratch,
+        memory: &mut [u8],
+        crew: Option<&mut Crew>,
     ) -> Result<()> {
         let inner = &*self.inner;
         let ends = [
@@ -266,9 +295,7 @@ impl Plan {
                 return Err(Error::Layout { what, expected: layout, strides });
             }
         }
-        if scratch.plan != inner.id {
-            return Err(Error::ForeignScratch { expected: inner.id, got: scratch.plan });
-        }
+        let arena = aligned(memory, inner.memory)?.as_mut_ptr();
         let Program { steps, tensors, worker, .. } = &inner.program;
         let [input_layout, output_layout] = [0, 1].map(|end| {
             let (_, shape, _, strides) = ends[end];
@@ -279,16 +306,18 @@ impl Plan {
             tensors,
             input: (input.data().as_ptr(), input_layout),
             output: (output.as_mut_ptr(), output_layout),
-            arena: scratch.memory.as_mut_ptr(),
+            arena,
         });
         let run = |step: usize, piece: usize, of: usize| {
             let shared = &shared;
-            // SAFETY: the views have the planned shapes, the scratch is this plan's, and worker `of` has its own
-            // part of it.
+            // SAFETY: the views have the planned shapes, the scratch is as large as the plan asks for, and worker `of`, one of the
+            // plan's, has its own part of it.
             unsafe { steps[step].run(&shared.0, piece, shared.0.arena.add(inner.workers_at + of * worker)) }
         };
-        match &mut scratch.crew {
-            Some(crew) if inner.process == process::id() => crew.run(threads, inner.spins, &inner.pieces, &run),
+        match crew {
+            Some(crew) if inner.process == process::id() => {
+                crew.run(threads, inner.workers, inner.spins, &inner.pieces, &run)
+            }
             _ => {
                 team::serial(&inner.pieces, &run);
                 Ok(())

@@ -297,7 +297,7 @@ static void check_errors(void)
     sepconv_plan_options options;
     sepconv_operator *block = NULL, *none = NULL;
     sepconv_plan *plan = NULL, *other = NULL;
-    sepconv_scratch *scratch = NULL, *foreign = NULL;
+    sepconv_scratch *scratch = NULL, *small = NULL;
     sepconv_network *network = NULL;
     sepconv_pool *pool = NULL;
     const sepconv_operator *hole[1] = {NULL};
@@ -346,9 +346,10 @@ static void check_errors(void)
     FAILS(SEPCONV_STATUS_NULL_POINTER, sepconv_operator_plan(block, shape, &options, &plan));
     HOLDS(plan == NULL);
     OK(sepconv_operator_plan(block, shape, NULL, &plan));
+    shape.h = 1;
     OK(sepconv_operator_plan(block, shape, NULL, &other));
     OK(sepconv_scratch_new(plan, &scratch));
-    OK(sepconv_scratch_new(other, &foreign));
+    OK(sepconv_scratch_new(other, &small));
 
     memset(memory, 0x55, sizeof memory);
 #define RUN(from, from_len, to, to_len, on) sepconv_plan_run(plan, from, from_len, 0, to, to_len, 0, on)
@@ -358,7 +359,7 @@ static void check_errors(void)
     FAILS(SEPCONV_STATUS_BUFFER_TOO_SHORT, RUN(memory + 16 * K, 16 * C - 1, memory, 16 * K, scratch));
     FAILS(SEPCONV_STATUS_LENGTH, RUN(memory + 16 * K, SIZE_MAX, memory, 16 * K, scratch));
     FAILS(SEPCONV_STATUS_MISALIGNED_POINTER, RUN((const float *)((const char *)taps + 1), 16 * C, memory, 16 * K, scratch));
-    FAILS(SEPCONV_STATUS_FOREIGN_SCRATCH, RUN(memory + 16 * K, 16 * C, memory, 16 * K, foreign));
+    FAILS(SEPCONV_STATUS_SMALL_SCRATCH, RUN(memory + 16 * K, 16 * C, memory, 16 * K, small));
     FAILS(SEPCONV_STATUS_NULL_POINTER, RUN(memory + 16 * K, 16 * C, memory, 16 * K, NULL));
     for (i = 0; i < sizeof memory; i++) {
         HOLDS(((const unsigned char *)memory)[i] == 0x55);
@@ -369,7 +370,7 @@ static void check_errors(void)
     OK(sepconv_plan_explain(plan, text, sizeof text - 1, &length));
     HOLDS(strlen(text) <= sizeof text - 2 && text[sizeof text - 1] == 1 && length > sizeof text);
 
-    sepconv_scratch_free(foreign);
+    sepconv_scratch_free(small);
     sepconv_plan_free(other);
     sepconv_plan_free(plan);
     sepconv_scratch_free(scratch);

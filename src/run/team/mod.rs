@@ -41,8 +41,13 @@ impl Crew {
         Ok(Crew { team: team(workers)?, home: Home::default() })
     }
 
+    /// Workers, the calling thread counted.
+    pub(crate) fn workers(&self) -> usize {
+        self.team.workers()
+    }
+
     /// Runs `pieces[step]` pieces of each step, one step after the other; `run(step, piece, worker)` does the work. Workers are numbered
-    /// below the number that the crew was made for.
+    /// below `most`, and below the number that the crew was made for.
     ///
     /// # Errors
     /// [`crate::Error::Allocation`] where jobs of another pool have not begun, and memory for a team without them runs out. Nothing
@@ -50,11 +55,12 @@ impl Crew {
     pub(crate) fn run(
         &mut self,
         threads: &Threads,
+        most: usize,
         spins: u32,
         pieces: &[usize],
         run: &(dyn Fn(usize, usize, usize) + Sync),
     ) -> Result<()> {
-        let workers = self.team.workers().min(threads.count());
+        let workers = self.team.workers().min(most).min(threads.count());
         if workers <= 1 || pieces.is_empty() {
             serial(pieces, run);
             return Ok(());
@@ -172,7 +178,7 @@ mod tests {
             for spins in [0, 1, 100, 20_000] {
                 for round in 0..100 {
                     let runs = pieces.map(|count| (0..count).map(|_| AtomicUsize::new(0)).collect::<Vec<_>>());
-                    crew.run(&threads, spins, &pieces, &|step, piece, worker| {
+                    crew.run(&threads, 64, spins, &pieces, &|step, piece, worker| {
                         assert!(worker == piece % workers || worker == 0, "piece {piece} by worker {worker}");
                         let done = |count: &Vec<AtomicUsize>| count.iter().all(|n| n.load(Ordering::Relaxed) == 1);
                         assert!(runs[..step].iter().all(done), "step {step} began before the one before was done");
@@ -228,7 +234,7 @@ mod tests {
                         }
                         later.fetch_add(usize::from(at > step), Ordering::Relaxed);
                     };
-                    let run = core::panic::AssertUnwindSafe(|| crew.run(&threads, 50, &[8, 8, 8], &run).unwrap());
+                    let run = core::panic::AssertUnwindSafe(|| crew.run(&threads, 64, 50, &[8, 8, 8], &run).unwrap());
                     let failure = std::panic::catch_unwind(run).expect_err("the caller does not hear of the panic");
                     let case = format!("{threads:?}, worker {failing}, step {step}");
                     assert_eq!(failure.downcast_ref(), Some(&"a piece failed"), "{case}");
@@ -240,7 +246,7 @@ mod tests {
             let run = |_: usize, _: usize, _: usize| {
                 count.fetch_add(1, Ordering::Relaxed);
             };
-            crew.run(&threads, 50, &[8, 8], &run).unwrap();
+            crew.run(&threads, 64, 50, &[8, 8], &run).unwrap();
             assert_eq!(count.into_inner(), 16);
         }
     }
@@ -267,7 +273,7 @@ mod tests {
                 }
                 ids.lock().unwrap().insert(std::thread::current().id());
             };
-            crew.run(threads, 50, &[6; 5], &run).unwrap();
+            crew.run(threads, 64, 50, &[6; 5], &run).unwrap();
             ids.into_inner().unwrap()
         }
 
@@ -302,7 +308,7 @@ mod tests {
                 }
                 let address = std::sync::Arc::as_ptr(&gone);
                 let mut crew = Crew::new(2).unwrap();
-                crew.run(&Threads::Pool(gone), 50, &[2], &|_, _, _| {}).unwrap();
+                crew.run(&Threads::Pool(gone), 64, 50, &[2], &|_, _, _| {}).unwrap();
                 assert!(!crew.team.is_idle(), "the job waits behind those that wait at the gate");
                 let new = pool(2);
                 let at_its_address = std::sync::Arc::as_ptr(&new) == address;

@@ -251,7 +251,8 @@ impl Runs {
 
 /// Runs a case every way there is: every level, each of `fusions`, on one thread and on several. Every result must be
 /// equal, bit for bit, to the reference of its arithmetic. Input and output lie beside guard pages, now at one end and
-/// now at the other; scratch is NaN and the output canaries before a run, so that a read of what was not written shows.
+/// now at the other; scratch is NaN and the output canaries before a run, so that a read of what was not written shows. Scratch is
+/// now the plan's own, and now memory that ends before a guard page.
 pub fn check(
     plan: impl Fn(&PlanOptions) -> Result<Plan>,
     fusions: &[Fusion],
@@ -297,6 +298,7 @@ pub fn check(
                 }
                 let mut scratch = plan.scratch().map_err(|e| fail(format!("no scratch: {e}")))?;
                 scratch.as_mut_slice().fill(0xFF);
+                let mut memory = Placement::End.with(|| Guarded::filled(plan.scratch_bytes(), 0xFFu8));
                 for _ in 0..1 + usize::from(runs.again) {
                     // so that neither end goes with one number of threads
                     let end = (turn + turn / 2) % 2;
@@ -305,7 +307,11 @@ pub fn check(
                     let to = &mut out.slice_mut()[runs.output.offset..];
                     let to = ViewMut::with_strides(to, shape, runs.output.strides(shape)).unwrap();
                     note(&format!("{level:?}, {fusion:?}, {count} threads, {placement:?}\n{}", plan.explain()));
-                    plan.run(views[end], to, &mut scratch).map_err(|e| fail(format!("no run: {e}")))?;
+                    let result = match turn % 2 {
+                        0 => plan.run(views[end], to, &mut scratch),
+                        _ => plan.run_in(views[end], to, memory.slice_mut()),
+                    };
+                    result.map_err(|e| fail(format!("no run: {e}")))?;
                     if let Some(difference) = runs.output.difference(out.slice(), expected) {
                         return Err(fail(format!("{difference}\n{}", plan.explain())));
                     }
