@@ -2,7 +2,7 @@
 # The tests under AddressSanitizer, with few cases each: what reads or writes outside, or after the end, of any allocation. Those that
 # are left out run the same operators as guard_pages does, for other questions.
 # SEPCONV_LEVELS names the levels that are compiled, as cargo features: all unless set. Arguments go to cargo test.
-# Guard pages (kernels/tests/common/guard.rs) find what stays within an allocation of the allocator's but leaves the slice.
+# Guard pages (kernels/tests/support/src/guard.rs) find what stays within an allocation of the allocator's but leaves the slice.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

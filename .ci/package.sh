@@ -28,7 +28,7 @@ for package in sepconv sepconv-kernels; do
 done
 sepconv=$packages/sepconv-$version
 kernels=$packages/sepconv-kernels-$version
-foreign=$(cd "$packages" && find sepconv*/ \( -name '.ci' -o -name '*.svg' -o -name '*.py' -o -name '*.sh' \) -o -path "sepconv-$version/tests*")
+foreign=$(cd "$packages" && find sepconv*/ \( -name '.ci' -o -name '*.svg' -o -name '*.py' -o -name '*.sh' \) -o -path 'sepconv*/tests*')
 [ -z "$foreign" ] || fail "files that a package is not for: $foreign"
 python3 .ci/links.py --package "$sepconv" "$kernels"
 

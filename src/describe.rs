@@ -1,15 +1,15 @@
 //! How a convolution is described: filter, bias or batch norm, window and activation.
 
-use crate::shape::Window;
+use crate::shape::ConvWindow;
 use crate::{Error, Padding, Result};
 
 /// The order in which a filter's values lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+enum FilterLayout {
     Hwio,
     Oihw,
     Ohwi,
-    /// [`Order::DepthwiseHwcm`] of multiplier 1.
+    /// [`FilterLayout::DepthwiseHwcm`] of multiplier 1.
     DepthwiseHwc,
     DepthwiseHwcm,
     DepthwiseC1hw,
@@ -22,7 +22,7 @@ enum Order {
 #[derive(Clone, Copy, Debug)]
 pub struct Filter<'a> {
     data: &'a [f32],
-    order: Order,
+    order: FilterLayout,
     kernel: [usize; 2],
     inputs: usize,
     /// Output channels; of a depthwise filter the multiplier.
@@ -32,17 +32,17 @@ pub struct Filter<'a> {
 impl<'a> Filter<'a> {
     /// `[rows, columns, inputs, outputs]`: TensorFlow's convolution.
     pub const fn hwio(data: &'a [f32], [h, w, i, o]: [usize; 4]) -> Self {
-        Filter { data, order: Order::Hwio, kernel: [h, w], inputs: i, outputs: o }
+        Filter { data, order: FilterLayout::Hwio, kernel: [h, w], inputs: i, outputs: o }
     }
 
     /// `[outputs, inputs, rows, columns]`: PyTorch's and ONNX's convolution.
     pub const fn oihw(data: &'a [f32], [o, i, h, w]: [usize; 4]) -> Self {
-        Filter { data, order: Order::Oihw, kernel: [h, w], inputs: i, outputs: o }
+        Filter { data, order: FilterLayout::Oihw, kernel: [h, w], inputs: i, outputs: o }
     }
 
     /// `[outputs, rows, columns, inputs]`: TensorFlow Lite's convolution.
     pub const fn ohwi(data: &'a [f32], [o, h, w, i]: [usize; 4]) -> Self {
-        Filter { data, order: Order::Ohwi, kernel: [h, w], inputs: i, outputs: o }
+        Filter { data, order: FilterLayout::Ohwi, kernel: [h, w], inputs: i, outputs: o }
     }
 
     /// `[inputs, outputs]` of a 1×1 convolution or a dense layer: TensorFlow's order.
@@ -57,18 +57,18 @@ impl<'a> Filter<'a> {
 
     /// `[rows, columns, channels]` of a depthwise convolution with multiplier 1; TensorFlow Lite's `1HWC` is the same.
     pub const fn depthwise_hwc(data: &'a [f32], [h, w, c]: [usize; 3]) -> Self {
-        Filter { data, order: Order::DepthwiseHwc, kernel: [h, w], inputs: c, outputs: 1 }
+        Filter { data, order: FilterLayout::DepthwiseHwc, kernel: [h, w], inputs: c, outputs: 1 }
     }
 
     /// `[rows, columns, channels, multiplier]`: TensorFlow's depthwise convolution. Output channel `c × multiplier + m`
     /// comes from input channel `c`.
     pub const fn depthwise_hwcm(data: &'a [f32], [h, w, c, m]: [usize; 4]) -> Self {
-        Filter { data, order: Order::DepthwiseHwcm, kernel: [h, w], inputs: c, outputs: m }
+        Filter { data, order: FilterLayout::DepthwiseHwcm, kernel: [h, w], inputs: c, outputs: m }
     }
 
     /// `[channels × multiplier, 1, rows, columns]`: PyTorch's convolution with `groups = channels`.
     pub const fn depthwise_c1hw(data: &'a [f32], [c, h, w]: [usize; 3], multiplier: usize) -> Self {
-        Filter { data, order: Order::DepthwiseC1hw, kernel: [h, w], inputs: c, outputs: multiplier }
+        Filter { data, order: FilterLayout::DepthwiseC1hw, kernel: [h, w], inputs: c, outputs: multiplier }
     }
 
     /// Rows and columns of the kernel.
@@ -87,17 +87,17 @@ impl<'a> Filter<'a> {
     }
 
     pub(crate) fn is_depthwise(&self) -> bool {
-        matches!(self.order, Order::DepthwiseHwc | Order::DepthwiseHwcm | Order::DepthwiseC1hw)
+        matches!(self.order, FilterLayout::DepthwiseHwc | FilterLayout::DepthwiseHwcm | FilterLayout::DepthwiseC1hw)
     }
 
     pub(crate) fn order_name(&self) -> &'static str {
         match self.order {
-            Order::Hwio => "HWIO",
-            Order::Oihw => "OIHW",
-            Order::Ohwi => "OHWI",
-            Order::DepthwiseHwc => "depthwise HWC",
-            Order::DepthwiseHwcm => "depthwise HWCM",
-            Order::DepthwiseC1hw => "depthwise C1HW",
+            FilterLayout::Hwio => "HWIO",
+            FilterLayout::Oihw => "OIHW",
+            FilterLayout::Ohwi => "OHWI",
+            FilterLayout::DepthwiseHwc => "depthwise HWC",
+            FilterLayout::DepthwiseHwcm => "depthwise HWCM",
+            FilterLayout::DepthwiseC1hw => "depthwise C1HW",
         }
     }
 
@@ -117,7 +117,7 @@ impl<'a> Filter<'a> {
             .unwrap_or(usize::MAX);
         if self.data.len() != expected {
             let outputs = match self.order {
-                Order::DepthwiseHwc => String::new(),
+                FilterLayout::DepthwiseHwc => String::new(),
                 _ => format!("×{}", self.outputs),
             };
             let sizes = format!("{what} filter {h}×{w}×{}{outputs} ({})", self.inputs, self.order_name());
@@ -135,8 +135,8 @@ impl<'a> Filter<'a> {
     /// Of a 1×1 filter: from one input to the next, and from one output to the next.
     pub(crate) fn strides_io(&self) -> [usize; 2] {
         match self.order {
-            Order::Hwio | Order::DepthwiseHwc | Order::DepthwiseHwcm => [self.outputs, 1],
-            Order::Oihw | Order::Ohwi | Order::DepthwiseC1hw => [1, self.inputs],
+            FilterLayout::Hwio | FilterLayout::DepthwiseHwc | FilterLayout::DepthwiseHwcm => [self.outputs, 1],
+            FilterLayout::Oihw | FilterLayout::Ohwi | FilterLayout::DepthwiseC1hw => [1, self.inputs],
         }
     }
 
@@ -152,10 +152,12 @@ impl<'a> Filter<'a> {
         let [h, w] = self.kernel;
         let (inputs, outputs) = (self.inputs, self.outputs);
         match self.order {
-            Order::Hwio | Order::DepthwiseHwc | Order::DepthwiseHwcm => (((y * w + x) * inputs + i) * outputs, 1),
-            Order::Oihw => ((i * h + y) * w + x, inputs * h * w),
-            Order::Ohwi => ((y * w + x) * inputs + i, h * w * inputs),
-            Order::DepthwiseC1hw => ((i * outputs * h + y) * w + x, h * w),
+            FilterLayout::Hwio | FilterLayout::DepthwiseHwc | FilterLayout::DepthwiseHwcm => {
+                (((y * w + x) * inputs + i) * outputs, 1)
+            }
+            FilterLayout::Oihw => ((i * h + y) * w + x, inputs * h * w),
+            FilterLayout::Ohwi => ((y * w + x) * inputs + i, h * w * inputs),
+            FilterLayout::DepthwiseC1hw => ((i * outputs * h + y) * w + x, h * w),
         }
     }
 
@@ -316,11 +318,11 @@ impl<'a> ConvDesc<'a> {
         self
     }
 
-    pub(crate) fn window(&self) -> Window {
+    pub(crate) fn window(&self) -> ConvWindow {
         let kernel = self.filter.kernel();
         // one tap is as far from the next as anyone likes; zero stays zero, which is an error
         let dilation = [0, 1].map(|axis| self.dilation[axis].min(if kernel[axis] == 1 { 1 } else { usize::MAX }));
-        Window { kernel, stride: self.stride, dilation, padding: self.padding }
+        ConvWindow { kernel, stride: self.stride, dilation, padding: self.padding }
     }
 
     /// Whether the window is that of a 1×1 convolution.

@@ -229,9 +229,9 @@ pub(crate) fn collect<T>(what: &'static str, from: impl IntoIterator<Item = T>) 
 
 /// `format!`, for values that format themselves without allocating.
 pub(crate) fn text(args: fmt::Arguments<'_>) -> Result<String> {
-    struct Text(String);
+    struct FallibleText(String);
 
-    impl fmt::Write for Text {
+    impl fmt::Write for FallibleText {
         fn write_str(&mut self, s: &str) -> fmt::Result {
             self.0.try_reserve(s.len()).map_err(|_| fmt::Error)?;
             self.0.push_str(s);
@@ -239,7 +239,7 @@ pub(crate) fn text(args: fmt::Arguments<'_>) -> Result<String> {
         }
     }
 
-    let mut text = Text(String::new());
+    let mut text = FallibleText(String::new());
     fmt::write(&mut text, args).map_err(|_| Error::Allocation { what: "text", bytes: text.0.len() })?;
     Ok(text.0)
 }

@@ -108,7 +108,7 @@ impl Padding {
 
 /// The window of a convolution: kernel, stride and dilation of each axis, `[rows, columns]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Window {
+pub(crate) struct ConvWindow {
     pub(crate) kernel: [usize; 2],
     pub(crate) stride: [usize; 2],
     pub(crate) dilation: [usize; 2],
@@ -127,7 +127,7 @@ pub(crate) struct Extent {
 /// The largest kernel reach, stride and padding: sums of some of them fit any `usize`.
 const LIMIT: usize = 1 << 30;
 
-impl Window {
+impl ConvWindow {
     /// Pixels from the first tap to the last one, both counted.
     pub(crate) fn reach(&self, axis: usize) -> usize {
         (self.kernel[axis] - 1) * self.dilation[axis] + 1

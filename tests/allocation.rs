@@ -1,21 +1,19 @@
 //! A run allocates nothing but the jobs that it hands to a pool of rayon's: an allocator counts, on the calling thread and on every other
 //! thread of the run.
 
-mod common;
-
 use std::alloc::{GlobalAlloc, Layout as MemoryLayout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use common::{CANARY, Dense, LEVELS, Rng, SCHEDULES, Values};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sepconv::{
-    Activation, Conv2d, ConvDesc, Dense as DenseLayer, DepthwiseConv2d, Filter, Fusion, GlobalAveragePool,
-    InvertedResidual, InvertedResidualDesc, Layer, Network, Padding, ParallelFor, Plan, PlanCache, PlanOptions,
-    PointwiseConv2d, Result, SeparableConv2d, Shape, Shortcut, Threads, ViewMut,
+    Activation, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Filter, Fusion, GlobalAveragePool, InvertedResidual,
+    InvertedResidualDesc, Layer, Network, Padding, ParallelFor, Plan, PlanCache, PlanOptions, PointwiseConv2d, Result,
+    SeparableConv2d, Shape, Shortcut, Threads, ViewMut,
 };
+use sepconv_test_support::{CANARY, DenseTensor, LEVELS, Rng, SCHEDULES, ValueKind};
 
 thread_local! {
     /// Where the allocations of this thread are counted, if they are: tests run side by side, and libtest allocates
@@ -23,7 +21,7 @@ thread_local! {
     static COUNTER: Cell<Option<&'static AtomicUsize>> = const { Cell::new(None) };
 }
 
-struct Counting;
+struct CountingAllocator;
 
 fn count() {
     // a thread that is going away has no counter any more
@@ -33,7 +31,7 @@ fn count() {
 }
 
 // SAFETY: everything is done by the system's allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: MemoryLayout) -> *mut u8 {
         count();
         // SAFETY: the caller's promise.
@@ -60,7 +58,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Threads that run tasks beside the calling one.
 trait Others {
@@ -96,13 +94,13 @@ type Task = &'static (dyn Fn(usize) + Sync);
 
 /// Three threads, the calling one first. The others wait for tasks, and allocate nothing for them.
 struct Parked {
-    shared: Arc<Shared>,
+    shared: Arc<ParkedTasks>,
     threads: Vec<JoinHandle<()>>,
     /// Tasks that the others began.
     begun: AtomicUsize,
 }
 
-struct Shared {
+struct ParkedTasks {
     /// The task, or none where the threads shall end.
     task: Mutex<Option<Task>>,
     begin: Barrier,
@@ -114,7 +112,7 @@ impl Parked {
 
     fn new() -> Parked {
         let [begin, end] = [(); 2].map(|()| Barrier::new(Self::THREADS));
-        let shared = Arc::new(Shared { task: Mutex::new(None), begin, end });
+        let shared = Arc::new(ParkedTasks { task: Mutex::new(None), begin, end });
         let spawn = |index| {
             let shared = Arc::clone(&shared);
             std::thread::spawn(move || {
@@ -216,7 +214,7 @@ fn the_counter_counts() {
 /// Every operator, both blocks by each schedule, and a network, on shapes that are worth sharing out.
 fn plans(options: &PlanOptions) -> Vec<(String, Plan)> {
     let rng = &mut Rng(1);
-    let mut weights = |len: usize| rng.values(len, Values::Plain);
+    let mut weights = |len: usize| rng.values(len, ValueKind::Plain);
     let image = Shape::new(2, 33, 33, 3);
     let plane = Shape::new(2, 28, 28, 40);
     let pixel = Shape::new(2, 1, 1, 200);
@@ -252,7 +250,7 @@ fn plans(options: &PlanOptions) -> Vec<(String, Plan)> {
     let inverted = InvertedResidual::new(inverted).unwrap();
     let stemmed = InvertedResidual::new(InvertedResidualDesc::new(first, first_project).expand(stem)).unwrap();
     let average = GlobalAveragePool::new(200).unwrap();
-    let dense = DenseLayer::new(classes).unwrap();
+    let dense = Dense::new(classes).unwrap();
     let network = Network::new(vec![
         Layer::from(conv.clone()),
         DepthwiseConv2d::new(first).unwrap().into(),
@@ -290,7 +288,7 @@ fn plans(options: &PlanOptions) -> Vec<(String, Plan)> {
 /// Allocations and deallocations in 5 runs, the last two in memory of the caller's. There are runs before them, so that what rayon and
 /// the plan set up once does not count. The output is looked at, so that something did run.
 fn allocations_of_5_runs(name: &str, plan: &Plan, others: Option<&dyn Others>) -> usize {
-    let input = Dense::random(&mut Rng(2), plan.input_shape(), Values::Plain);
+    let input = DenseTensor::random(&mut Rng(2), plan.input_shape(), ValueKind::Plain);
     let mut output = vec![CANARY; plan.output_shape().len().unwrap()];
     let mut scratch = plan.scratch().unwrap();
     let mut memory = vec![0; plan.scratch_bytes() + Plan::SCRATCH_ALIGNMENT];
@@ -345,7 +343,7 @@ fn a_run_by_a_cache_that_has_the_plan_allocates_nothing() {
     let pool = GlobalAveragePool::new(40).unwrap();
     let network = Network::new(vec![pool.into()]).unwrap();
     let cache = PlanCache::new(LEVELS[0].options(), 2);
-    let inputs = [5, 7].map(|side| Dense::random(&mut Rng(1), Shape::new(1, side, side, 40), Values::Plain));
+    let inputs = [5, 7].map(|side| DenseTensor::random(&mut Rng(1), Shape::new(1, side, side, 40), ValueKind::Plain));
     let mut output = vec![CANARY; 40];
     let mut run = || {
         for input in &inputs {
@@ -363,7 +361,9 @@ const JOBS_OF_5_RUNS: usize = 7 * 2 * 2 + 2;
 #[test]
 fn a_run_on_a_pool_allocates_nothing_but_its_jobs() {
     let pool = pool();
-    let of_three = |level: &common::Level| plans(&level.options().threads(Threads::Pool(pool.clone())).max_threads(3));
+    let of_three = |level: &sepconv_test_support::PlanLevel| {
+        plans(&level.options().threads(Threads::Pool(pool.clone())).max_threads(3))
+    };
     for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
         for (name, plan) in of_three(level) {
             let outside = allocations_of_5_runs(&name, &plan, Some(&**pool));

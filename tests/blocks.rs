@@ -1,14 +1,8 @@
 //! Both blocks, and networks of any layers, equal the chain of naive references, bit for bit: fused by either schedule,
 //! not fused, and as the plan decides, on every instruction set and number of threads.
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::{
-    ChainCase, Frame, Runs, SCHEDULES, assert_required_levels, chain, check, for_each_case, input, layers, reference,
-    threads,
-};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -16,6 +10,10 @@ use sepconv::testing::{Case, Cases, ConvCase, Op, Thresholds, Values};
 use sepconv::{
     Activation, ConvDesc, Error, Filter, Fusion, InvertedResidual, InvertedResidualDesc, Isa, KernelKind, Layer,
     Network, Padding, Plan, PlanOptions, Result, Schedule, SeparableConv2d, Shape, Shortcut,
+};
+use sepconv_test_support::{
+    ChainCase, Frame, Runs, SCHEDULES, assert_required_levels, chain, check, for_each_case, input, layers, reference,
+    threads,
 };
 
 fn every_case_equals_the_reference<P: Fn(&PlanOptions) -> Result<Plan>>(

@@ -2,8 +2,6 @@
 //! written. What needs a C compiler is `.ci/capi.sh`.
 #![cfg(feature = "capi")]
 
-mod common;
-
 use std::cell::Cell;
 use std::ffi::{CStr, c_void};
 use std::fmt;
@@ -11,7 +9,6 @@ use std::mem::{MaybeUninit, offset_of};
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{CANARY, Frame, LEVELS, Rng, Values, for_each_case, has_common_bits, is_canary, reference, same_bits};
 use proptest::prelude::*;
 use sepconv::capi::*;
 use sepconv::models::{
@@ -19,6 +16,9 @@ use sepconv::models::{
 };
 use sepconv::testing::{Cases, FilterOrder, Layout, Op, Problem, Stage, StageKind};
 use sepconv::{Activation, Arithmetic, ConvDesc, Filter, Isa, Padding, Shape, Strides, View, ViewMut};
+use sepconv_test_support::{
+    CANARY, Frame, LEVELS, Rng, ValueKind, for_each_case, has_common_bits, is_canary, reference, same_bits,
+};
 
 /// A handle, freed in the end.
 struct Owned<T> {
@@ -937,7 +937,7 @@ fn layouts_and_strides_are_those_of_rust() {
     let [whole_in, whole_out] = [Shape::new(4, 9, 11, 7), Shape::new(4, 9, 11, 8)];
     let part = sepconv_shape { n: 2, ..INPUT };
     let first = |Strides { image, row, pixel, channel }| image + row + 2 * pixel + channel;
-    let values = Rng(4).values(whole_in.len().unwrap(), Values::Plain);
+    let values = Rng(4).values(whole_in.len().unwrap(), ValueKind::Plain);
     for [from_layout, to_layout] in
         [Layout::Nhwc, Layout::Nchw].map(|a| [[a, Layout::Nhwc], [a, Layout::Nchw]]).concat()
     {
@@ -1053,7 +1053,7 @@ fn tensors_that_were_not_initialised_are_told() {
 
 #[test]
 fn runs_take_memory_of_the_caller() {
-    let (operator, input) = (separable(), Rng(3).values(INPUT_LEN, Values::Plain));
+    let (operator, input) = (separable(), Rng(3).values(INPUT_LEN, ValueKind::Plain));
     let small = plan(&operator, INPUT, null()).unwrap();
     let mut expected = [0.0; OUTPUT_LEN];
     run(&small, (&input, 0), (&mut expected, 0), &scratch(&small)).unwrap();
@@ -1128,7 +1128,7 @@ fn runs_take_memory_of_the_caller() {
         ..plan_options()
     };
     let large = sepconv_shape { h: 100, w: 100, ..INPUT };
-    let values = Rng(7).values(40_000, Values::Plain);
+    let values = Rng(7).values(40_000, ValueKind::Plain);
     let mut expected = vec![0.0; 50_000];
     let serial = plan(&operator, large, null()).unwrap();
     run(&serial, (&values, 0), (&mut expected, 0), &scratch(&serial)).unwrap();
@@ -1177,7 +1177,7 @@ fn threads_share_a_plan_cache() {
                     let (in_shape, out_shape) =
                         (Shape::new(1, shape.h, shape.w, 4), Shape::new(1, shape.h, shape.w, 5));
                     let rust = separable_of_rust().plan(in_shape, &sepconv::PlanOptions::new()).unwrap();
-                    let (values, mut expected) = (rng.values(shape.h * shape.w * 4, Values::Plain), [0.0; 125]);
+                    let (values, mut expected) = (rng.values(shape.h * shape.w * 4, ValueKind::Plain), [0.0; 125]);
                     rust.run(
                         View::new(&values, in_shape).unwrap(),
                         ViewMut::new(&mut expected, out_shape).unwrap(),
@@ -1242,7 +1242,7 @@ fn a_plan_cache_checks_its_arguments() {
 #[test]
 fn owners_may_go_in_any_order_and_threads_share_a_plan() {
     let rng = &mut Rng(1);
-    let (taps, matrix) = (rng.values(36, Values::Plain), rng.values(20, Values::Plain));
+    let (taps, matrix) = (rng.values(36, ValueKind::Plain), rng.values(20, ValueKind::Plain));
     let (dw, pw) = (depthwise(&taps), pointwise(&matrix));
     // SAFETY: descriptions that point to what they say; operators that live.
     let (plan, scratches) = unsafe {
@@ -1259,7 +1259,7 @@ fn owners_may_go_in_any_order_and_threads_share_a_plan() {
         let scratches = [(); 4].map(|()| scratch(&plan));
         (plan, scratches)
     };
-    let input = rng.values(INPUT_LEN, Values::Plain);
+    let input = rng.values(INPUT_LEN, ValueKind::Plain);
     let mut once = [0.0; 5];
     run(&plan, (&input, 0), (&mut once, 0), &scratches[0]).unwrap();
 
@@ -1587,7 +1587,7 @@ fn mobilenets_from_a_file_are_those_of_rust() {
     (c.alpha, c.classes, c.epsilon, c.stride_padding) = (0.1, 7, 1e-5, 1);
     let hwio = sepconv_weight_order::Hwio as i32;
     let image = Shape::new(1, 40, 33, 3);
-    let input = Rng(5).values(image.len().unwrap(), Values::Plain);
+    let input = Rng(5).values(image.len().unwrap(), ValueKind::Plain);
     for v1 in [true, false] {
         let architecture = |config: &Config| {
             if v1 { MobileNetV1::architecture(config) } else { MobileNetV2::architecture(config) }.unwrap()

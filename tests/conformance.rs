@@ -1,6 +1,6 @@
 //! The conformance kit finds planted faults, and nothing where there is none.
 //!
-//! [`Engine`] is a copy of the reference in loops of its own, with a switch for each fault.
+//! [`NaiveEngine`] is a copy of the reference in loops of its own, with a switch for each fault.
 
 use sepconv::testing::*;
 
@@ -51,18 +51,18 @@ enum Planted {
 
 /// The naive kernel, and the scratch that it keeps.
 #[derive(Default)]
-struct Engine {
+struct NaiveEngine {
     planted: Option<Planted>,
     scratch: Vec<f32>,
 }
 
-impl Engine {
-    fn sound() -> Engine {
-        Engine::default()
+impl NaiveEngine {
+    fn sound() -> NaiveEngine {
+        NaiveEngine::default()
     }
 
-    fn with(planted: Planted) -> Engine {
-        Engine { planted: Some(planted), ..Engine::default() }
+    fn with(planted: Planted) -> NaiveEngine {
+        NaiveEngine { planted: Some(planted), ..NaiveEngine::default() }
     }
 
     fn has(&self, fault: Planted) -> bool {
@@ -282,7 +282,7 @@ fn planted() -> Vec<(Planted, Check, Cases)> {
 }
 
 fn find(planted: Planted, check: &Check, cases: &Cases, seed: u64) -> Box<Failure> {
-    let mut engine = Engine::with(planted);
+    let mut engine = NaiveEngine::with(planted);
     let check = check.clone().cases(256).seed(seed);
     match check.try_run(small(cases.clone()), |problem: &Problem, output: &mut [f32]| engine.run(problem, output)) {
         Ok(summary) => panic!("{planted:?}, seed {seed}: not found in {summary}"),
@@ -322,7 +322,7 @@ fn a_sound_kernel_passes() {
     for cases in kinds {
         for layout in [Layout::Nhwc, Layout::Nchw] {
             for check in [fused(), Check::bounded()] {
-                let mut engine = Engine::sound();
+                let mut engine = NaiveEngine::sound();
                 let kernel = |problem: &Problem, output: &mut [f32]| engine.run(problem, output);
                 let summary = check.layout(layout).run(small(cases.clone()), kernel);
                 assert_eq!(summary.declined, 0);
@@ -338,7 +338,7 @@ fn a_sound_kernel_passes() {
 
 #[test]
 fn what_rounds_twice_is_its_own_arithmetic() {
-    let mut engine = Engine::with(Planted::RoundedTwice);
+    let mut engine = NaiveEngine::with(Planted::RoundedTwice);
     let kernel = |problem: &Problem, output: &mut [f32]| engine.run(problem, output);
     Check::bits(Arithmetic::Separate).run(small(Cases::chain()), kernel);
 }
@@ -346,7 +346,7 @@ fn what_rounds_twice_is_its_own_arithmetic() {
 #[test]
 fn what_is_right_but_for_its_bits_is_within_the_bound() {
     for planted in [Planted::ColumnsFirst, Planted::RoundedTwice, Planted::FoldedInSingle, Planted::Reciprocal] {
-        let mut engine = Engine::with(planted);
+        let mut engine = NaiveEngine::with(planted);
         let kernel = |problem: &Problem, output: &mut [f32]| engine.run(problem, output);
         let summary = Check::bounded().run(small(Cases::chain()), kernel);
         assert!(summary.worst <= 1.0, "{planted:?}: {summary}");
@@ -371,24 +371,24 @@ fn a_policy_takes_what_it_says_and_no_more() {
         let values = [Values::Uniform, Values::Nan, Values::Infinite];
         for cases in [Cases::depthwise(), Cases::separable(), Cases::inverted_residual()] {
             let cases = if bits { cases.activations(&activation).values(&values) } else { cases };
-            let mut engine = Engine::with(planted);
+            let mut engine = NaiveEngine::with(planted);
             check.run(small(cases), |problem: &Problem, output: &mut [f32]| engine.run(problem, output));
         }
         let failure = find(TapsFlipped, &check, &Cases::separable(), 1);
         assert!(matches!(failure.fault(), Fault::Differs(_)), "{failure}");
     }
-    let mut engine = Engine::with(PaddingSkipped);
+    let mut engine = NaiveEngine::with(PaddingSkipped);
     let cases = small(Cases::depthwise()).values(&[Values::Infinite, Values::Uniform]);
     let check = Check::bounded().inf(InfPolicy::Unchecked);
     check.run(cases, |problem: &Problem, output: &mut [f32]| engine.run(problem, output));
 }
 
 /// Lines that were printed for planted faults, as text and as code.
-type Line = (Planted, &'static str, fn(Engine));
+type Line = (Planted, &'static str, fn(NaiveEngine));
 
 macro_rules! lines {
     ($kernel:ident => $($planted:ident: $line:expr;)*) => {
-        const LINES: &[Line] = &[$((Planted::$planted, stringify!($line), |mut engine: Engine| {
+        const LINES: &[Line] = &[$((Planted::$planted, stringify!($line), |mut engine: NaiveEngine| {
             let $kernel = |problem: &Problem, output: &mut [f32]| engine.run(problem, output);
             $line;
         })),*];
@@ -417,8 +417,8 @@ fn a_printed_line_is_rust_that_repeats_the_failure() {
         // what was printed is what was compiled
         let printed = failure.line().unwrap();
         assert_eq!((*planted, bare(&printed)), (*of, bare(line)), "SEPCONV_BLESS=1 prints the lines anew");
-        repeat(Engine::sound());
-        let again = std::panic::catch_unwind(|| repeat(Engine::with(*planted))).unwrap_err();
+        repeat(NaiveEngine::sound());
+        let again = std::panic::catch_unwind(|| repeat(NaiveEngine::with(*planted))).unwrap_err();
         let again = again.downcast_ref::<String>().unwrap();
         assert!(again.contains(&printed), "{again}");
     }
@@ -428,7 +428,7 @@ fn a_printed_line_is_rust_that_repeats_the_failure() {
 fn a_failure_says_where_and_by_how_much() {
     // a depthwise 1×1 with weights of one number each, and an engine that leaves out the last channels
     let case = Case::new(Shape::new(2, 1, 3, 6)).depthwise(ConvCase::depthwise([1, 1]).bias(true));
-    let mut engine = Engine::with(Planted::TailDropped);
+    let mut engine = NaiveEngine::with(Planted::TailDropped);
     let kernel = |problem: &Problem, output: &mut [f32]| engine.run(problem, output);
     let failure = Check::bounded().layout(Layout::Nchw).try_case(&case, kernel).unwrap_err();
     let Fault::Differs(difference) = failure.fault() else { panic!("{failure}") };
@@ -478,7 +478,7 @@ fn what_is_no_kernel_or_no_case_is_said() {
     let failure = Check::bounded().try_run(Cases::depthwise(), declined).unwrap_err();
     assert!(matches!(failure.fault(), Fault::Declined { computed: 0, .. }), "{failure}");
     // one that is for some passes on as many as were asked for
-    let mut engine = Engine::sound();
+    let mut engine = NaiveEngine::sound();
     let summary = Check::bounded().cases(20).run(small(Cases::depthwise()), |problem: &Problem, output: &mut [f32]| {
         if problem.conv().strides() != [1, 1] {
             return Reply::Unsupported;
@@ -504,7 +504,7 @@ fn cases_keep_to_their_limits() {
         .batch_norm(false)
         .activations(&[Activation::Relu])
         .values(Values::FINITE);
-    let mut engine = Engine::sound();
+    let mut engine = NaiveEngine::sound();
     Check::bounded().run(cases, |problem: &Problem, output: &mut [f32]| {
         let (conv, input) = (problem.conv(), problem.input_shape());
         assert!(conv.kernel().iter().all(|&k| k <= 4) && conv.strides()[0] <= 2 && conv.dilations()[0] <= 2);

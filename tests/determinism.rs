@@ -2,17 +2,15 @@
 //! by none, and however a batch is split. Compared by digest, and for the networks with digests that are written down
 //! here, so that machines and versions are compared too.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::{Dense, LEVELS, Rng, SCHEDULES, Values, assert_required_levels};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, Weights};
 use sepconv::{
     Activation, Arithmetic, ConvDesc, DepthwiseConv2d, Filter, Fusion, InvertedResidual, InvertedResidualDesc, Network,
     Plan, PlanOptions, Scratch, SeparableConv2d, Shape, Shortcut, Threads, View, ViewMut,
 };
+use sepconv_test_support::{DenseTensor, LEVELS, Rng, SCHEDULES, ValueKind, assert_required_levels};
 use sha2::{Digest, Sha256};
 
 /// The first 8 bytes of the SHA-256 of the values, little-endian.
@@ -42,7 +40,7 @@ fn networks() -> Vec<(&'static str, Network, Shape)> {
     let image = Shape::new(1, 65, 67, 3);
     let (v1, v2) = (MobileNetV1::architecture(&config).unwrap(), MobileNetV2::architecture(&config).unwrap());
     let rng = &mut Rng(1);
-    let mut values = |len: usize| rng.values(len, Values::Plain);
+    let mut values = |len: usize| rng.values(len, ValueKind::Plain);
     let (c, t, n) = (19, 83, 19);
     let [expand, taps, project] = [c * t, 9 * t, t * n].map(&mut values);
     let [separate, mix] = [9 * c, c * 41].map(&mut values);
@@ -65,8 +63,8 @@ fn networks() -> Vec<(&'static str, Network, Shape)> {
     ]
 }
 
-fn input(shape: Shape) -> Dense {
-    Dense::random(&mut Rng(2), shape, Values::Plain)
+fn input(shape: Shape) -> DenseTensor {
+    DenseTensor::random(&mut Rng(2), shape, ValueKind::Plain)
 }
 
 /// What each network makes of its input, fused and with products rounded. They change where the contract on numbers
@@ -151,7 +149,7 @@ fn threads_schedules_and_levels_do_not_matter() {
 fn threads_share_the_channels_of_small_planes() {
     let (shape, n) = (Shape::new(1, 7, 5, 763), 128);
     let rng = &mut Rng(3);
-    let (x, [taps, mix]) = (input(shape), [9 * shape.c, shape.c * n].map(|len| rng.values(len, Values::Plain)));
+    let (x, [taps, mix]) = (input(shape), [9 * shape.c, shape.c * n].map(|len| rng.values(len, ValueKind::Plain)));
     let depthwise = || ConvDesc::new(Filter::depthwise_hwc(&taps, [3, 3, shape.c])).activation(Activation::Relu6);
     for stride in [1, 2] {
         let separate = depthwise().stride(stride);

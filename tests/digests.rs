@@ -8,17 +8,17 @@
 //! `SEPCONV_WRITE_DIGESTS=1 cargo test --all-features --test digests` writes the file anew. It is to change with the
 //! cases alone: a change in a kernel that changes a digest is a change of the contract in `docs/numbers.md`.
 
-mod common;
-
 use std::fmt::Write as _;
 use std::path::Path;
 
-use common::{Dense, Frame, LEVELS, Level, Rng, SCHEDULES, Values, assert_required_isa_ran, threads};
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, StridePadding, Weights};
 use sepconv::{
-    Activation, Arithmetic, BatchNorm, Conv2d, ConvDesc, Dense as DenseLayer, DepthwiseConv2d, Filter, Fusion,
-    GlobalAveragePool, InvertedResidual, InvertedResidualDesc, Isa, Layout, Network, Padding, Plan, PlanOptions,
-    PointwiseConv2d, Result, SeparableConv2d, Shape, Shortcut, View, ViewMut,
+    Activation, Arithmetic, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Filter, Fusion, GlobalAveragePool,
+    InvertedResidual, InvertedResidualDesc, Isa, Layout, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Result,
+    SeparableConv2d, Shape, Shortcut, View, ViewMut,
+};
+use sepconv_test_support::{
+    DenseTensor, Frame, LEVELS, PlanLevel, Rng, SCHEDULES, ValueKind, assert_required_isa_ran, threads,
 };
 
 /// FNV-1a, 64 bits. Every NaN counts as one: sign and payload of a NaN are not defined.
@@ -37,9 +37,9 @@ fn digest(values: &[f32]) -> u64 {
 type Planner = Box<dyn Fn(&PlanOptions) -> Result<Plan>>;
 
 /// A case: its name in the file, its input, how it is planned, and whether it can be fused.
-struct Case {
+struct DigestCase {
     name: String,
-    input: Dense,
+    input: DenseTensor,
     plan: Planner,
     fusions: &'static [Fusion],
 }
@@ -54,15 +54,15 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(rng: &mut Rng, weights: usize, outputs: usize, values: Values) -> Parts {
+    fn new(rng: &mut Rng, weights: usize, outputs: usize, values: ValueKind) -> Parts {
         let positive = |rng: &mut Rng| (0..outputs).map(|_| rng.float().abs() + 0.5).collect();
         Parts {
             weights: rng.values(weights, values),
             bias: rng.values(outputs, values),
             norm: [
                 positive(rng),
-                rng.values(outputs, Values::Plain),
-                rng.values(outputs, Values::Plain),
+                rng.values(outputs, ValueKind::Plain),
+                rng.values(outputs, ValueKind::Plain),
                 positive(rng),
             ],
             with_norm: rng.chance(3),
@@ -88,8 +88,8 @@ impl Parts {
 
 const CHANNELS: [usize; 12] = [1, 3, 4, 7, 8, 12, 15, 16, 17, 24, 33, 48];
 
-fn values(rng: &mut Rng) -> Values {
-    rng.pick(&[Values::Plain, Values::Plain, Values::Plain, Values::Tiny, Values::Special])
+fn values(rng: &mut Rng) -> ValueKind {
+    rng.pick(&[ValueKind::Plain, ValueKind::Plain, ValueKind::Plain, ValueKind::Tiny, ValueKind::Special])
 }
 
 fn padding(rng: &mut Rng) -> Padding {
@@ -102,7 +102,7 @@ fn padding(rng: &mut Rng) -> Padding {
 }
 
 /// Cases of every operator and both blocks, from one seed each.
-fn operators() -> Vec<Case> {
+fn operators() -> Vec<DigestCase> {
     let mut cases = Vec::new();
     for i in 0..12 {
         let rng = &mut Rng(0xd16e57 + i);
@@ -111,8 +111,8 @@ fn operators() -> Vec<Case> {
         let (c, outputs) = (rng.pick(&CHANNELS), rng.pick(&CHANNELS));
         let shape = Shape::new(1 + rng.below(2), h, w, c);
         let mut case = |name: &str, input: Shape, fusions: &'static [Fusion], plan: Planner| {
-            let input = Dense::random(&mut Rng(0x1a9e + i), input, values);
-            cases.push(Case { name: format!("{name} {i}"), input, plan, fusions });
+            let input = DenseTensor::random(&mut Rng(0x1a9e + i), input, values);
+            cases.push(DigestCase { name: format!("{name} {i}"), input, plan, fusions });
         };
         const ALONE: &[Fusion] = &[Fusion::Auto];
 
@@ -146,7 +146,7 @@ fn operators() -> Vec<Case> {
 
         let pixel = Shape::new(1 + rng.below(3), 1, 1, c * 3);
         let parts = Parts::new(rng, c * 3 * outputs, outputs, values);
-        let op = DenseLayer::new(parts.desc(Filter::io(&parts.weights, [c * 3, outputs]))).unwrap();
+        let op = Dense::new(parts.desc(Filter::io(&parts.weights, [c * 3, outputs]))).unwrap();
         case("dense", pixel, ALONE, Box::new(move |options| op.plan(pixel, options)));
 
         let op = GlobalAveragePool::new(c).unwrap();
@@ -182,7 +182,7 @@ fn operators() -> Vec<Case> {
 }
 
 /// Both networks at a quarter of their width, on seeded weights.
-fn networks() -> Vec<Case> {
+fn networks() -> Vec<DigestCase> {
     let config = Config::new().alpha(0.25).classes(10).padding(StridePadding::Symmetric);
     let shape = Shape::new(1, 40, 40, 3);
     [("v1 0.25", MobileNetV1::architecture(&config)), ("v2 0.25", MobileNetV2::architecture(&config))]
@@ -190,9 +190,9 @@ fn networks() -> Vec<Case> {
             let architecture = architecture.unwrap();
             let weights = Weights::seeded(&architecture, 7).unwrap();
             let network: Network = architecture.network(&weights).unwrap();
-            Case {
+            DigestCase {
                 name: name.into(),
-                input: Dense::random(&mut Rng(0x1a9e), shape, Values::Plain),
+                input: DenseTensor::random(&mut Rng(0x1a9e), shape, ValueKind::Plain),
                 plan: Box::new(move |options| network.plan(shape, options)),
                 fusions: &[Fusion::Auto, Fusion::Never],
             }
@@ -201,7 +201,7 @@ fn networks() -> Vec<Case> {
 }
 
 /// The digest of a case on a level; every schedule, two numbers of threads and both layouts have to agree on it.
-fn of(case: &Case, level: Level) -> u64 {
+fn of(case: &DigestCase, level: PlanLevel) -> u64 {
     let mut found = None;
     for &fusion in case.fusions {
         // emulated CPUs run this file, so each number of threads has one layout
@@ -238,7 +238,7 @@ fn lines(file: &str) -> Vec<(String, [u64; 2])> {
 #[test]
 fn every_level_has_the_bits_of_the_file() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/digests.txt");
-    let cases: Vec<Case> = operators().into_iter().chain(networks()).collect();
+    let cases: Vec<DigestCase> = operators().into_iter().chain(networks()).collect();
     if std::env::var_os("SEPCONV_WRITE_DIGESTS").is_some() {
         // from the plainest of code: scalar, with either arithmetic
         let scalar = |arithmetic| {

@@ -1,12 +1,12 @@
 //! A batch of no images is planned and run as any other: every operator, block and network makes an empty output of it, on
 //! every instruction set, schedule and number of threads.
 
-mod common;
-
-use common::{CANARY, ChainCase, chain, check, for_each_case, input, is_canary, layers, reference, threads};
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, Weights};
 use sepconv::testing::{Cases, Check, Layout, Problem};
 use sepconv::{Error, Fusion, GlobalAveragePool, Network, Plan, PlanOptions, Shape, View, ViewMut};
+use sepconv_test_support::{
+    CANARY, ChainCase, chain, check, for_each_case, input, is_canary, layers, reference, threads,
+};
 
 /// The case without its images.
 fn emptied(mut case: ChainCase) -> ChainCase {

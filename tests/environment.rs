@@ -1,10 +1,8 @@
 //! What environment variables do, seen by child processes of this test. User-mode emulation runs no child under its own
 //! emulator, so these tests have a file of their own, which runs on the host alone.
 
-mod common;
-
-use common::assert_required_levels;
 use sepconv::{Error, GlobalAveragePool, Isa, PlanOptions, Shape};
+use sepconv_test_support::assert_required_levels;
 
 /// What a child of [`a_cap_from_the_environment`] is to find: `error`, or the name of an instruction set.
 const EXPECT: &str = "SEPCONV_TEST_EXPECT";

@@ -4,18 +4,16 @@
 //! Out of its reach: rayon's and gemm's own allocations, the parser of a safetensors header, text of errors about wrong
 //! arguments, and [`Plan::explain`], which copies its reports.
 
-mod common;
-
 use std::alloc::{GlobalAlloc, Layout as MemoryLayout, System};
 use std::cell::Cell;
 
-use common::{LEVELS, Rng, SCHEDULES, Values};
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, WeightOrder, Weights};
 use sepconv::{
     Activation, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion, GlobalAveragePool,
     InvertedResidual, InvertedResidualDesc, Network, Plan, PlanCache, PlanOptions, PointwiseConv2d, Result,
     SeparableConv2d, Shape, Shortcut, View, ViewMut,
 };
+use sepconv_test_support::{LEVELS, Rng, SCHEDULES, ValueKind};
 
 /// What the allocator does on this thread.
 #[derive(Clone, Copy, Default)]
@@ -175,7 +173,7 @@ const PLANE: Shape = Shape::new(2, 9, 7, 20);
 fn operators_and_blocks() {
     let rng = &mut Rng(1);
     let c = PLANE.c;
-    let mut weights = |len: usize| rng.values(len, Values::Plain);
+    let mut weights = |len: usize| rng.values(len, ValueKind::Plain);
     let (input, mut output) = (weights(PLANE.len().unwrap()), vec![0.0; 1 << 15]);
     let output = Cell::new(&mut output[..]);
     let [dense, taps, five, many, wide, back] = [c * 33, 9 * c, 25 * c, 18 * c, c * 40, 40 * c].map(&mut weights);
@@ -234,7 +232,7 @@ fn operators_and_blocks() {
 fn models() {
     let config = Config::new().alpha(0.05).classes(5);
     let image = Shape::new(1, 33, 32, 3);
-    let input = Rng(2).values(image.len().unwrap(), Values::Plain);
+    let input = Rng(2).values(image.len().unwrap(), ValueKind::Plain);
     for (what, at_least, v1) in [("MobileNetV1", 300, true), ("MobileNetV2", 500, false)] {
         let architecture = || if v1 { MobileNetV1::architecture(&config) } else { MobileNetV2::architecture(&config) };
         assert_every_allocation_may_fail(what, at_least, || {

@@ -2,22 +2,20 @@
 //! weights and scratch of every operator, both blocks and networks beside guard pages, on every instruction set and
 //! number of threads.
 //!
-//! Input and output lie so in every test that goes through [`common::check`]. Here an allocator of this test's own does
+//! Input and output lie so in every test that goes through [`sepconv_test_support::check`]. Here an allocator of this test's own does
 //! the same for packed weights and scratch, which the library makes for itself: they are what is allocated on a cache
 //! line.
-
-mod common;
 
 use std::alloc::{GlobalAlloc, Layout as MemoryLayout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::memory::guard::{PAGE, assert_touches};
-use common::{
-    Placement, SCHEDULES, assert_required_levels, chain, check, for_each_case, input, layers, note, reference,
-};
 use sepconv::testing::Cases;
 use sepconv::{ConvDesc, Filter, Fusion, Network, PlanOptions, PointwiseConv2d, Shape};
+use sepconv_test_support::guard::{PAGE, assert_touches};
+use sepconv_test_support::{
+    Placement, SCHEDULES, assert_required_levels, chain, check, for_each_case, input, layers, note, reference,
+};
 
 thread_local! {
     /// Whether memory on a cache line is fenced.

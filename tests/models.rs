@@ -1,11 +1,8 @@
 //! MobileNetV1 and V2: channels, parameters and MACs as published, every bit of the output as the reference's, whatever
 //! the padding, the order of filters and the way a batch norm comes.
 
-mod common;
-
 use std::borrow::Cow;
 
-use common::{Dense, LEVELS, Rng, SCHEDULES, Values, same_bits, threads};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use sepconv::models::{
@@ -13,25 +10,26 @@ use sepconv::models::{
 };
 use sepconv::{Activation, Arithmetic, Error, Network, Plan, PlanOptions, Result, Shape, View, ViewMut};
 use sepconv_kernels::reference;
+use sepconv_test_support::{DenseTensor, LEVELS, Rng, SCHEDULES, ValueKind, same_bits, threads};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Net {
+enum MobileNet {
     V1,
     V2,
 }
 
-impl Net {
+impl MobileNet {
     fn architecture(self, config: &Config) -> Result<Architecture> {
         match self {
-            Net::V1 => MobileNetV1::architecture(config),
-            Net::V2 => MobileNetV2::architecture(config),
+            MobileNet::V1 => MobileNetV1::architecture(config),
+            MobileNet::V2 => MobileNetV2::architecture(config),
         }
     }
 
     fn network(self, config: &Config, weights: &Weights<'_>) -> Result<Network> {
         match self {
-            Net::V1 => MobileNetV1::network(config, weights),
-            Net::V2 => MobileNetV2::network(config, weights),
+            MobileNet::V1 => MobileNetV1::network(config, weights),
+            MobileNet::V2 => MobileNetV2::network(config, weights),
         }
     }
 
@@ -43,7 +41,7 @@ impl Net {
 }
 
 /// Output channels of the layers that decide on them: all but expansions and depthwise convolutions.
-fn channels(net: Net, alpha: f64) -> Vec<usize> {
+fn channels(net: MobileNet, alpha: f64) -> Vec<usize> {
     let architecture = net.architecture(&Config::new().alpha(alpha)).unwrap();
     let mut channels: Vec<usize> = architecture
         .convolutions()
@@ -57,41 +55,41 @@ fn channels(net: Net, alpha: f64) -> Vec<usize> {
 #[test]
 fn channels_are_rounded_as_in_the_papers_code() {
     // V1: cut, at least 8
-    assert_eq!(channels(Net::V1, 1.0), [32, 64, 128, 256, 512, 1024]);
-    assert_eq!(channels(Net::V1, 0.75), [24, 48, 96, 192, 384, 768]);
-    assert_eq!(channels(Net::V1, 0.25), [8, 16, 32, 64, 128, 256]);
-    assert_eq!(channels(Net::V1, 0.33), [10, 21, 42, 84, 168, 337]);
-    assert_eq!(channels(Net::V1, 0.1), [8, 12, 25, 51, 102]);
-    assert_eq!(channels(Net::V1, 1e-300), [8]);
+    assert_eq!(channels(MobileNet::V1, 1.0), [32, 64, 128, 256, 512, 1024]);
+    assert_eq!(channels(MobileNet::V1, 0.75), [24, 48, 96, 192, 384, 768]);
+    assert_eq!(channels(MobileNet::V1, 0.25), [8, 16, 32, 64, 128, 256]);
+    assert_eq!(channels(MobileNet::V1, 0.33), [10, 21, 42, 84, 168, 337]);
+    assert_eq!(channels(MobileNet::V1, 0.1), [8, 12, 25, 51, 102]);
+    assert_eq!(channels(MobileNet::V1, 1e-300), [8]);
     // V2: multiples of 8, never more than a tenth down; the widths are those of the published checkpoints
-    assert_eq!(channels(Net::V2, 1.0), [32, 16, 24, 32, 64, 96, 160, 320, 1280]);
-    assert_eq!(channels(Net::V2, 0.75), [24, 16, 24, 48, 72, 120, 240, 1280]);
-    assert_eq!(channels(Net::V2, 0.5), [16, 8, 16, 32, 48, 80, 160, 1280]);
-    assert_eq!(channels(Net::V2, 0.35), [16, 8, 16, 24, 32, 56, 112, 1280]);
-    assert_eq!(channels(Net::V2, 1.3), [40, 24, 32, 40, 80, 128, 208, 416, 1664]);
-    assert_eq!(channels(Net::V2, 1.4), [48, 24, 32, 48, 88, 136, 224, 448, 1792]);
-    assert_eq!(channels(Net::V2, 1e-300), [8, 1280]);
+    assert_eq!(channels(MobileNet::V2, 1.0), [32, 16, 24, 32, 64, 96, 160, 320, 1280]);
+    assert_eq!(channels(MobileNet::V2, 0.75), [24, 16, 24, 48, 72, 120, 240, 1280]);
+    assert_eq!(channels(MobileNet::V2, 0.5), [16, 8, 16, 32, 48, 80, 160, 1280]);
+    assert_eq!(channels(MobileNet::V2, 0.35), [16, 8, 16, 24, 32, 56, 112, 1280]);
+    assert_eq!(channels(MobileNet::V2, 1.3), [40, 24, 32, 40, 80, 128, 208, 416, 1664]);
+    assert_eq!(channels(MobileNet::V2, 1.4), [48, 24, 32, 48, 88, 136, 224, 448, 1792]);
+    assert_eq!(channels(MobileNet::V2, 1e-300), [8, 1280]);
 }
 
 #[test]
 fn parameters_are_those_of_the_published_models() {
     // Keras's applications count four values a channel for each batch norm, of which folding leaves one
-    let keras = |net: Net, alpha| {
+    let keras = |net: MobileNet, alpha| {
         let architecture = net.architecture(&Config::new().alpha(alpha)).unwrap();
         let normed: usize = architecture.convolutions().filter(|l| l.name != "head").map(|l| l.outputs).sum();
         architecture.parameters() + 3 * normed as u64
     };
-    assert_eq!(keras(Net::V1, 1.0), 4_253_864);
-    assert_eq!(keras(Net::V2, 1.0), 3_538_984);
+    assert_eq!(keras(MobileNet::V1, 1.0), 4_253_864);
+    assert_eq!(keras(MobileNet::V2, 1.0), 3_538_984);
     // in millions: the papers' tables, V1 6 and 9, V2 4; but V2's 6.9 at width 1.4 is not what the authors' code
     // builds, whose README says 6.06
     for (net, alpha, millions) in [
-        (Net::V1, 1.0, 4.2),
-        (Net::V1, 0.75, 2.6),
-        (Net::V1, 0.5, 1.32),
-        (Net::V1, 0.25, 0.47),
-        (Net::V2, 1.0, 3.47),
-        (Net::V2, 1.4, 6.1),
+        (MobileNet::V1, 1.0, 4.2),
+        (MobileNet::V1, 0.75, 2.6),
+        (MobileNet::V1, 0.5, 1.32),
+        (MobileNet::V1, 0.25, 0.47),
+        (MobileNet::V2, 1.0, 3.47),
+        (MobileNet::V2, 1.4, 6.1),
     ] {
         let parameters = net.architecture(&Config::new().alpha(alpha)).unwrap().parameters() as f64 / 1e6;
         assert!((parameters / millions - 1.0).abs() < 0.02, "{net:?} {alpha}: {parameters} million");
@@ -100,21 +98,21 @@ fn parameters_are_those_of_the_published_models() {
 
 #[test]
 fn macs_are_those_of_the_papers() {
-    let macs = |net: Net, alpha, size| net.plan(&Config::new().alpha(alpha), size).macs();
-    assert_eq!(macs(Net::V1, 1.0, 224), 568_740_352);
-    assert_eq!(macs(Net::V2, 1.0, 224), 300_774_272);
+    let macs = |net: MobileNet, alpha, size| net.plan(&Config::new().alpha(alpha), size).macs();
+    assert_eq!(macs(MobileNet::V1, 1.0, 224), 568_740_352);
+    assert_eq!(macs(MobileNet::V2, 1.0, 224), 300_774_272);
     // in millions: V1 tables 6, 7 and 9, V2 table 4
     for (net, alpha, size, millions) in [
-        (Net::V1, 1.0, 224, 569.0),
-        (Net::V1, 0.75, 224, 325.0),
-        (Net::V1, 0.5, 224, 149.0),
-        (Net::V1, 0.25, 224, 41.0),
-        (Net::V1, 1.0, 192, 418.0),
-        (Net::V1, 1.0, 160, 290.0),
-        (Net::V1, 1.0, 128, 186.0),
-        (Net::V1, 0.5, 160, 76.0),
-        (Net::V2, 1.0, 224, 300.0),
-        (Net::V2, 1.4, 224, 585.0),
+        (MobileNet::V1, 1.0, 224, 569.0),
+        (MobileNet::V1, 0.75, 224, 325.0),
+        (MobileNet::V1, 0.5, 224, 149.0),
+        (MobileNet::V1, 0.25, 224, 41.0),
+        (MobileNet::V1, 1.0, 192, 418.0),
+        (MobileNet::V1, 1.0, 160, 290.0),
+        (MobileNet::V1, 1.0, 128, 186.0),
+        (MobileNet::V1, 0.5, 160, 76.0),
+        (MobileNet::V2, 1.0, 224, 300.0),
+        (MobileNet::V2, 1.4, 224, 585.0),
     ] {
         let got = macs(net, alpha, size) as f64 / 1e6;
         assert!((got / millions - 1.0).abs() < 0.015, "{net:?} {alpha} at {size}: {got} million");
@@ -136,7 +134,7 @@ fn dims(shape: Shape) -> [usize; 4] {
     [shape.n, shape.h, shape.w, shape.c]
 }
 
-fn tensor(dense: &Dense) -> reference::Tensor<'_, f32> {
+fn tensor(dense: &DenseTensor) -> reference::Tensor<'_, f32> {
     reference::Tensor { data: &dense.data, shape: dims(dense.shape), pixel_stride: dense.shape.c }
 }
 
@@ -157,13 +155,20 @@ impl Forward<'_> {
         }
     }
 
-    fn layer(&mut self, name: &str, x: &Dense, stride: usize, clamp: [f32; 2], residual: Option<&Dense>) -> Dense {
+    fn layer(
+        &mut self,
+        name: &str,
+        x: &DenseTensor,
+        stride: usize,
+        clamp: [f32; 2],
+        residual: Option<&DenseTensor>,
+    ) -> DenseTensor {
         let (filter, bias) = (self.values(&format!("{name}.weight")), self.values(&format!("{name}.bias")));
         let depthwise = name.ends_with("depthwise");
         let kernel = if depthwise || name == "stem" { 3 } else { 1 };
         let ((h, top), (w, left)) = (self.axis(x.shape.h, kernel, stride), self.axis(x.shape.w, kernel, stride));
         let shape = Shape::new(x.shape.n, h, w, bias.len());
-        let mut y = Dense { shape, data: vec![0.0; shape.len().unwrap()] };
+        let mut y = DenseTensor { shape, data: vec![0.0; shape.len().unwrap()] };
         let window =
             reference::Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], before: [top, left] };
         let conv = reference::Conv { window, filter: &filter, bias: &bias, clamp };
@@ -179,7 +184,7 @@ impl Forward<'_> {
         y
     }
 
-    fn v1(&mut self, image: &Dense) -> Dense {
+    fn v1(&mut self, image: &DenseTensor) -> DenseTensor {
         let mut x = self.layer("stem", image, 2, self.clamp, None);
         for (stride, block) in [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1].into_iter().zip(1..) {
             x = self.layer(&format!("block{block}.depthwise"), &x, stride, self.clamp, None);
@@ -188,7 +193,7 @@ impl Forward<'_> {
         x
     }
 
-    fn v2(&mut self, image: &Dense) -> Dense {
+    fn v2(&mut self, image: &DenseTensor) -> DenseTensor {
         let mut x = self.layer("stem", image, 2, self.clamp, None);
         for (stride, block) in [1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1].into_iter().zip(0..) {
             let project = format!("block{block}.project");
@@ -207,13 +212,13 @@ impl Forward<'_> {
     }
 
     /// The feature map, the features and the logits.
-    fn run(&mut self, net: Net, image: &Dense) -> [Dense; 3] {
+    fn run(&mut self, net: MobileNet, image: &DenseTensor) -> [DenseTensor; 3] {
         let x = match net {
-            Net::V1 => self.v1(image),
-            Net::V2 => self.v2(image),
+            MobileNet::V1 => self.v1(image),
+            MobileNet::V2 => self.v2(image),
         };
         let shape = Shape::new(x.shape.n, 1, 1, x.shape.c);
-        let mut features = Dense { shape, data: vec![0.0; shape.len().unwrap()] };
+        let mut features = DenseTensor { shape, data: vec![0.0; shape.len().unwrap()] };
         let output = reference::TensorMut { data: &mut features.data, shape: dims(shape), pixel_stride: shape.c };
         reference::average_pool(tensor(&x), output);
         let logits = self.layer("head", &features, 1, LINEAR, None);
@@ -221,17 +226,17 @@ impl Forward<'_> {
     }
 }
 
-fn run(network: &Network, image: &Dense, options: &PlanOptions) -> Dense {
+fn run(network: &Network, image: &DenseTensor, options: &PlanOptions) -> DenseTensor {
     let plan = network.plan(image.shape, options).unwrap();
     let shape = plan.output_shape();
-    let mut y = Dense { shape, data: vec![f32::NAN; shape.len().unwrap()] };
+    let mut y = DenseTensor { shape, data: vec![f32::NAN; shape.len().unwrap()] };
     let mut scratch = plan.scratch().unwrap();
     scratch.as_mut_slice().fill(0xFF);
     plan.run(image.view(), ViewMut::new(&mut y.data, shape).unwrap(), &mut scratch).unwrap();
     y
 }
 
-fn assert_same(got: &Dense, expected: &Dense, what: &str) {
+fn assert_same(got: &DenseTensor, expected: &DenseTensor, what: &str) {
     assert_eq!(got.shape, expected.shape, "{what}");
     for (i, (&g, &e)) in got.data.iter().zip(&expected.data).enumerate() {
         assert!(same_bits(g, e), "{what}: value {i}: expected {e:e}, got {g:e}");
@@ -239,23 +244,23 @@ fn assert_same(got: &Dense, expected: &Dense, what: &str) {
 }
 
 /// Every level whose step is not a call, every schedule, one to three threads, every output.
-fn assert_network_is_the_reference(net: Net, alpha: f64, padding: StridePadding, image: [usize; 3]) {
+fn assert_network_is_the_reference(net: MobileNet, alpha: f64, padding: StridePadding, image: [usize; 3]) {
     let config = Config::new().alpha(alpha).classes(11).padding(padding);
     assert_config_is_the_reference(net, &config, padding, Activation::Relu6, image);
 }
 
 /// `config` has this padding and this activation.
 fn assert_config_is_the_reference(
-    net: Net,
+    net: MobileNet,
     config: &Config,
     padding: StridePadding,
     activation: Activation,
     [n, h, w]: [usize; 3],
 ) {
-    common::assert_required_levels();
+    sepconv_test_support::assert_required_levels();
     let architecture = net.architecture(config).unwrap();
     let weights = Weights::seeded(&architecture, 3).unwrap();
-    let image = Dense::random(&mut Rng(5), Shape::new(n, h, w, 3), Values::Plain);
+    let image = DenseTensor::random(&mut Rng(5), Shape::new(n, h, w, 3), ValueKind::Plain);
     let networks = [ModelOutput::FeatureMap, ModelOutput::Features, ModelOutput::Logits]
         .map(|output| (output, net.network(&config.clone().output(output), &weights).unwrap()));
     for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
@@ -278,24 +283,24 @@ fn assert_config_is_the_reference(
 
 #[test]
 fn v1_is_the_reference_bit_for_bit() {
-    assert_network_is_the_reference(Net::V1, 0.25, StridePadding::Same, [1, 64, 48]);
-    assert_network_is_the_reference(Net::V1, 0.25, StridePadding::Symmetric, [2, 64, 48]);
-    assert_network_is_the_reference(Net::V1, 0.33, StridePadding::Same, [1, 33, 47]);
-    assert_network_is_the_reference(Net::V1, 1.0, StridePadding::Symmetric, [1, 32, 33]);
+    assert_network_is_the_reference(MobileNet::V1, 0.25, StridePadding::Same, [1, 64, 48]);
+    assert_network_is_the_reference(MobileNet::V1, 0.25, StridePadding::Symmetric, [2, 64, 48]);
+    assert_network_is_the_reference(MobileNet::V1, 0.33, StridePadding::Same, [1, 33, 47]);
+    assert_network_is_the_reference(MobileNet::V1, 1.0, StridePadding::Symmetric, [1, 32, 33]);
 }
 
 #[test]
 fn v2_is_the_reference_bit_for_bit() {
-    assert_network_is_the_reference(Net::V2, 0.35, StridePadding::Same, [1, 64, 48]);
-    assert_network_is_the_reference(Net::V2, 0.35, StridePadding::Symmetric, [2, 64, 48]);
-    assert_network_is_the_reference(Net::V2, 0.75, StridePadding::Same, [1, 33, 47]);
-    assert_network_is_the_reference(Net::V2, 1.0, StridePadding::Symmetric, [1, 32, 33]);
+    assert_network_is_the_reference(MobileNet::V2, 0.35, StridePadding::Same, [1, 64, 48]);
+    assert_network_is_the_reference(MobileNet::V2, 0.35, StridePadding::Symmetric, [2, 64, 48]);
+    assert_network_is_the_reference(MobileNet::V2, 0.75, StridePadding::Same, [1, 33, 47]);
+    assert_network_is_the_reference(MobileNet::V2, 1.0, StridePadding::Symmetric, [1, 32, 33]);
 }
 
 /// With ReLU, with bounds that cut off most values, and with none.
 #[test]
 fn another_activation_is_the_reference_bit_for_bit() {
-    for (net, alpha) in [(Net::V1, 0.25), (Net::V2, 0.35)] {
+    for (net, alpha) in [(MobileNet::V1, 0.25), (MobileNet::V2, 0.35)] {
         for activation in [Activation::Relu, Activation::Clamp { min: -0.5, max: 0.25 }, Activation::Linear] {
             let config = Config::new().alpha(alpha).classes(11).activation(activation);
             assert_config_is_the_reference(net, &config, StridePadding::Same, activation, [1, 33, 35]);
@@ -306,7 +311,7 @@ fn another_activation_is_the_reference_bit_for_bit() {
 /// Weights that make sums above 6: ReLU and ReLU6 give different logits, and ReLU6 is the default.
 #[test]
 fn the_activation_decides_on_the_result() {
-    for net in [Net::V1, Net::V2] {
+    for net in [MobileNet::V1, MobileNet::V2] {
         let (config, weights, image, _) = sample(net);
         let loud = changed(&weights, WeightOrder::Hwio, |name, shape, values| {
             vec![(name.into(), shape.to_vec(), values.iter().map(|v| v * 2.0).collect())]
@@ -320,7 +325,7 @@ fn the_activation_decides_on_the_result() {
 
 #[test]
 fn an_output_ends_a_network_where_it_says() {
-    for (net, channels) in [(Net::V1, 1024), (Net::V2, 1280)] {
+    for (net, channels) in [(MobileNet::V1, 1024), (MobileNet::V2, 1280)] {
         let shape = |output: ModelOutput, [h, w]: [usize; 2]| {
             let config = Config::new().output(output);
             let architecture = net.architecture(&config).unwrap();
@@ -339,7 +344,7 @@ fn an_output_ends_a_network_where_it_says() {
 
 #[test]
 fn the_smallest_images_and_the_narrowest_networks_are_the_reference_bit_for_bit() {
-    for net in [Net::V1, Net::V2] {
+    for net in [MobileNet::V1, MobileNet::V2] {
         for padding in [StridePadding::Same, StridePadding::Symmetric] {
             for plane in [[1, 1, 1], [1, 2, 1], [1, 5, 8]] {
                 assert_network_is_the_reference(net, 0.01, padding, plane);
@@ -364,7 +369,7 @@ fn a_shortcut_is_taken_where_stride_and_channels_say_so_and_not_where_shapes_hap
     // every block has 8 channels: only those at stride 2 have none
     assert_eq!(shortcuts(0.01), [0, 2, 4, 5, 7, 8, 9, 10, 11, 12, 14, 15, 16]);
     // block 13 takes 1×1×16 to 1×1×16 at stride 2
-    assert_network_is_the_reference(Net::V2, 0.1, StridePadding::Same, [1, 16, 16]);
+    assert_network_is_the_reference(MobileNet::V2, 0.1, StridePadding::Same, [1, 16, 16]);
 }
 
 /// The same tensors, each changed by `change` from name, shape and values to any number of tensors.
@@ -393,17 +398,17 @@ fn to_oihw(shape: &[usize], values: &[f32]) -> Vec<f32> {
 }
 
 /// A network, its weights, an image and what comes out, on the best instruction set of this CPU.
-fn sample(net: Net) -> (Config, Weights<'static>, Dense, Dense) {
+fn sample(net: MobileNet) -> (Config, Weights<'static>, DenseTensor, DenseTensor) {
     let config = Config::new().alpha(0.35).classes(7);
     let weights = Weights::seeded(&net.architecture(&config).unwrap(), 11).unwrap();
-    let image = Dense::random(&mut Rng(2), Shape::new(1, 40, 40, 3), Values::Plain);
+    let image = DenseTensor::random(&mut Rng(2), Shape::new(1, 40, 40, 3), ValueKind::Plain);
     let logits = run(&net.network(&config, &weights).unwrap(), &image, &PlanOptions::new());
     (config, weights, image, logits)
 }
 
 #[test]
 fn the_order_of_filters_does_not_change_a_bit() {
-    for net in [Net::V1, Net::V2] {
+    for net in [MobileNet::V1, MobileNet::V2] {
         let (config, weights, image, logits) = sample(net);
         let check = |weights: &Weights<'_>, what: &str| {
             let got = run(&net.network(&config, weights).unwrap(), &image, &PlanOptions::new());
@@ -440,7 +445,7 @@ fn the_order_of_filters_does_not_change_a_bit() {
 #[test]
 fn a_batch_norm_is_folded_into_the_layer_before_it() {
     let epsilon = 1e-3;
-    for net in [Net::V1, Net::V2] {
+    for net in [MobileNet::V1, MobileNet::V2] {
         let (config, weights, image, _) = sample(net);
         // with gamma and beta, and a bias or none before; then without them
         for (learnt, biased) in [(true, false), (true, true), (false, false)] {
@@ -459,7 +464,7 @@ fn a_batch_norm_is_folded_into_the_layer_before_it() {
                     continue;
                 }
                 let mut vector = |from: f32, to: f32| -> Vec<f32> {
-                    let values = rng.values(layer.outputs, Values::Plain);
+                    let values = rng.values(layer.outputs, ValueKind::Plain);
                     values.into_iter().map(|v| from + (to - from) * (v / 2.0 + 0.5).clamp(0.0, 1.0)).collect()
                 };
                 let (gamma, beta, mean, variance) =
@@ -535,7 +540,7 @@ fn narrowed_file(weights: &Weights<'_>, dtypes: &[Dtype]) -> (Vec<u8>, Weights<'
 #[test]
 fn a_file_of_16_bit_floats_gives_the_bits_of_the_same_values_widened_first() {
     use Dtype::{BF16, F16, F32};
-    for net in [Net::V1, Net::V2] {
+    for net in [MobileNet::V1, MobileNet::V2] {
         let (config, weights, image, logits) = sample(net);
         for dtypes in [&[F32][..], &[F16], &[BF16], &[F32, F16, BF16], &[BF16, F16]] {
             let (file, wide) = narrowed_file(&weights, dtypes);
@@ -569,7 +574,7 @@ fn every_16_bit_float_of_a_file_is_read_as_itself() {
 
 #[test]
 fn a_file_gives_the_bits_that_went_into_it_at_any_alignment() {
-    for net in [Net::V1, Net::V2] {
+    for net in [MobileNet::V1, MobileNet::V2] {
         let (config, weights, image, logits) = sample(net);
         let (file, _) = narrowed_file(&weights, &[Dtype::F32]);
         for offset in 0..4 {
@@ -586,7 +591,7 @@ fn a_file_gives_the_bits_that_went_into_it_at_any_alignment() {
 #[test]
 fn seeded_weights_are_the_same_everywhere_and_keep_activations_in_range() {
     let config = Config::new();
-    for net in [Net::V1, Net::V2] {
+    for net in [MobileNet::V1, MobileNet::V2] {
         let architecture = net.architecture(&config).unwrap();
         let weights = Weights::seeded(&architecture, 1).unwrap();
         // the first values of a generator that is written down: SplitMix64 from seed ^ FNV-1a of the name
@@ -596,7 +601,7 @@ fn seeded_weights_are_the_same_everywhere_and_keep_activations_in_range() {
         assert_ne!(stem, other.values("stem.weight").unwrap());
 
         let without = config.clone().output(ModelOutput::Features);
-        let image = Dense::random(&mut Rng(8), Shape::new(1, 96, 96, 3), Values::Plain);
+        let image = DenseTensor::random(&mut Rng(8), Shape::new(1, 96, 96, 3), ValueKind::Plain);
         let features = run(&net.network(&without, &weights).unwrap(), &image, &PlanOptions::new());
         let mean = features.data.iter().sum::<f32>() / features.data.len() as f32;
         let bound = features.data.iter().filter(|&&v| v >= 6.0).count();
@@ -607,7 +612,7 @@ fn seeded_weights_are_the_same_everywhere_and_keep_activations_in_range() {
 
 #[test]
 fn options_out_of_range_are_errors() {
-    let of = |config: Config| [Net::V1, Net::V2].map(|net| net.architecture(&config).map(|a| a.outputs()));
+    let of = |config: Config| [MobileNet::V1, MobileNet::V2].map(|net| net.architecture(&config).map(|a| a.outputs()));
     for alpha in [0.0, -0.0, -1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e9, 1025.0] {
         for result in of(Config::new().alpha(alpha)) {
             assert!(matches!(&result, Err(Error::Value { what, .. }) if what.contains("alpha")), "{alpha}: {result:?}");
@@ -641,8 +646,8 @@ fn options_out_of_range_are_errors() {
 
 #[test]
 fn an_image_of_another_depth_is_an_error() {
-    let (config, weights, ..) = sample(Net::V2);
-    let network = Net::V2.network(&config, &weights).unwrap();
+    let (config, weights, ..) = sample(MobileNet::V2);
+    let network = MobileNet::V2.network(&config, &weights).unwrap();
     assert!(network.plan(Shape::new(1, 40, 40, 4), &PlanOptions::new()).is_err());
     assert!(network.plan(Shape::new(1, 0, 40, 3), &PlanOptions::new()).is_err());
     assert_eq!(network.output_shape(Shape::new(2, 300, 7, 3)).unwrap(), Shape::new(2, 1, 1, 7));

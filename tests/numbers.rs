@@ -1,17 +1,15 @@
 //! The contract on numbers, by cases that were worked out by hand, and the error bound against f64.
 #![allow(clippy::print_stdout, reason = "one test measures, and prints a table")]
 
-mod common;
-
-use common::{
-    CANARY, Dense, LEVELS, Level, Rng, Runs, SCHEDULES, Values, assert_required_levels, check, has_common_bits, layers,
-    reference_of, same_bits, threads,
-};
 use sepconv::testing::{self, Case, Cases, Check, ConvCase, Layout, Op, Problem};
 use sepconv::{
-    Activation, Arithmetic, BatchNorm, Conv2d, ConvDesc, Dense as DenseLayer, DepthwiseConv2d, Filter, Fusion,
-    GlobalAveragePool, InvertedResidual, InvertedResidualDesc, Isa, Layer, Network, Padding, Plan, PlanOptions,
-    PointwiseConv2d, Scratch, SeparableConv2d, Shape, Shortcut, Threads, View, ViewMut,
+    Activation, Arithmetic, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Filter, Fusion, GlobalAveragePool,
+    InvertedResidual, InvertedResidualDesc, Isa, Layer, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Scratch,
+    SeparableConv2d, Shape, Shortcut, Threads, View, ViewMut,
+};
+use sepconv_test_support::{
+    CANARY, DenseTensor, LEVELS, PlanLevel, Rng, Runs, SCHEDULES, ValueKind, assert_required_levels, check,
+    has_common_bits, layers, reference_of, same_bits, threads,
 };
 
 fn run(plan: &Plan, input: &[f32]) -> Vec<f32> {
@@ -31,7 +29,7 @@ fn assert_same(what: &dyn std::fmt::Debug, got: &[f32], expected: &[f32]) {
 }
 
 /// Runs `body` on every level, those with emulated steps too.
-fn on_every_level(body: impl Fn(Level)) {
+fn on_every_level(body: impl Fn(PlanLevel)) {
     for &level in LEVELS.iter() {
         body(level);
     }
@@ -42,7 +40,7 @@ fn on_every_level(body: impl Fn(Level)) {
 const CHANNELS: [usize; 4] = [1, 7, 16, 21];
 
 /// What each operator makes of `x` in every channel, where it multiplies by `w` once and adds `bias`, then clamps.
-fn each_operator(level: Level, x: f32, w: f32, bias: f32, activation: Activation) -> Vec<(&'static str, Vec<f32>)> {
+fn each_operator(level: PlanLevel, x: f32, w: f32, bias: f32, activation: Activation) -> Vec<(&'static str, Vec<f32>)> {
     let mut results = Vec::new();
     for c in CHANNELS {
         let input = Shape::new(1, 1, 2, c);
@@ -59,7 +57,7 @@ fn each_operator(level: Level, x: f32, w: f32, bias: f32, activation: Activation
         let options = level.options();
         let conv = Conv2d::new(standard).unwrap().plan(input, &options).unwrap();
         let pointwise = PointwiseConv2d::new(standard).unwrap().plan(input, &options).unwrap();
-        let dense = DenseLayer::new(standard).unwrap().plan(pixel, &options).unwrap();
+        let dense = Dense::new(standard).unwrap().plan(pixel, &options).unwrap();
         let depthwise = DepthwiseConv2d::new(depthwise).unwrap().plan(input, &options).unwrap();
         results.push(("conv2d", run(&conv, &first)));
         results.push(("pointwise", run(&pointwise, &first)));
@@ -219,7 +217,7 @@ fn a_special_value_in_any_place_and_tail_takes_the_way_of_the_contract() {
         // every tail of a vector and of a block, on rows of every tail of a tile
         for c in 1..=35 {
             let shape = Shape::new(1, 1 + (c + i) % 4, 1 + (5 * c + 3 * i) % 14, c);
-            let mut input = Dense::random(rng, shape, Values::Plain);
+            let mut input = DenseTensor::random(rng, shape, ValueKind::Plain);
             let len = input.data.len();
             for place in [rng.below(len), if c % 2 == 0 { 0 } else { len - 1 }] {
                 input.data[place] = special;
@@ -239,61 +237,6 @@ fn a_special_value_in_any_place_and_tail_takes_the_way_of_the_contract() {
         }
     }
     assert_required_levels();
-}
-
-/// How much longer a run takes where all products are denormal, for the table in docs/numbers.md:
-///
-/// ```sh
-/// cargo test --release --test numbers -- --ignored --nocapture denormals
-/// ```
-#[test]
-#[ignore = "it measures"]
-fn denormals_slow_a_run_by_this_much() {
-    let shape = Shape::new(1, 28, 28, 96);
-    let rng = &mut Rng(10);
-    println!("| operator | level | normal µs | denormal input | denormal weights | denormal sums |");
-    println!("|---|---|---|---|---|---|");
-    let c = shape.c;
-    let [taps, matrix, x] = [9 * c, c * c, shape.len().unwrap()].map(|len| rng.values(len, Values::Plain));
-    let scaled = |values: &[f32], by: f32| values.iter().map(|v| v * by).collect::<Vec<f32>>();
-    let separable = |by: f32| {
-        let (taps, matrix) = (scaled(&taps, by), scaled(&matrix, by));
-        let desc = |filter| ConvDesc::new(filter);
-        [
-            ("depthwise", Layer::from(DepthwiseConv2d::new(desc(Filter::depthwise_hwc(&taps, [3, 3, c]))).unwrap())),
-            ("pointwise", PointwiseConv2d::new(desc(Filter::io(&matrix, [c, c]))).unwrap().into()),
-            (
-                "separable",
-                SeparableConv2d::new(desc(Filter::depthwise_hwc(&taps, [3, 3, c])), desc(Filter::io(&matrix, [c, c])))
-                    .unwrap()
-                    .into(),
-            ),
-        ]
-    };
-    for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
-        let time = |layer: &Layer, by: f32| {
-            let plan = Network::new(vec![layer.clone()]).unwrap().plan(shape, &level.options()).unwrap();
-            let (x, mut y) = (scaled(&x, by), vec![0.0; plan.output_shape().len().unwrap()]);
-            let mut scratch = plan.scratch().unwrap();
-            let mut best = f64::INFINITY;
-            for _ in 0..30 {
-                let start = std::time::Instant::now();
-                let to = ViewMut::new(&mut y, plan.output_shape()).unwrap();
-                plan.run(View::new(&x, shape).unwrap(), to, &mut scratch).unwrap();
-                best = best.min(start.elapsed().as_secs_f64());
-            }
-            best * 1e6
-        };
-        for ((name, plain), ((_, small), (_, middle))) in
-            separable(1.0).into_iter().zip(separable(1e-39).into_iter().zip(separable(1e-20)))
-        {
-            let normal = time(&plain, 1.0);
-            // denormal factors; and factors that are none, whose products and sums are
-            let [input, weights, sums] =
-                [time(&plain, 1e-39), time(&small, 1.0), time(&middle, 1e-20)].map(|t| t / normal);
-            println!("| {name} | {} | {normal:.0} | {input:.2}× | {weights:.2}× | {sums:.2}× |", level.isa);
-        }
-    }
 }
 
 #[test]
@@ -345,7 +288,7 @@ fn levels_have_the_arithmetic_of_the_contract() {
 fn the_common_bits_are_common() {
     let rng = &mut Rng(5);
     let (shape, c, n) = (Shape::new(1, 9, 11, 37), 37, 29);
-    let [w, d, x] = [c * n, 9 * c, shape.len().unwrap()].map(|len| rng.values(len, Values::Plain));
+    let [w, d, x] = [c * n, 9 * c, shape.len().unwrap()].map(|len| rng.values(len, ValueKind::Plain));
     let block = SeparableConv2d::new(
         ConvDesc::new(Filter::depthwise_hwc(&d, [3, 3, c])).activation(Activation::Relu6),
         ConvDesc::new(Filter::io(&w, [c, n])),
@@ -482,7 +425,7 @@ fn output_shapes_are_those_of_mobilenet() {
 fn results_do_not_depend_on_batch_threads_or_clones() {
     let rng = &mut Rng(6);
     let (c, t, n) = (24, 144, 32);
-    let [e, d, p] = [c * t, 9 * t, t * n].map(|len| rng.values(len, Values::Plain));
+    let [e, d, p] = [c * t, 9 * t, t * n].map(|len| rng.values(len, ValueKind::Plain));
     let block = InvertedResidual::new(
         InvertedResidualDesc::new(
             ConvDesc::new(Filter::depthwise_hwc(&d, [3, 3, t])).stride(2).activation(Activation::Relu6),
@@ -492,7 +435,7 @@ fn results_do_not_depend_on_batch_threads_or_clones() {
     )
     .unwrap();
     let one = Shape::new(1, 29, 31, c);
-    let x = rng.values(3 * one.len().unwrap(), Values::Plain);
+    let x = rng.values(3 * one.len().unwrap(), ValueKind::Plain);
     let single = block.plan(one, &PlanOptions::new()).unwrap();
     let apart: Vec<f32> = x.chunks_exact(one.len().unwrap()).flat_map(|x| run(&single, x)).collect();
     for count in 1..=4 {
@@ -508,7 +451,7 @@ fn results_do_not_depend_on_batch_threads_or_clones() {
 fn one_plan_serves_many_threads_at_once() {
     let rng = &mut Rng(7);
     let (shape, c) = (Shape::new(1, 19, 23, 48), 48);
-    let [d, p] = [9 * c, c * c].map(|len| rng.values(len, Values::Plain));
+    let [d, p] = [9 * c, c * c].map(|len| rng.values(len, ValueKind::Plain));
     let block = SeparableConv2d::new(
         ConvDesc::new(Filter::depthwise_hwc(&d, [3, 3, c])),
         ConvDesc::new(Filter::io(&p, [c, c])),
@@ -517,7 +460,7 @@ fn one_plan_serves_many_threads_at_once() {
     for count in [1, 3] {
         let plan =
             block.plan(shape, &PlanOptions::new().threads(threads(count)).max_threads(sepconv::MAX_THREADS)).unwrap();
-        let inputs: Vec<Vec<f32>> = (0..4).map(|_| rng.values(shape.len().unwrap(), Values::Plain)).collect();
+        let inputs: Vec<Vec<f32>> = (0..4).map(|_| rng.values(shape.len().unwrap(), ValueKind::Plain)).collect();
         let expected: Vec<Vec<f32>> = inputs.iter().map(|x| run(&plan, x)).collect();
         std::thread::scope(|scope| {
             for (x, expected) in inputs.iter().zip(&expected) {
@@ -536,9 +479,9 @@ fn one_plan_serves_many_threads_at_once() {
 fn a_run_from_within_a_job_of_its_own_pool_comes_to_an_end() {
     let rng = &mut Rng(8);
     let (shape, c) = (Shape::new(1, 40, 40, 64), 64);
-    let weights = rng.values(c * c, Values::Plain);
+    let weights = rng.values(c * c, ValueKind::Plain);
     let op = PointwiseConv2d::new(ConvDesc::new(Filter::io(&weights, [c, c]))).unwrap();
-    let x = rng.values(shape.len().unwrap(), Values::Plain);
+    let x = rng.values(shape.len().unwrap(), ValueKind::Plain);
     let expected = run(&op.plan(shape, &PlanOptions::new()).unwrap(), &x);
     let Threads::Pool(pool) = threads(2) else { unreachable!() };
     let plan = op.plan(shape, &PlanOptions::new().threads(Threads::Pool(pool.clone()))).unwrap();
@@ -608,7 +551,7 @@ fn what_is_shared_between_threads_may_be() {
     shared::<SeparableConv2d>();
     shared::<InvertedResidual>();
     shared::<GlobalAveragePool>();
-    shared::<DenseLayer>();
+    shared::<Dense>();
     shared::<Layer>();
     shared::<PlanOptions>();
     fn both<T: Send + Sync>() {}

@@ -1,10 +1,8 @@
 //! Every operator equals the naive reference, bit for bit, on every instruction set and number of threads.
 
-mod common;
-
-use common::{assert_required_levels, chain, check, for_each_case, input, layers, reference};
 use sepconv::testing::Cases;
 use sepconv::{Fusion, Layer, Plan, PlanOptions, Result, Shape};
+use sepconv_test_support::{assert_required_levels, chain, check, for_each_case, input, layers, reference};
 
 fn plan(layer: &Layer, input: Shape, options: &PlanOptions) -> Result<Plan> {
     match layer {

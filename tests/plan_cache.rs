@@ -1,25 +1,24 @@
 //! Plans of several shapes in a cache, and what is equal to what.
 
-mod common;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{Dense, Frame, Rng, Values};
 use sepconv::{
     ConvDesc, DepthwiseConv2d, Error, Filter, GlobalAveragePool, Layer, Layout, Network, PlanCache, PlanOptions,
     PointwiseConv2d, Shape, View, ViewMut,
 };
+use sepconv_test_support::{DenseTensor, Frame, Rng, ValueKind};
 
 fn network(seed: u64, channels: usize) -> Network {
     let rng = &mut Rng(seed);
-    let (depthwise, pointwise) = (rng.values(9 * channels, Values::Plain), rng.values(channels * 24, Values::Plain));
+    let (depthwise, pointwise) =
+        (rng.values(9 * channels, ValueKind::Plain), rng.values(channels * 24, ValueKind::Plain));
     let depthwise = DepthwiseConv2d::new(ConvDesc::new(Filter::depthwise_hwc(&depthwise, [3, 3, channels]))).unwrap();
     let pointwise = PointwiseConv2d::new(ConvDesc::new(Filter::io(&pointwise, [channels, 24]))).unwrap();
     Network::new(vec![depthwise.into(), pointwise.into()]).unwrap()
 }
 
 /// The output of a plan that no cache made, dense and NHWC.
-fn expected(network: &Network, input: &Dense) -> Vec<f32> {
+fn expected(network: &Network, input: &DenseTensor) -> Vec<f32> {
     let plan = network.plan(input.shape, &PlanOptions::new()).unwrap();
     let mut output = vec![0.0; plan.output_shape().len().unwrap()];
     let to = ViewMut::new(&mut output, plan.output_shape()).unwrap();
@@ -27,7 +26,7 @@ fn expected(network: &Network, input: &Dense) -> Vec<f32> {
     output
 }
 
-fn run(cache: &PlanCache, network: &Network, input: &Dense) {
+fn run(cache: &PlanCache, network: &Network, input: &DenseTensor) {
     let shape = network.output_shape(input.shape).unwrap();
     let mut output = vec![0.0; shape.len().unwrap()];
     cache.run(network, input.view(), ViewMut::new(&mut output, shape).unwrap()).unwrap();
@@ -43,7 +42,11 @@ fn a_cache_holds_as_many_plans_as_it_may() {
     for round in 0..3 {
         for (at, network) in networks.iter().enumerate() {
             for side in [3, 5, 8] {
-                run(&cache, network, &Dense::random(rng, Shape::new(1, side, side + round, 16), Values::Plain));
+                run(
+                    &cache,
+                    network,
+                    &DenseTensor::random(rng, Shape::new(1, side, side + round, 16), ValueKind::Plain),
+                );
                 assert!((1..=3).contains(&cache.len()), "{at}: {}", cache.len());
             }
         }
@@ -53,7 +56,7 @@ fn a_cache_holds_as_many_plans_as_it_may() {
     assert!(cache.is_empty());
     // no plan at all is not possible
     let cache = PlanCache::new(PlanOptions::new(), 0);
-    run(&cache, &networks[0], &Dense::random(rng, Shape::new(1, 4, 4, 16), Values::Plain));
+    run(&cache, &networks[0], &DenseTensor::random(rng, Shape::new(1, 4, 4, 16), ValueKind::Plain));
     assert_eq!(cache.len(), 1);
 }
 
@@ -61,7 +64,7 @@ fn a_cache_holds_as_many_plans_as_it_may() {
 fn views_give_the_layouts() {
     let network = network(1, 16);
     let shape = Shape::new(2, 6, 7, 16);
-    let input = Dense::random(&mut Rng(5), shape, Values::Plain);
+    let input = DenseTensor::random(&mut Rng(5), shape, ValueKind::Plain);
     let expected = expected(&network, &input);
     let cache = PlanCache::new(PlanOptions::new(), 8);
     let nchw = Frame::of(Layout::Nchw);
@@ -94,7 +97,11 @@ fn threads_share_a_cache() {
                 for i in 0..50 {
                     let network = &networks[i % 2];
                     let channels = [16, 24][i % 2];
-                    run(cache, network, &Dense::random(rng, Shape::new(1, 2 + i % 3, 5, channels), Values::Plain));
+                    run(
+                        cache,
+                        network,
+                        &DenseTensor::random(rng, Shape::new(1, 2 + i % 3, 5, channels), ValueKind::Plain),
+                    );
                     runs.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -111,14 +118,14 @@ fn plans_share_scratch() {
     let cache = PlanCache::new(PlanOptions::new(), 2);
     let needs = |side: usize| network.plan(Shape::new(1, side, side, 16), &PlanOptions::new()).unwrap().scratch_bytes();
     let runs = |side: usize| {
-        run(&cache, &network, &Dense::random(&mut Rng(3), Shape::new(1, side, side, 16), Values::Plain));
+        run(&cache, &network, &DenseTensor::random(&mut Rng(3), Shape::new(1, side, side, 16), ValueKind::Plain));
         cache.scratch_bytes()
     };
     assert!(needs(3) < needs(20));
     assert_eq!([3, 20, 3].map(runs), [3, 20, 20].map(needs));
     // the plan of 20 by 20 leaves, and with it the scratch that no other plan needs
     assert_eq!([4, 3].map(runs), [0, needs(3)]);
-    let wrong = Dense::random(&mut Rng(1), Shape::new(1, 4, 4, 8), Values::Plain);
+    let wrong = DenseTensor::random(&mut Rng(1), Shape::new(1, 4, 4, 8), ValueKind::Plain);
     let mut output = [0.0; 384];
     let to = ViewMut::new(&mut output, Shape::new(1, 4, 4, 24)).unwrap();
     assert!(cache.run(&network, wrong.view(), to).is_err());
@@ -131,12 +138,12 @@ fn plans_share_scratch() {
 fn a_wrong_output_is_an_error_and_the_cache_goes_on() {
     let network = network(1, 16);
     let cache = PlanCache::new(PlanOptions::new(), 2);
-    let input = Dense::random(&mut Rng(1), Shape::new(1, 4, 4, 16), Values::Plain);
+    let input = DenseTensor::random(&mut Rng(1), Shape::new(1, 4, 4, 16), ValueKind::Plain);
     let wrong = Shape::new(1, 4, 3, 24);
     let mut output = vec![0.0; wrong.len().unwrap()];
     let result = cache.run(&network, input.view(), ViewMut::new(&mut output, wrong).unwrap());
     assert!(matches!(result, Err(Error::ShapeMismatch { what: "output", .. })), "{result:?}");
-    let channels = Dense::random(&mut Rng(1), Shape::new(1, 4, 4, 8), Values::Plain);
+    let channels = DenseTensor::random(&mut Rng(1), Shape::new(1, 4, 4, 8), ValueKind::Plain);
     let shape = Shape::new(1, 4, 4, 24);
     let mut output = vec![0.0; shape.len().unwrap()];
     let result = cache.run(&network, channels.view(), ViewMut::new(&mut output, shape).unwrap());

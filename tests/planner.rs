@@ -1,20 +1,18 @@
 //! The planner takes every way on small cases, by thresholds that tests set; and whichever way it takes, results are those
 //! of the naive reference, bit for bit, or planning is an error.
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::{
-    ChainCase, Dense, Frame, Guarded, Limits, MOST_THREADS, Runs, SCHEDULES, assert_required_levels, chain, check,
-    for_each_case, input, layers, note, reference, same_bits, threads,
-};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use sepconv::testing::{Case, Cases, ConvCase, Op, Thresholds};
 use sepconv::{
     Error, Fusion, Isa, Layer, Layout, Network, Padding, Plan, PlanOptions, Shape, StageReport, View, ViewMut,
+};
+use sepconv_test_support::{
+    ChainCase, DenseTensor, Frame, Guarded, Limits, MOST_THREADS, Runs, SCHEDULES, assert_required_levels, chain,
+    check, for_each_case, input, layers, note, reference, same_bits, threads,
 };
 
 fn equals_the_reference(case: &Case, fusions: &[Fusion], runs: Runs) -> Result<(), TestCaseError> {
@@ -154,7 +152,7 @@ fn thresholds_with_ends() -> Vec<(String, Thresholds)> {
 }
 
 /// The first difference from the reference of a run that starts with NaN in its scratch.
-fn difference(plan: &Plan, input: &Dense, expected: &Dense) -> Option<String> {
+fn difference(plan: &Plan, input: &DenseTensor, expected: &DenseTensor) -> Option<String> {
     let [from, to] = plan.layouts().map(Frame::of);
     let memory = from.write(&input.data, input.shape);
     let view = View::with_strides(&memory, input.shape, from.strides(input.shape)).unwrap();

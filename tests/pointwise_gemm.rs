@@ -2,13 +2,11 @@
 //! bound that any order of summation has: `k × ε × Σ|x × w|` around the result in f64.
 #![cfg(feature = "gemm")]
 
-mod common;
-
-use common::{CANARY, Rng, Values, is_canary, threads};
 use sepconv::{Activation, Error, Filter, Shape, Threads, View, ViewMut, pointwise_gemm};
+use sepconv_test_support::{CANARY, Rng, ValueKind, is_canary, threads};
 
 #[derive(Clone, Copy, Debug)]
-struct Case {
+struct GemmCase {
     pixels: [usize; 3],
     k: usize,
     n: usize,
@@ -20,18 +18,18 @@ struct Case {
     seed: u64,
 }
 
-fn check(case: Case) {
-    let Case { pixels: [batch, h, w], k, n, gaps: [gap_in, gap_out], activation, .. } = case;
+fn check(case: GemmCase) {
+    let GemmCase { pixels: [batch, h, w], k, n, gaps: [gap_in, gap_out], activation, .. } = case;
     let rng = &mut Rng(case.seed);
     let m = batch * h * w;
     let (x_stride, out_stride) = (k + gap_in, n + gap_out);
     // what lies between pixels is NaN: a sum that takes it shows
     let mut x = vec![CANARY; (m - 1) * x_stride + k];
     for pixel in x.chunks_mut(x_stride) {
-        pixel[..k].copy_from_slice(&rng.values(k, Values::Plain));
+        pixel[..k].copy_from_slice(&rng.values(k, ValueKind::Plain));
     }
-    let weights = rng.values(k * n, Values::Plain);
-    let bias = rng.values(n, Values::Plain);
+    let weights = rng.values(k * n, ValueKind::Plain);
+    let bias = rng.values(n, ValueKind::Plain);
     let at = |i: usize, o: usize| if case.transposed { weights[o * k + i] } else { weights[i * n + o] };
     let filter = if case.transposed { Filter::oi(&weights, [n, k]) } else { Filter::io(&weights, [k, n]) };
 
@@ -74,7 +72,7 @@ fn every_case_is_within_the_bound() {
     let rng = &mut Rng(11);
     const SIZES: [usize; 16] = [1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 130, 200];
     for _ in 0..400 {
-        check(Case {
+        check(GemmCase {
             pixels: [1 + rng.below(3), 1 + rng.below(8), 1 + rng.below(8)],
             k: rng.pick(&SIZES),
             n: rng.pick(&SIZES),
@@ -88,7 +86,7 @@ fn every_case_is_within_the_bound() {
                 Activation::Clamp { min: -0.5, max: 0.5 },
             ]),
             threads: 1 + rng.below(4),
-            seed: rng.next(),
+            seed: rng.next_u64(),
         });
     }
 }

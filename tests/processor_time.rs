@@ -3,15 +3,13 @@
 
 #![cfg(unix)]
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Dense, Rng, Values};
 use rayon::ThreadPoolBuilder;
 use sepconv::models::{Config, MobileNetV2, Weights};
 use sepconv::{PlanOptions, Shape, Threads, ViewMut};
+use sepconv_test_support::{DenseTensor, Rng, ValueKind};
 
 fn processor_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -32,7 +30,7 @@ fn more_threads_than_cores_take_little_more_than_one() {
     let weights = Weights::seeded(&architecture, 0).unwrap();
     let network = architecture.network(&weights).unwrap();
     let shape = Shape::new(1, 96, 96, 3);
-    let input = Dense::random(&mut Rng(3), shape, Values::Plain);
+    let input = DenseTensor::random(&mut Rng(3), shape, ValueKind::Plain);
     let many = Threads::Pool(Arc::new(ThreadPoolBuilder::new().num_threads(10).build().unwrap()));
     let insisted = PlanOptions::new().threads(many.clone()).max_threads(sepconv::MAX_THREADS);
     let plans =
@@ -40,7 +38,8 @@ fn more_threads_than_cores_take_little_more_than_one() {
     let cores = std::thread::available_parallelism().unwrap().get();
     assert_eq!(plans.each_ref().map(sepconv::Plan::threads), [1, cores.min(10), 10]);
     let mut scratches = plans.each_ref().map(|plan| plan.scratch().unwrap());
-    let mut outputs = plans.each_ref().map(|plan| vec![common::CANARY; plan.output_shape().len().unwrap()]);
+    let mut outputs =
+        plans.each_ref().map(|plan| vec![sepconv_test_support::CANARY; plan.output_shape().len().unwrap()]);
     let mut costs: Vec<[f64; 3]> = Vec::new();
     for _ in 0..ATTEMPTS {
         let mut sums = [Duration::ZERO; 3];

@@ -1,19 +1,17 @@
 //! Threads never surprise: a run executes nothing but its own work, and waits for no thread that has not begun.
 
-mod common;
-
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use common::{CANARY, Dense, Rng, Values};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sepconv::{
     ConvDesc, DepthwiseConv2d, Filter, Layer, Network, ParallelFor, Plan, PlanCache, PlanOptions, PointwiseConv2d,
     Scratch, Shape, Threads, ViewMut,
 };
+use sepconv_test_support::{CANARY, DenseTensor, Rng, ValueKind};
 
 fn pool(threads: usize) -> Arc<ThreadPool> {
     Arc::new(ThreadPoolBuilder::new().num_threads(threads).build().unwrap())
@@ -29,7 +27,7 @@ fn network() -> Network {
     let rng = &mut Rng(1);
     let mut layers: Vec<Layer> = Vec::new();
     for _ in 0..3 {
-        let (depthwise, pointwise) = (rng.values(9 * 32, Values::Plain), rng.values(32 * 32, Values::Plain));
+        let (depthwise, pointwise) = (rng.values(9 * 32, ValueKind::Plain), rng.values(32 * 32, ValueKind::Plain));
         let depthwise = ConvDesc::new(Filter::depthwise_hwc(&depthwise, [3, 3, 32]));
         layers.push(DepthwiseConv2d::new(depthwise).unwrap().into());
         layers.push(PointwiseConv2d::new(ConvDesc::new(Filter::io(&pointwise, [32, 32]))).unwrap().into());
@@ -40,7 +38,7 @@ fn network() -> Network {
 /// A plan with an input and the output that it has on one thread.
 struct Job {
     plan: Plan,
-    input: Dense,
+    input: DenseTensor,
     expected: Vec<f32>,
 }
 
@@ -48,7 +46,7 @@ impl Job {
     fn new(options: &PlanOptions) -> Job {
         let shape = Shape::new(1, 16, 16, 32);
         let plan = network().plan(shape, options).unwrap();
-        let input = Dense::random(&mut Rng(2), shape, Values::Plain);
+        let input = DenseTensor::random(&mut Rng(2), shape, ValueKind::Plain);
         let serial = network().plan(shape, &PlanOptions::new()).unwrap();
         let mut expected = vec![CANARY; serial.output_shape().len().unwrap()];
         let to = ViewMut::new(&mut expected, serial.output_shape()).unwrap();
@@ -313,9 +311,9 @@ fn a_pool_may_be_dropped_while_jobs_of_a_scratch_wait_in_it() {
 }
 
 /// A loop of the caller's that does with its tasks whatever `order` says.
-struct Loop<F: Fn(usize, &(dyn Fn(usize) + Sync)) + Send + Sync>(usize, F);
+struct CallersLoop<F: Fn(usize, &(dyn Fn(usize) + Sync)) + Send + Sync>(usize, F);
 
-impl<F: Fn(usize, &(dyn Fn(usize) + Sync)) + Send + Sync> ParallelFor for Loop<F> {
+impl<F: Fn(usize, &(dyn Fn(usize) + Sync)) + Send + Sync> ParallelFor for CallersLoop<F> {
     fn threads(&self) -> usize {
         self.0
     }
@@ -326,7 +324,7 @@ impl<F: Fn(usize, &(dyn Fn(usize) + Sync)) + Send + Sync> ParallelFor for Loop<F
 }
 
 fn custom(threads: usize, order: impl Fn(usize, &(dyn Fn(usize) + Sync)) + Send + Sync + 'static) -> Threads {
-    Threads::Custom(Arc::new(Loop(threads, order)))
+    Threads::Custom(Arc::new(CallersLoop(threads, order)))
 }
 
 #[test]

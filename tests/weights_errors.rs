@@ -1,20 +1,17 @@
 //! Weights that are not what a network asks for: every one an error that says what was expected and what came. Whatever
 //! bytes a file holds, nothing panics, and nothing is allocated out of proportion to it.
 
-#[path = "common/asked.rs"]
-mod asked;
-
 use std::collections::BTreeMap;
 
-use asked::{Counting, asked};
 use proptest::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use sepconv::Error;
 use sepconv::models::{Architecture, Config, MobileNetV1, MobileNetV2, WeightOrder, Weights};
+use sepconv_test_support::asked::{ByteCountingAllocator, asked};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: ByteCountingAllocator = ByteCountingAllocator;
 
 /// Both networks, as narrow as they come.
 fn architectures() -> [Architecture; 2] {

@@ -1,14 +1,12 @@
 //! Wrong input: an error that says what was expected and what came, no panic, and nothing written.
 
-mod common;
-
-use common::{CANARY, LEVELS, SCHEDULES, is_canary, threads};
 use sepconv::{
     Activation, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion, GlobalAveragePool,
     InvertedResidual, InvertedResidualDesc, Layer, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Result,
     Schedule, Scratch, SeparableConv2d, Shape, Shortcut, View, ViewMut,
 };
 use sepconv_kernels::reference;
+use sepconv_test_support::{CANARY, LEVELS, SCHEDULES, is_canary, threads};
 
 /// Asserts the variant and the whole message of an error.
 macro_rules! refuses {

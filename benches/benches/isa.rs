@@ -6,20 +6,20 @@ mod common;
 use common::{add, configured};
 use criterion::{Criterion, criterion_group, criterion_main};
 use sepconv::Isa;
-use sepconv_bench::shapes::{self, Net, Operator, Stage};
+use sepconv_bench::shapes::{self, BenchStage, Net, Operator};
 use sepconv_bench::subject::plan_options;
 
 fn isa_vs_isa(criterion: &mut Criterion) {
     let v2 = shapes::blocks(Net::V2, 1.0, 224).expect("V2 exists at width 1");
     let block = v2.into_iter().find(|block| block.shortcut).expect("V2 has shortcuts");
     for operator in [
-        Operator::single(Stage::standard(3, 2, 3, 32), 224),
-        Operator::single(Stage::depthwise(3, 1, 128), 56),
-        Operator::single(Stage::depthwise(3, 2, 128), 56),
-        Operator::single(Stage::depthwise(5, 1, 128), 56),
-        Operator::single(Stage::pointwise(24, 144), 56),
-        Operator::single(Stage::pointwise(512, 512), 14),
-        Operator::separable(Stage::depthwise(3, 1, 512), 512, 14),
+        Operator::single(BenchStage::standard(3, 2, 3, 32), 224),
+        Operator::single(BenchStage::depthwise(3, 1, 128), 56),
+        Operator::single(BenchStage::depthwise(3, 2, 128), 56),
+        Operator::single(BenchStage::depthwise(5, 1, 128), 56),
+        Operator::single(BenchStage::pointwise(24, 144), 56),
+        Operator::single(BenchStage::pointwise(512, 512), 14),
+        Operator::separable(BenchStage::depthwise(3, 1, 512), 512, 14),
         block,
     ] {
         let mut group = criterion.benchmark_group(format!("ISA vs ISA, {} {}", operator.name(), operator.shape()));

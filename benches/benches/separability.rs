@@ -6,7 +6,7 @@ mod common;
 use common::{add, configured};
 use criterion::{Criterion, criterion_group, criterion_main};
 use sepconv::Fusion;
-use sepconv_bench::shapes::{self, Family, List, Net, Operator, Stage};
+use sepconv_bench::shapes::{self, BenchStage, Family, List, Net, Operator};
 use sepconv_bench::subject::plan_options;
 
 fn depthwise_vs_standard(criterion: &mut Criterion) {
@@ -21,7 +21,7 @@ fn depthwise_vs_standard(criterion: &mut Criterion) {
             continue;
         }
         let [depthwise, pointwise] = [block.stages[0], block.stages[1]];
-        let standard = Stage::standard(3, depthwise.stride[0], depthwise.inputs, pointwise.outputs);
+        let standard = BenchStage::standard(3, depthwise.stride[0], depthwise.inputs, pointwise.outputs);
         let single = |stage, input| Operator { stages: vec![stage], shortcut: false, input };
         let mut group =
             criterion.benchmark_group(format!("depthwise vs standard, {} s{}", block.shape(), depthwise.stride[0]));

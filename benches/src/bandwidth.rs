@@ -83,20 +83,20 @@ fn scaled(isa: Isa, copy: Scaled<'_>) {
 }
 
 /// Memory of one thread's copies, one half of it for what is read.
-struct Memory {
+struct CopyBuffers {
     from: AVec<f32, ConstAlign<4096>>,
     to: AVec<f32, ConstAlign<4096>>,
 }
 
-impl Memory {
-    fn new(values: usize) -> Memory {
+impl CopyBuffers {
+    fn new(values: usize) -> CopyBuffers {
         let zeros = |len| {
             let mut zeros = AVec::with_capacity(4096, len);
             zeros.resize(len, 1.0);
             zeros
         };
         let values = values + WINDOWS * APART;
-        Memory { from: zeros(values), to: zeros(values + WINDOWS * APART) }
+        CopyBuffers { from: zeros(values), to: zeros(values + WINDOWS * APART) }
     }
 
     /// GB/s of copies over `values` values, best of a few windows.
@@ -138,7 +138,7 @@ pub fn measure(isa: Isa, threads: usize, footprints: &[u64]) -> Vec<f64> {
     let largest = footprints.iter().copied().max().map_or(16, share);
     let barrier = Barrier::new(threads);
     let rates = || {
-        let mut memory = Memory::new(largest);
+        let mut memory = CopyBuffers::new(largest);
         let rates: Vec<_> = footprints.iter().map(|&f| memory.copy(isa, share(f), &barrier)).collect();
         rates
     };

@@ -31,11 +31,11 @@ const WINDOWS: usize = 40;
 /// Steps of one call, for each sum.
 const STEPS: usize = 1 << 14;
 
-struct Loop<const SUMS: usize> {
+struct MulAddLoop<const SUMS: usize> {
     arithmetic: Arithmetic,
 }
 
-impl<const SUMS: usize> WithSimd for Loop<SUMS> {
+impl<const SUMS: usize> WithSimd for MulAddLoop<SUMS> {
     /// Floating-point operations done: two for each lane and step.
     type Output = u64;
 
@@ -71,14 +71,14 @@ fn call(isa: Isa) -> Option<u64> {
     let arithmetic = isa.arithmetic();
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => Some(Simd::vectorize(pulp::x86::V4::try_new()?, Loop::<12> { arithmetic })),
+        Isa::Avx512 => Some(Simd::vectorize(pulp::x86::V4::try_new()?, MulAddLoop::<12> { arithmetic })),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => Some(Simd::vectorize(pulp::x86::V3::try_new()?, Loop::<12> { arithmetic })),
+        Isa::Avx2 => Some(Simd::vectorize(pulp::x86::V3::try_new()?, MulAddLoop::<12> { arithmetic })),
         #[cfg(target_arch = "x86_64")]
-        Isa::Sse42 => Some(Simd::vectorize(pulp::x86::V2::try_new()?, Loop::<12> { arithmetic })),
+        Isa::Sse42 => Some(Simd::vectorize(pulp::x86::V2::try_new()?, MulAddLoop::<12> { arithmetic })),
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon => Some(Simd::vectorize(pulp::aarch64::Neon::try_new()?, Loop::<24> { arithmetic })),
-        Isa::Scalar => Some(Simd::vectorize(pulp::Scalar::new(), Loop::<48> { arithmetic })),
+        Isa::Neon => Some(Simd::vectorize(pulp::aarch64::Neon::try_new()?, MulAddLoop::<24> { arithmetic })),
+        Isa::Scalar => Some(Simd::vectorize(pulp::Scalar::new(), MulAddLoop::<48> { arithmetic })),
         _ => None,
     }
 }

@@ -22,18 +22,18 @@ pub struct Roofline {
 /// What bounds an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Bound {
+pub enum RooflineBound {
     /// Its multiply-adds.
     Compute,
     /// The bytes that it moves.
     Bandwidth,
 }
 
-impl fmt::Display for Bound {
+impl fmt::Display for RooflineBound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Bound::Compute => "compute",
-            Bound::Bandwidth => "bandwidth",
+            RooflineBound::Compute => "compute",
+            RooflineBound::Bandwidth => "bandwidth",
         })
     }
 }
@@ -44,7 +44,7 @@ pub struct Limit {
     /// Seconds.
     pub seconds: f64,
     /// What they are spent on.
-    pub bound: Bound,
+    pub bound: RooflineBound,
     /// GB/s that a copy reaches over as much memory.
     pub gbps: f64,
 }
@@ -109,7 +109,7 @@ impl Roofline {
         let gbps = self.curve().at(footprint);
         let compute = 2.0 * macs as f64 / self.peak() / 1e9;
         let moving = bytes as f64 / gbps / 1e9;
-        let bound = if compute >= moving { Bound::Compute } else { Bound::Bandwidth };
+        let bound = if compute >= moving { RooflineBound::Compute } else { RooflineBound::Bandwidth };
         Limit { seconds: compute.max(moving), bound, gbps }
     }
 
@@ -129,9 +129,9 @@ mod tests {
         roofline.peaks = vec![90.0, 100.0, 200.0];
         roofline.bandwidths = vec![vec![50.0; roofline.footprints.len()]];
         let limit = roofline.limit(100_000_000, 1_000_000, 1 << 20);
-        assert_eq!((limit.bound, (limit.seconds * 1e6).round()), (Bound::Compute, 2000.0));
+        assert_eq!((limit.bound, (limit.seconds * 1e6).round()), (RooflineBound::Compute, 2000.0));
         let limit = roofline.limit(100_000, 1_000_000, 1 << 20);
-        assert_eq!((limit.bound, (limit.seconds * 1e6).round()), (Bound::Bandwidth, 20.0));
+        assert_eq!((limit.bound, (limit.seconds * 1e6).round()), (RooflineBound::Bandwidth, 20.0));
         assert!(roofline.footprints.is_sorted_by(|a, b| a < b));
     }
 }

@@ -73,7 +73,7 @@ impl FromStr for Net {
 
 /// What a stage of an operator is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum StageKind {
+pub enum BenchStageKind {
     /// A standard convolution.
     Standard,
     /// A depthwise convolution.
@@ -84,9 +84,9 @@ pub enum StageKind {
 
 /// One convolution of an operator. All are padded to the plane's size, as TensorFlow's `SAME` does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Stage {
+pub struct BenchStage {
     /// What it is.
-    pub kind: StageKind,
+    pub kind: BenchStageKind,
     /// Rows and columns of the kernel.
     pub kernel: usize,
     /// Pixels that the window moves, `[rows, columns]`.
@@ -101,25 +101,25 @@ pub struct Stage {
     pub relu6: bool,
 }
 
-impl Stage {
+impl BenchStage {
     /// A standard `kernel × kernel` convolution with ReLU6.
-    pub const fn standard(kernel: usize, stride: usize, inputs: usize, outputs: usize) -> Stage {
+    pub const fn standard(kernel: usize, stride: usize, inputs: usize, outputs: usize) -> BenchStage {
         let stride = [stride, stride];
-        Stage { kind: StageKind::Standard, kernel, stride, dilation: 1, inputs, outputs, relu6: true }
+        BenchStage { kind: BenchStageKind::Standard, kernel, stride, dilation: 1, inputs, outputs, relu6: true }
     }
 
     /// A depthwise `kernel × kernel` convolution with ReLU6.
-    pub const fn depthwise(kernel: usize, stride: usize, channels: usize) -> Stage {
-        Stage { kind: StageKind::Depthwise, ..Stage::standard(kernel, stride, channels, channels) }
+    pub const fn depthwise(kernel: usize, stride: usize, channels: usize) -> BenchStage {
+        BenchStage { kind: BenchStageKind::Depthwise, ..BenchStage::standard(kernel, stride, channels, channels) }
     }
 
     /// A 1×1 convolution with ReLU6.
-    pub const fn pointwise(inputs: usize, outputs: usize) -> Stage {
-        Stage { kind: StageKind::Pointwise, ..Stage::standard(1, 1, inputs, outputs) }
+    pub const fn pointwise(inputs: usize, outputs: usize) -> BenchStage {
+        BenchStage { kind: BenchStageKind::Pointwise, ..BenchStage::standard(1, 1, inputs, outputs) }
     }
 
     /// The same without an activation, as V2's last stages are.
-    pub const fn linear(mut self) -> Stage {
+    pub const fn linear(mut self) -> BenchStage {
         self.relu6 = false;
         self
     }
@@ -128,8 +128,8 @@ impl Stage {
     const fn fan_in(&self) -> usize {
         let taps = self.kernel * self.kernel;
         match self.kind {
-            StageKind::Depthwise => taps,
-            StageKind::Standard | StageKind::Pointwise => taps * self.inputs,
+            BenchStageKind::Depthwise => taps,
+            BenchStageKind::Standard | BenchStageKind::Pointwise => taps * self.inputs,
         }
     }
 
@@ -149,14 +149,14 @@ impl Stage {
         (out.n * out.h * out.w * out.c * self.fan_in()) as u64
     }
 
-    fn of(convolution: &Convolution) -> Stage {
+    fn of(convolution: &Convolution) -> BenchStage {
         let (inputs, outputs) = (convolution.inputs, convolution.outputs);
         let stage = match convolution.kind {
-            ConvKind::Depthwise => Stage::depthwise(convolution.kernel, convolution.stride, inputs),
-            ConvKind::Pointwise | ConvKind::Dense => Stage::pointwise(inputs, outputs),
-            _ => Stage::standard(convolution.kernel, convolution.stride, inputs, outputs),
+            ConvKind::Depthwise => BenchStage::depthwise(convolution.kernel, convolution.stride, inputs),
+            ConvKind::Pointwise | ConvKind::Dense => BenchStage::pointwise(inputs, outputs),
+            _ => BenchStage::standard(convolution.kernel, convolution.stride, inputs, outputs),
         };
-        Stage { relu6: convolution.activation == Activation::Relu6, ..stage }
+        BenchStage { relu6: convolution.activation == Activation::Relu6, ..stage }
     }
 
     /// Seeded weights and biases: small, so that sums neither overflow nor become denormal.
@@ -171,23 +171,23 @@ impl Stage {
     fn describe<'a>(&self, (weights, biases): &'a (Vec<f32>, Vec<f32>)) -> ConvDesc<'a> {
         let (k, i, o) = (self.kernel, self.inputs, self.outputs);
         let filter = match self.kind {
-            StageKind::Standard => Filter::hwio(weights, [k, k, i, o]),
-            StageKind::Depthwise => Filter::depthwise_hwcm(weights, [k, k, i, o / i]),
-            StageKind::Pointwise => Filter::io(weights, [i, o]),
+            BenchStageKind::Standard => Filter::hwio(weights, [k, k, i, o]),
+            BenchStageKind::Depthwise => Filter::depthwise_hwcm(weights, [k, k, i, o / i]),
+            BenchStageKind::Pointwise => Filter::io(weights, [i, o]),
         };
         let activation = if self.relu6 { Activation::Relu6 } else { Activation::Linear };
         ConvDesc::new(filter).bias(biases).strides(self.stride).dilation(self.dilation).activation(activation)
     }
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for BenchStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [rows, columns] = self.stride;
         match self.kind {
-            StageKind::Pointwise if self.stride == [1, 1] => return f.write_str("pw"),
-            StageKind::Pointwise => f.write_str("pw")?,
-            StageKind::Standard => write!(f, "conv{0}x{0}", self.kernel)?,
-            StageKind::Depthwise => write!(f, "dw{0}x{0}", self.kernel)?,
+            BenchStageKind::Pointwise if self.stride == [1, 1] => return f.write_str("pw"),
+            BenchStageKind::Pointwise => f.write_str("pw")?,
+            BenchStageKind::Standard => write!(f, "conv{0}x{0}", self.kernel)?,
+            BenchStageKind::Depthwise => write!(f, "dw{0}x{0}", self.kernel)?,
         }
         match rows == columns {
             true => write!(f, "s{rows}")?,
@@ -196,7 +196,7 @@ impl fmt::Display for Stage {
         if self.dilation > 1 {
             write!(f, "d{}", self.dilation)?;
         }
-        if self.kind == StageKind::Depthwise && self.outputs > self.inputs {
+        if self.kind == BenchStageKind::Depthwise && self.outputs > self.inputs {
             write!(f, "m{}", self.outputs / self.inputs)?;
         }
         Ok(())
@@ -224,7 +224,7 @@ pub enum Family {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Operator {
     /// Its convolutions, in the order in which they run.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<BenchStage>,
     /// Whether the input is added to the output.
     pub shortcut: bool,
     /// What it reads.
@@ -233,20 +233,20 @@ pub struct Operator {
 
 impl Operator {
     /// An operator of one convolution on a square plane.
-    pub fn single(stage: Stage, plane: usize) -> Operator {
+    pub fn single(stage: BenchStage, plane: usize) -> Operator {
         Operator { stages: vec![stage], shortcut: false, input: Shape::new(1, plane, plane, stage.inputs) }
     }
 
     /// V1's block.
-    pub fn separable(depthwise: Stage, outputs: usize, plane: usize) -> Operator {
-        let stages = vec![depthwise, Stage::pointwise(depthwise.outputs, outputs)];
+    pub fn separable(depthwise: BenchStage, outputs: usize, plane: usize) -> Operator {
+        let stages = vec![depthwise, BenchStage::pointwise(depthwise.outputs, outputs)];
         Operator { stages, ..Operator::single(depthwise, plane) }
     }
 
     /// What it is grouped by.
     pub fn family(&self) -> Family {
         match (self.stages.as_slice(), self.stages[0].kind) {
-            ([only], StageKind::Depthwise) => {
+            ([only], BenchStageKind::Depthwise) => {
                 let plain = only.kernel == 3 && only.dilation == 1 && only.inputs == only.outputs;
                 if plain && matches!(only.stride, [1, 1] | [2, 2]) {
                     Family::Depthwise
@@ -254,8 +254,8 @@ impl Operator {
                     Family::GeneralDepthwise
                 }
             }
-            ([_], StageKind::Standard) => Family::Standard,
-            ([_], StageKind::Pointwise) => Family::Pointwise,
+            ([_], BenchStageKind::Standard) => Family::Standard,
+            ([_], BenchStageKind::Pointwise) => Family::Pointwise,
             ([_, _], _) if !self.shortcut && self.stages[1].relu6 => Family::Separable,
             _ => Family::InvertedResidual,
         }
@@ -263,11 +263,11 @@ impl Operator {
 
     /// What it is called: `dw3x3s1`, `pw`, `conv3x3s2`, `separable-s2`, `inverted-s1+skip`, `stem+inverted-s1`.
     pub fn name(&self) -> String {
-        let stride = || self.stages.iter().find(|s| s.kind == StageKind::Depthwise).map_or(1, |s| s.stride[0]);
+        let stride = || self.stages.iter().find(|s| s.kind == BenchStageKind::Depthwise).map_or(1, |s| s.stride[0]);
         match self.family() {
             Family::Separable => format!("separable-s{}", stride()),
             Family::InvertedResidual => {
-                let stem = if self.stages[0].kind == StageKind::Standard { "stem+" } else { "" };
+                let stem = if self.stages[0].kind == BenchStageKind::Standard { "stem+" } else { "" };
                 format!("{stem}inverted-s{}{}", stride(), if self.shortcut { "+skip" } else { "" })
             }
             _ => self.stages[0].to_string(),
@@ -277,12 +277,12 @@ impl Operator {
     /// Its plane and its channels: `112x112x32` of a depthwise convolution, `56x56 24-144-24` of others.
     pub fn shape(&self) -> String {
         let Shape { h, w, c, .. } = self.input;
-        if self.stages.len() == 1 && self.stages[0].kind == StageKind::Depthwise {
+        if self.stages.len() == 1 && self.stages[0].kind == BenchStageKind::Depthwise {
             return format!("{h}x{w}x{c}");
         }
         let mut shape = format!("{h}x{w} {c}");
         // a depthwise stage of multiplier 1 leaves the channels as they are
-        for stage in self.stages.iter().filter(|s| s.kind != StageKind::Depthwise || s.inputs != s.outputs) {
+        for stage in self.stages.iter().filter(|s| s.kind != BenchStageKind::Depthwise || s.inputs != s.outputs) {
             shape += &format!("-{}", stage.outputs);
         }
         shape
@@ -305,7 +305,7 @@ impl Operator {
 
     /// Weights and biases.
     pub fn parameters(&self) -> usize {
-        self.stages.iter().map(Stage::parameters).sum()
+        self.stages.iter().map(BenchStage::parameters).sum()
     }
 
     /// Bytes that have to be moved at the least: the input, the output, the weights and the biases, each once.
@@ -316,12 +316,12 @@ impl Operator {
 
     /// The largest `k` of its sums over input channels, which is what a pointwise kernel's speed depends on.
     pub fn depth(&self) -> usize {
-        self.stages.iter().filter(|s| s.kind != StageKind::Depthwise).map(Stage::fan_in).max().unwrap_or(1)
+        self.stages.iter().filter(|s| s.kind != BenchStageKind::Depthwise).map(BenchStage::fan_in).max().unwrap_or(1)
     }
 
     /// The public operator, with seeded weights.
     pub fn layer(&self) -> Result<Layer> {
-        let values: Vec<_> = self.stages.iter().map(Stage::values).collect();
+        let values: Vec<_> = self.stages.iter().map(BenchStage::values).collect();
         let desc = |stage: usize| self.stages[stage].describe(&values[stage]);
         let shortcut = if self.shortcut { Shortcut::Required } else { Shortcut::None };
         Ok(match (self.family(), self.stages.len()) {
@@ -348,7 +348,7 @@ impl Operator {
 
 /// An operator and the networks that have it, such as `v2-1.0`.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct UsedOperator {
     /// The operator.
     pub operator: Operator,
     /// What has it.
@@ -358,7 +358,7 @@ pub struct Entry {
 /// Operators, each once, in the order in which they came first.
 #[derive(Clone, Debug, Default)]
 pub struct List {
-    entries: Vec<Entry>,
+    entries: Vec<UsedOperator>,
     places: HashMap<Operator, usize>,
 }
 
@@ -371,7 +371,7 @@ impl List {
     /// Adds an operator, or only its user if the operator is there already.
     pub fn add(&mut self, operator: Operator, used_by: &str) {
         let place = *self.places.entry(operator.clone()).or_insert_with(|| {
-            self.entries.push(Entry { operator, used_by: Vec::new() });
+            self.entries.push(UsedOperator { operator, used_by: Vec::new() });
             self.entries.len() - 1
         });
         let users = &mut self.entries[place].used_by;
@@ -381,7 +381,7 @@ impl List {
     }
 
     /// The operators.
-    pub fn into_entries(self) -> Vec<Entry> {
+    pub fn into_entries(self) -> Vec<UsedOperator> {
         self.entries
     }
 }
@@ -393,9 +393,9 @@ pub fn blocks(net: Net, alpha: f64, size: usize) -> Result<Vec<Operator>> {
     let mut input = Shape::new(1, size, size, architecture.inputs());
     let mut operators = Vec::new();
     for block in architecture.blocks() {
-        let stages: Vec<Stage> = match block {
+        let stages: Vec<BenchStage> = match block {
             Block::GlobalAveragePool { .. } => break,
-            _ => block.convolutions().map(Stage::of).collect(),
+            _ => block.convolutions().map(BenchStage::of).collect(),
         };
         let shortcut = matches!(block, Block::InvertedResidual { shortcut: true, .. });
         let operator = Operator { stages, shortcut, input };
@@ -426,22 +426,22 @@ pub const GENERAL_SIZES: [(usize, usize); 5] = [(112, 32), (56, 128), (28, 256),
 
 /// Depthwise convolutions that no MobileNet has, for `channels` channels: 5×5, 7×7, dilation 2, multiplier 2, stride 3,
 /// and stride 2×1.
-pub const fn general_depthwise(channels: usize) -> [Stage; 6] {
-    let plain = Stage::depthwise(3, 1, channels);
+pub const fn general_depthwise(channels: usize) -> [BenchStage; 6] {
+    let plain = BenchStage::depthwise(3, 1, channels);
     [
-        Stage::depthwise(5, 1, channels),
-        Stage::depthwise(7, 1, channels),
-        Stage { dilation: 2, ..plain },
-        Stage { outputs: 2 * channels, ..plain },
-        Stage::depthwise(3, 3, channels),
-        Stage { stride: [2, 1], ..plain },
+        BenchStage::depthwise(5, 1, channels),
+        BenchStage::depthwise(7, 1, channels),
+        BenchStage { dilation: 2, ..plain },
+        BenchStage { outputs: 2 * channels, ..plain },
+        BenchStage::depthwise(3, 3, channels),
+        BenchStage { stride: [2, 1], ..plain },
     ]
 }
 
 /// Adds the depthwise convolutions that no MobileNet has, and at each size the plain one that they are compared with.
 pub fn add_general(list: &mut List) {
     for (plane, channels) in GENERAL_SIZES {
-        list.add(Operator::single(Stage::depthwise(3, 1, channels), plane), "general");
+        list.add(Operator::single(BenchStage::depthwise(3, 1, channels), plane), "general");
         for stage in general_depthwise(channels) {
             list.add(Operator::single(stage, plane), "general");
         }
@@ -466,7 +466,7 @@ mod tests {
         }
         let entries = list.into_entries();
         assert!(entries.len() > 60, "{}", entries.len());
-        for Entry { operator, .. } in entries {
+        for UsedOperator { operator, .. } in entries {
             let plan = operator.network().unwrap().plan(operator.input, &PlanOptions::new()).unwrap();
             assert_eq!(plan.output_shape(), operator.output(), "{} {}", operator.name(), operator.shape());
             assert_eq!(plan.macs(), operator.macs(), "{} {}", operator.name(), operator.shape());

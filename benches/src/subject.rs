@@ -197,8 +197,8 @@ mod tests {
 
     #[test]
     fn a_subject_runs_and_names_its_kernels() {
-        use crate::shapes::{Operator, Stage};
-        let operator = Operator::separable(Stage::depthwise(3, 1, 24), 40, 9);
+        use crate::shapes::{BenchStage, Operator};
+        let operator = Operator::separable(BenchStage::depthwise(3, 1, 24), 40, 9);
         let mut subject =
             Subject::new(&operator.network().unwrap(), operator.input, &plan_options(None, 2).unwrap()).unwrap();
         let mut buffers = Buffers::for_all([&subject], CacheState::Warm);

@@ -19,7 +19,7 @@ use sepconv_examples::{assets, graph_def, keras, photo};
 
 /// Tells what is on a photo, by MobileNetV1 or V2.
 #[derive(Parser)]
-struct Args {
+struct ClassifyArgs {
     /// Photos, PNG or JPEG; without any, three that are fetched.
     images: Vec<PathBuf>,
     /// The network: V1 knows the 1000 classes of ImageNet, V2 knows 19 breeds of dogs.
@@ -47,7 +47,7 @@ struct Classifier {
 }
 
 impl Classifier {
-    fn new(args: &Args) -> Result<Classifier> {
+    fn new(args: &ClassifyArgs) -> Result<Classifier> {
         let threads = match args.threads {
             1 => Threads::Serial,
             n => Threads::Pool(rayon::ThreadPoolBuilder::new().num_threads(n.into()).build()?.into()),
@@ -123,11 +123,11 @@ fn imagenet_labels() -> Result<Vec<String>> {
     Ok(labels)
 }
 
-fn photos(args: &Args) -> Result<Vec<PathBuf>> {
+fn photos(args: &ClassifyArgs) -> Result<Vec<PathBuf>> {
     if args.images.is_empty() { assets::PHOTOS.paths() } else { Ok(args.images.clone()) }
 }
 
-fn run(args: &Args) -> Result<bool> {
+fn run(args: &ClassifyArgs) -> Result<bool> {
     let mut classifier = Classifier::new(args)?;
     if args.synthetic && args.images.is_empty() {
         let size = classifier.size();
@@ -148,7 +148,7 @@ fn run(args: &Args) -> Result<bool> {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    match run(&ClassifyArgs::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

@@ -11,7 +11,7 @@ use sepconv::{
     Schedule, SeparableConv2d, Shape, Shortcut, Strides, Threads, View, ViewMut,
 };
 
-use crate::asked::asked;
+use sepconv_test_support::asked::asked;
 
 /// Values for every filter and vector: ones, and what is not finite, negative or zero.
 static ONES: [f32; 1 << 14] = [1.0; 1 << 14];

@@ -4,11 +4,11 @@
 //! Each `check` panics on a finding, and otherwise names what became of its bytes, so that seeds can be chosen that
 //! differ.
 
-#[path = "../../tests/common/asked.rs"]
-mod asked;
 pub mod describe;
 pub mod network_weights;
 pub mod run_differential;
 
+use sepconv_test_support::asked::ByteCountingAllocator;
+
 #[global_allocator]
-static ALLOCATOR: asked::Counting = asked::Counting;
+static ALLOCATOR: ByteCountingAllocator = ByteCountingAllocator;

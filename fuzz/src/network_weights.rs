@@ -6,7 +6,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use sepconv::models::{Architecture, Config, MobileNetV1, MobileNetV2, ModelOutput, WeightOrder, Weights};
 use sepconv::{Error, PlanOptions, Shape, View, ViewMut};
 
-use crate::asked::asked;
+use sepconv_test_support::asked::asked;
 
 /// The narrowest networks there are, so that a valid file is short: V1 of 8 channels everywhere, and V2 without its
 /// dense layer.

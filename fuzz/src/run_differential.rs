@@ -3,14 +3,11 @@
 //! A case is that of the property tests, and so is the check. The strategies of those draw again where a draw is not
 //! even, which is no way to read a fuzzer's bytes; here each choice is a byte or two.
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
 use arbitrary::{Result, Unstructured};
 use sepconv::testing::{Case, ConvCase, NormCase, Op, Values};
 use sepconv::{Activation, Fusion, Network, Padding, Shape};
 
-use common::{AXES, ChainCase, Frame, Limits, MOST_THREADS, Runs, SCHEDULES};
+use sepconv_test_support::{AXES, ChainCase, Frame, Limits, MOST_THREADS, Runs, SCHEDULES};
 
 /// Cases above this are left to the property tests: here many small ones say more, and by thresholds that are drawn they
 /// take every way through the planner.
@@ -26,21 +23,21 @@ fn padding(u: &mut Unstructured<'_>) -> Result<Padding> {
 }
 
 /// Where a convolution looks.
-struct Window {
+struct DrawnWindow {
     kernel: [usize; 2],
     strides: [usize; 2],
     dilations: [usize; 2],
     padding: Padding,
 }
 
-impl Window {
+impl DrawnWindow {
     /// A third each the windows that have tiles of their own.
-    fn draw(u: &mut Unstructured<'_>) -> Result<Window> {
+    fn draw(u: &mut Unstructured<'_>) -> Result<DrawnWindow> {
         let stride = match u.int_in_range(0..=2u8)? {
             0 => 1,
             1 => 2,
             _ => {
-                return Ok(Window {
+                return Ok(DrawnWindow {
                     kernel: [u.int_in_range(1..=7)?, u.int_in_range(1..=7)?],
                     strides: [u.int_in_range(1..=3)?, u.int_in_range(1..=3)?],
                     dilations: [u.int_in_range(1..=3)?, u.int_in_range(1..=3)?],
@@ -48,11 +45,11 @@ impl Window {
                 });
             }
         };
-        Ok(Window { padding: padding(u)?, ..Window::same(3, stride) })
+        Ok(DrawnWindow { padding: padding(u)?, ..DrawnWindow::same(3, stride) })
     }
 
-    fn same(kernel: usize, stride: usize) -> Window {
-        Window { kernel: [kernel; 2], strides: [stride; 2], dilations: [1, 1], padding: Padding::Same }
+    fn same(kernel: usize, stride: usize) -> DrawnWindow {
+        DrawnWindow { kernel: [kernel; 2], strides: [stride; 2], dilations: [1, 1], padding: Padding::Same }
     }
 
     fn standard(self, outputs: usize) -> ConvCase {
@@ -74,7 +71,7 @@ fn values(u: &mut Unstructured<'_>) -> Result<Values> {
 }
 
 /// What a convolution does besides its sums, and its numbers. The order of its filter goes by the seed: see
-/// [`common::layers`].
+/// [`sepconv_test_support::layers`].
 fn finish(u: &mut Unstructured<'_>, conv: ConvCase) -> Result<ConvCase> {
     let conv = conv.activation(match u.int_in_range(0..=5u8)? {
         0 | 1 => Activation::Linear,
@@ -102,12 +99,12 @@ fn multiplier(u: &mut Unstructured<'_>) -> Result<usize> {
 }
 
 fn standard(u: &mut Unstructured<'_>) -> Result<ConvCase> {
-    let conv = Window::draw(u)?.standard(channels(u)?);
+    let conv = DrawnWindow::draw(u)?.standard(channels(u)?);
     finish(u, conv)
 }
 
 fn depthwise(u: &mut Unstructured<'_>) -> Result<ConvCase> {
-    let conv = Window::draw(u)?.depthwise(multiplier(u)?);
+    let conv = DrawnWindow::draw(u)?.depthwise(multiplier(u)?);
     finish(u, conv)
 }
 
@@ -126,7 +123,7 @@ fn operator(u: &mut Unstructured<'_>, case: Case, entered: usize) -> Result<Case
         4 | 5 => case.separable(depthwise(u)?, pointwise(u)?),
         6 => {
             // stride 1 and SAME keep the shape that a shortcut needs
-            let window = if u.arbitrary()? { Window::same(3, 1) } else { Window::draw(u)? };
+            let window = if u.arbitrary()? { DrawnWindow::same(3, 1) } else { DrawnWindow::draw(u)? };
             let expand = match u.int_in_range(0..=3u8)? {
                 0 => None,
                 1 => Some(standard(u)?),
@@ -180,12 +177,14 @@ pub fn check(data: &[u8]) -> String {
     let Ok(Some(chain)) = case(&mut Unstructured::new(data)) else { return "no case".into() };
     let problem = chain.problem();
     let ChainCase { case, runs } = chain;
-    let network = Network::new(common::layers(&problem)).expect("layers");
+    let network = Network::new(sepconv_test_support::layers(&problem)).expect("layers");
     let block = |op: &Op| matches!(op, Op::Separable { .. } | Op::InvertedResidual { .. });
     let fusions = if case.ops.iter().any(block) { &SCHEDULES[..] } else { &[Fusion::Auto] };
     let plan = |options: &sepconv::PlanOptions| network.plan(case.input, options);
-    let expected = |arithmetic| common::reference(&problem, arithmetic);
-    if let Err(error) = common::check(plan, fusions, &common::input(&problem), expected, case.macs(), runs) {
+    let expected = |arithmetic| sepconv_test_support::reference(&problem, arithmetic);
+    if let Err(error) =
+        sepconv_test_support::check(plan, fusions, &sepconv_test_support::input(&problem), expected, case.macs(), runs)
+    {
         panic!("{case}, {runs:?}\n{error}");
     }
     case.ops.iter().map(Op::name).collect::<Vec<_>>().join(", ")

@@ -53,7 +53,7 @@ macro_rules! kernels {
             const fn of<L: Level>() -> Kernels {
                 Kernels {
                     isa: <L::Token as Vector>::ISA,
-                    arithmetic: <L::Step as MulAdd>::ARITHMETIC,
+                    arithmetic: <L::MulAdd as MulAdd>::ARITHMETIC,
                     dwconv3x3_by_strips: crate::depthwise::by_strips::<L::Token>(),
                     $($field: L::enter::<$kernel>,)*
                 }
@@ -112,7 +112,7 @@ pub trait Level {
     /// The instruction set.
     type Token: Vector;
     /// The way of rounding.
-    type Step: MulAdd;
+    type MulAdd: MulAdd;
 
     /// Runs a kernel, or a part of one that is a function of its own. Functions are small by that, and LLVM's time grows with the
     /// square of the loops in one.
@@ -127,7 +127,7 @@ pub trait Level {
 ///
 /// A module is what the compiler gives to one of its threads, so that levels are compiled beside each other.
 macro_rules! levels {
-    ($($(#[$cfg:meta])? $level:ident: $token:ty, $new:expr, $step:ty $(, $features:literal)?;)*) => {
+    ($($(#[$cfg:meta])? $level:ident: $token:ty, $new:expr, $mul_add:ty $(, $features:literal)?;)*) => {
         $(
             $(#[$cfg])?
             mod $level {
@@ -137,7 +137,7 @@ macro_rules! levels {
 
                 impl Level for Here {
                     type Token = $token;
-                    type Step = $step;
+                    type MulAdd = $mul_add;
 
                     $(#[target_feature(enable = $features)])?
                     #[inline(never)]

@@ -630,7 +630,7 @@ unsafe fn copy_lanes(from: *const f32, to: *mut f32, n: usize) {
 
 /// Where the pixels of a tile begin.
 #[derive(Clone, Copy)]
-pub enum Places {
+pub enum PixelOffsets {
     /// So many values apart.
     Every(usize),
     /// As a table says.
@@ -648,13 +648,13 @@ pub enum Places {
 pub unsafe fn copy_pixels(
     count: usize,
     n: usize,
-    (from, from_places): (*const f32, Places),
-    (to, to_places): (*mut f32, Places),
+    (from, from_places): (*const f32, PixelOffsets),
+    (to, to_places): (*mut f32, PixelOffsets),
 ) {
     let place = |places, p: usize| match places {
-        Places::Every(pixel) => p.wrapping_mul(pixel),
+        PixelOffsets::Every(pixel) => p.wrapping_mul(pixel),
         // SAFETY: the caller's.
-        Places::Table(table) => unsafe { *table.wrapping_add(p) },
+        PixelOffsets::Table(table) => unsafe { *table.wrapping_add(p) },
     };
     for p in 0..count {
         // SAFETY: the caller's.
@@ -674,6 +674,6 @@ pub unsafe fn pixels_to_block(count: usize, n: usize, from: *const f32, places: 
     // SAFETY: the caller's.
     unsafe {
         block.write_bytes(0, count * BLOCK);
-        copy_pixels(count, n, (from, Places::Table(places)), (block, Places::Every(BLOCK)));
+        copy_pixels(count, n, (from, PixelOffsets::Table(places)), (block, PixelOffsets::Every(BLOCK)));
     }
 }

@@ -9,21 +9,22 @@
 //! Miri (`.ci/miri.sh`) runs a few cases of every kernel, chosen to reach every way through it. It sees reads of memory that
 //! nothing was written to, which no page guards.
 
-mod common;
+use std::ops::Range;
 
-use common::isa::{assert_required_isa_ran, isas};
-use common::{CANARY, Guarded, Placement, Rng, Values, guard, is_canary, row, same_bits};
 use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
 use sepconv_kernels::{
     BLOCK, BlockRowArgs, DepthwiseArgs, DwPlanesArgs, Epilogue, FromPlanesArgs, Isa, KernelKind, Kernels,
     PointwiseArgs, PoolArgs, Residual, Store, ToPlanesArgs, pack,
 };
+use sepconv_kernels_test_support::isa::{assert_required_isa_ran, isas};
+use sepconv_kernels_test_support::{CANARY, Guarded, Placement, Rng, ValueKind, guard, is_canary, row, same_bits};
 
 const CLAMPS: [[f32; 2]; 5] =
     [[f32::NEG_INFINITY, f32::INFINITY], [0.0, f32::INFINITY], [0.0, 6.0], [-0.25, 0.5], [f32::NEG_INFINITY, -0.0]];
 
-const VALUES: [Values; 5] = [Values::Plain, Values::Plain, Values::Plain, Values::Tiny, Values::Special];
+const VALUES: [ValueKind; 5] =
+    [ValueKind::Plain, ValueKind::Plain, ValueKind::Plain, ValueKind::Tiny, ValueKind::Special];
 
 #[test]
 fn every_kernel_equals_the_reference_in_every_table() {
@@ -116,7 +117,7 @@ fn guard_pages_are_flush_with_memory() {
 
 /// How the pixels of a tensor lie in memory of the length that they need and no more.
 #[derive(Clone, Debug)]
-struct Layout {
+struct PixelLayout {
     /// Where each pixel begins.
     pixels: Vec<usize>,
     /// From one block of channels to the next.
@@ -127,9 +128,9 @@ struct Layout {
     len: usize,
 }
 
-impl Layout {
+impl PixelLayout {
     /// Pixels in any order with gaps between them.
-    fn nhwc(rng: &mut Rng, pixels: usize, channels: usize) -> Layout {
+    fn nhwc(rng: &mut Rng, pixels: usize, channels: usize) -> PixelLayout {
         let stride = channels + rng.pick(&[0, 0, 1, 5]);
         let mut order: Vec<usize> = (0..pixels).collect();
         if rng.chance(3) {
@@ -137,7 +138,7 @@ impl Layout {
                 order.swap(i, rng.below(i + 1));
             }
         }
-        Layout {
+        PixelLayout {
             pixels: order.into_iter().map(|i| i * stride).collect(),
             block: BLOCK,
             whole: false,
@@ -147,9 +148,9 @@ impl Layout {
     }
 
     /// NHWC of whole blocks: what a caller with room behind each pixel may promise.
-    fn whole_nhwc(pixels: usize, channels: usize) -> Layout {
+    fn whole_nhwc(pixels: usize, channels: usize) -> PixelLayout {
         let stride = channels.next_multiple_of(BLOCK);
-        Layout {
+        PixelLayout {
             pixels: (0..pixels).map(|i| i * stride).collect(),
             block: BLOCK,
             whole: true,
@@ -159,9 +160,9 @@ impl Layout {
     }
 
     /// Channel blocks, each of all pixels.
-    fn blocks(rng: &mut Rng, pixels: usize, channels: usize) -> Layout {
+    fn blocks(rng: &mut Rng, pixels: usize, channels: usize) -> PixelLayout {
         let block = (pixels + rng.below(3)) * BLOCK;
-        Layout {
+        PixelLayout {
             pixels: (0..pixels).map(|i| i * BLOCK).collect(),
             block,
             whole: true,
@@ -170,11 +171,11 @@ impl Layout {
         }
     }
 
-    fn any(rng: &mut Rng, pixels: usize, channels: usize) -> Layout {
+    fn any(rng: &mut Rng, pixels: usize, channels: usize) -> PixelLayout {
         match rng.below(3) {
-            0 => Layout::nhwc(rng, pixels, channels),
-            1 => Layout::whole_nhwc(pixels, channels),
-            _ => Layout::blocks(rng, pixels, channels),
+            0 => PixelLayout::nhwc(rng, pixels, channels),
+            1 => PixelLayout::whole_nhwc(pixels, channels),
+            _ => PixelLayout::blocks(rng, pixels, channels),
         }
     }
 
@@ -223,20 +224,20 @@ impl Layout {
 }
 
 /// Weights as a kernel takes them; the reference takes `filter` and `bias`.
-struct Weights {
+struct KernelWeights {
     filter: Vec<f32>,
     bias: Vec<f32>,
     packed: Guarded,
 }
 
-impl Weights {
+impl KernelWeights {
     /// `k` rows of `n` outputs, or `k` taps of `n` channels.
-    fn new(rng: &mut Rng, k: usize, n: usize, values: Values) -> Weights {
+    fn new(rng: &mut Rng, k: usize, n: usize, values: ValueKind) -> KernelWeights {
         let filter = rng.values(k * n, values);
         let bias = rng.values(n, values);
         let mut packed = Guarded::new(pack::pointwise_len(k, n).unwrap());
         pack::pack(k, n, packed.slice_mut(), |o, row| if row == 0 { bias[o] } else { filter[(row - 1) * n + o] });
-        Weights { filter, bias, packed }
+        KernelWeights { filter, bias, packed }
     }
 }
 
@@ -286,7 +287,7 @@ struct PointwiseCase {
     sums: Sums,
     residual: Addend,
     clamp: [f32; 2],
-    values: Values,
+    values: ValueKind,
     seed: u64,
 }
 
@@ -303,8 +304,8 @@ fn pointwise_each_way(table: &Kernels) {
             let k = [2, 5, 19][way % 3];
             let segments = [Segments::Together, Segments::Blocks, Segments::Pieces(1 + k / 2, way % 2)][way / 3 % 3];
             let (sums, residual) = (sums[way / 9 % 3], residuals[way / 27 % 3]);
-            let (clamp, seed) = (CLAMPS[way % CLAMPS.len()], rng.next());
-            let case = PointwiseCase { m, k, n, segments, sums, residual, clamp, values: Values::Plain, seed };
+            let (clamp, seed) = (CLAMPS[way % CLAMPS.len()], rng.next_u64());
+            let case = PointwiseCase { m, k, n, segments, sums, residual, clamp, values: ValueKind::Plain, seed };
             pointwise_case(table, case);
             // a few cases, ten ways apart, have every kind of segments, of sums and of residuals
             way += if cfg!(miri) { 10 } else { 1 };
@@ -336,7 +337,7 @@ fn pointwise(table: &Kernels) {
             residual: rng.pick(&[Addend::None, Addend::None, Addend::Apart, Addend::InPlace]),
             clamp: rng.pick(&CLAMPS),
             values: rng.pick(&VALUES),
-            seed: rng.next(),
+            seed: rng.next_u64(),
         };
         pointwise_case(table, case);
     };
@@ -375,7 +376,7 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
     let what = || describe(table, KernelKind::Pointwise, &case);
     guard::note(&what());
     let rng = &mut Rng(case.seed);
-    let weights = Weights::new(rng, k, n, values);
+    let weights = KernelWeights::new(rng, k, n, values);
     let x = rng.values(m * k, values);
     let residual = rng.values(m * n, values);
 
@@ -388,36 +389,12 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
         table.arithmetic(),
     );
 
-    let (x_pixels, segment, x_segment, x_memory) = match case.segments {
-        Segments::Together => {
-            let layout = Layout::nhwc(rng, m, k);
-            let memory = layout.lay_out(&x);
-            (layout.pixels, k, 0, memory)
-        }
-        Segments::Blocks => {
-            let layout = Layout::blocks(rng, m, k);
-            let memory = layout.lay_out(&x);
-            (layout.pixels, BLOCK, layout.block, memory)
-        }
-        Segments::Pieces(piece, gap) => {
-            // windows that overlap need no test of their own: an offset is an offset
-            let pieces = k.div_ceil(piece);
-            let pixel = pieces * (piece + gap);
-            let last = (pieces - 1) * (piece + gap) + k - (pieces - 1) * piece;
-            let mut memory = Guarded::new((m - 1) * pixel + last);
-            for p in 0..m {
-                for i in 0..k {
-                    memory.slice_mut()[p * pixel + i / piece * (piece + gap) + i % piece] = x[p * k + i];
-                }
-            }
-            ((0..m).map(|p| p * pixel).collect(), piece, piece + gap, memory)
-        }
-    };
+    let SegmentedInput { pixels: x_pixels, segment, x_segment, memory: x_memory } = SegmentedInput::new(rng, case, &x);
 
     let in_place = case.sums == Sums::Slabs { in_place: true };
-    let layout = if in_place { Layout::blocks(rng, m, n) } else { Layout::any(rng, m, n) };
+    let layout = if in_place { PixelLayout::blocks(rng, m, n) } else { PixelLayout::any(rng, m, n) };
     let residual_layout =
-        if case.residual == Addend::InPlace && !in_place { layout.clone() } else { Layout::any(rng, m, n) };
+        if case.residual == Addend::InPlace && !in_place { layout.clone() } else { PixelLayout::any(rng, m, n) };
     let residual_memory = residual_layout.lay_out(&residual);
     let shared = case.residual == Addend::InPlace && !in_place;
     let mut out = if shared { residual_layout.lay_out(&residual) } else { Guarded::new(layout.len) };
@@ -452,39 +429,97 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
     match case.sums {
         // SAFETY: the layouts and the packed weights are those of `m`, `k` and `n`; only a residual may be the output.
         Sums::Whole => unsafe { (table.pointwise)(&args) },
-        Sums::Slabs { in_place } => {
+        Sums::Slabs { .. } => {
             // a slab ends where a segment does
             let segments = k.div_ceil(segment);
             let split = if segments > 1 { (1 + rng.below(segments - 1)) * segment } else { 1 + rng.below(k - 1) };
             let skipped = if segments > 1 { split / segment * x_segment } else { split };
-            let panels = n.div_ceil(BLOCK);
-            let mut partial = Guarded::new(if in_place { 0 } else { panels * m * BLOCK });
-            let partial_pixels = Guarded::from(&(0..m).map(|i| i * BLOCK).collect::<Vec<usize>>());
-            let (sums, sums_panel) = if in_place { (out_ptr, layout.block) } else { (partial.as_mut_ptr(), m * BLOCK) };
-            // SAFETY: as above; partial sums are `m` × 16 values a panel, apart from the output or at its offsets.
-            unsafe {
-                (table.pointwise)(&PointwiseArgs {
-                    k: split,
-                    residual: None,
-                    epilogue: Epilogue::NONE,
-                    store: Store { ptr: sums, pixels: partial_pixels.as_ptr(), panel: sums_panel, whole: true },
-                    ..args
-                });
-                (table.pointwise)(&PointwiseArgs {
-                    k: k - split,
-                    x: args.x.add(skipped),
-                    w: args.w.add(split * BLOCK),
-                    // a bias that is read where there are partial sums would be NaN here
-                    bias: Guarded::new(panels * panel_len).as_ptr(),
-                    partial: sums.cast_const(),
-                    partial_panel: sums_panel,
-                    ..args
-                });
-            }
-            partial.assert_zones_untouched(&what());
+            // SAFETY: as above; `split` ends a segment, and input `split` is `skipped` values behind the first.
+            unsafe { pointwise_in_slabs(table, &args, in_place, split, skipped, &what) }
         }
     }
     layout.assert_holds(&out, &expected, &what);
+}
+
+/// The input of a pointwise case in memory.
+struct SegmentedInput {
+    /// Where each pixel begins.
+    pixels: Vec<usize>,
+    /// Inputs of a segment, and values from one segment to the next.
+    segment: usize,
+    x_segment: usize,
+    memory: Guarded,
+}
+
+impl SegmentedInput {
+    fn new(rng: &mut Rng, PointwiseCase { m, k, segments, .. }: PointwiseCase, x: &[f32]) -> SegmentedInput {
+        match segments {
+            Segments::Together => {
+                let layout = PixelLayout::nhwc(rng, m, k);
+                let memory = layout.lay_out(x);
+                SegmentedInput { pixels: layout.pixels, segment: k, x_segment: 0, memory }
+            }
+            Segments::Blocks => {
+                let layout = PixelLayout::blocks(rng, m, k);
+                let memory = layout.lay_out(x);
+                SegmentedInput { pixels: layout.pixels, segment: BLOCK, x_segment: layout.block, memory }
+            }
+            Segments::Pieces(piece, gap) => {
+                // windows that overlap need no test of their own: an offset is an offset
+                let pieces = k.div_ceil(piece);
+                let pixel = pieces * (piece + gap);
+                let last = (pieces - 1) * (piece + gap) + k - (pieces - 1) * piece;
+                let mut memory = Guarded::new((m - 1) * pixel + last);
+                for p in 0..m {
+                    for i in 0..k {
+                        memory.slice_mut()[p * pixel + i / piece * (piece + gap) + i % piece] = x[p * k + i];
+                    }
+                }
+                let pixels = (0..m).map(|p| p * pixel).collect();
+                SegmentedInput { pixels, segment: piece, x_segment: piece + gap, memory }
+            }
+        }
+    }
+}
+
+/// The kernel in two slabs of `k`: `split` inputs, then the rest, which begins `skipped` values behind the first input.
+///
+/// # Safety
+/// As the kernel's, of whole sums. `split` is less than `k`. Partial sums that are kept in place need an output of channel blocks.
+unsafe fn pointwise_in_slabs(
+    table: &Kernels,
+    args: &PointwiseArgs,
+    in_place: bool,
+    split: usize,
+    skipped: usize,
+    what: &dyn Fn() -> String,
+) {
+    let (m, panels) = (args.m, args.n.div_ceil(BLOCK));
+    let mut partial = Guarded::new(if in_place { 0 } else { panels * m * BLOCK });
+    let partial_pixels = Guarded::from(&(0..m).map(|i| i * BLOCK).collect::<Vec<usize>>());
+    let (sums, sums_panel) =
+        if in_place { (args.store.ptr, args.store.panel) } else { (partial.as_mut_ptr(), m * BLOCK) };
+    // SAFETY: the caller's; partial sums are `m` × 16 values a panel, apart from the output or at its offsets.
+    unsafe {
+        (table.pointwise)(&PointwiseArgs {
+            k: split,
+            residual: None,
+            epilogue: Epilogue::NONE,
+            store: Store { ptr: sums, pixels: partial_pixels.as_ptr(), panel: sums_panel, whole: true },
+            ..*args
+        });
+        (table.pointwise)(&PointwiseArgs {
+            k: args.k - split,
+            x: args.x.add(skipped),
+            w: args.w.add(split * BLOCK),
+            // a bias that is read where there are partial sums would be NaN here
+            bias: Guarded::new(panels * args.w_panel).as_ptr(),
+            partial: sums.cast_const(),
+            partial_panel: sums_panel,
+            ..*args
+        });
+    }
+    partial.assert_zones_untouched(what().as_str());
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -496,7 +531,7 @@ struct DepthwiseCase {
     stride: usize,
     dilation: usize,
     clamp: [f32; 2],
-    values: Values,
+    values: ValueKind,
     seed: u64,
 }
 
@@ -525,7 +560,7 @@ fn dwconv3x3(table: &Kernels, stride: usize) {
                         dilation: 1,
                         clamp,
                         values: rng.pick(&VALUES),
-                        seed: rng.next(),
+                        seed: rng.next_u64(),
                     };
                     let (kind, enter) = match stride {
                         1 => (KernelKind::DwConv3x3S1, table.dwconv3x3s1),
@@ -551,7 +586,7 @@ fn dwconv(table: &Kernels) {
             dilation,
             clamp: rng.pick(&CLAMPS),
             values: rng.pick(&VALUES),
-            seed: rng.next(),
+            seed: rng.next_u64(),
         };
         depthwise_case(table, KernelKind::DwConv, table.dwconv, case);
     };
@@ -572,6 +607,30 @@ fn dwconv(table: &Kernels) {
     }
 }
 
+/// The columns of a dense row that are `there`, `pixel` values apart.
+fn row_of_pixels(row: &[f32], there: Range<usize>, channels: usize, pixel: usize) -> Guarded {
+    let mut memory = Guarded::new(if there.is_empty() { 0 } else { (there.len() - 1) * pixel + channels });
+    for (p, column) in there.enumerate() {
+        memory.slice_mut()[p * pixel..][..channels].copy_from_slice(&row[column * channels..][..channels]);
+    }
+    memory
+}
+
+/// How an output row of a depthwise convolution lies, and the values from one of its pixels to the next.
+fn depthwise_output(rng: &mut Rng, width: usize, channels: usize) -> (PixelLayout, usize) {
+    let whole = rng.chance(2);
+    let (block, pixel) = if whole && rng.chance(2) {
+        ((width + rng.below(3)) * BLOCK, BLOCK)
+    } else if whole {
+        (BLOCK, channels.next_multiple_of(BLOCK))
+    } else {
+        (BLOCK, channels + rng.below(4))
+    };
+    let room = if whole { channels.next_multiple_of(BLOCK) } else { channels };
+    let len = (room - 1) / BLOCK * block + (width - 1) * pixel + (room - 1) % BLOCK + 1;
+    (PixelLayout { pixels: (0..width).map(|p| p * pixel).collect(), block, whole, channels, len }, pixel)
+}
+
 fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&DepthwiseArgs), case: DepthwiseCase) {
     if !is_taken(case.seed) {
         return;
@@ -581,7 +640,7 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
     guard::note(&what());
     let rng = &mut Rng(case.seed);
     let taps = kernel[0] * kernel[1];
-    let weights = Weights::new(rng, taps, channels, values);
+    let weights = KernelWeights::new(rng, taps, channels, values);
     // the rows that the taps meet: [`DwConv`] is given no others, so that its dilation of rows is its caller's
     let rows = (rows_out - 1) * stride + kernel[0];
     let columns = (width - 1) * stride + (kernel[1] - 1) * dilation + 1;
@@ -624,16 +683,8 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
         let there = usize::from(edges[0])..columns - usize::from(edges[1]);
         // a multiple of 1 KiB too, which has tiles of its own
         let pixel = rng.pick(&[channels, channels + 4, channels + 9, 256]);
-        let memory: Vec<Guarded> = x
-            .chunks_exact(columns * channels)
-            .map(|row| {
-                let mut memory = Guarded::new(if there.is_empty() { 0 } else { (there.len() - 1) * pixel + channels });
-                for (p, column) in there.clone().enumerate() {
-                    memory.slice_mut()[p * pixel..][..channels].copy_from_slice(&row[column * channels..][..channels]);
-                }
-                memory
-            })
-            .collect();
+        let rows = x.chunks_exact(columns * channels);
+        let memory: Vec<Guarded> = rows.map(|row| row_of_pixels(row, there.clone(), channels, pixel)).collect();
         let row = |(y, memory): (usize, &Guarded)| match y == zero_row {
             true => zeros.as_ptr(),
             false => memory.as_ptr(),
@@ -641,29 +692,14 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
         let pointers: Vec<*const f32> = memory.iter().enumerate().map(row).collect();
         (RowLayout { block: BLOCK, pixel }, memory, pointers)
     } else {
-        let layout = Layout::blocks(rng, columns, channels);
+        let layout = PixelLayout::blocks(rng, columns, channels);
         let memory: Vec<Guarded> = x.chunks_exact(columns * channels).map(|row| layout.lay_out(row)).collect();
         let pointers = memory.iter().map(Guarded::as_ptr).collect();
         (RowLayout { block: layout.block, pixel: BLOCK }, memory, pointers)
     };
     let pointers = Guarded::from(&pointers);
 
-    let whole_blocks = rng.chance(2);
-    let (out_block, out_pixel) = if whole_blocks && rng.chance(2) {
-        ((width + rng.below(3)) * BLOCK, BLOCK)
-    } else if whole_blocks {
-        (BLOCK, channels.next_multiple_of(BLOCK))
-    } else {
-        (BLOCK, channels + rng.below(4))
-    };
-    let room = if whole_blocks { channels.next_multiple_of(BLOCK) } else { channels };
-    let out_layout = Layout {
-        pixels: (0..width).map(|p| p * out_pixel).collect(),
-        block: out_block,
-        whole: whole_blocks,
-        channels,
-        len: (room - 1) / BLOCK * out_block + (width - 1) * out_pixel + (room - 1) % BLOCK + 1,
-    };
+    let (out_layout, out_pixel) = depthwise_output(rng, width, channels);
     let mut out: Vec<Guarded> = (0..rows_out).map(|_| Guarded::new(out_layout.len)).collect();
     let out_pointers = Guarded::from(&out.iter_mut().map(Guarded::as_mut_ptr).collect::<Vec<_>>());
     // SAFETY: rows hold whole blocks of `columns` pixels, the output rows what their layout says.
@@ -678,9 +714,9 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
             zeros: zeros.as_ptr(),
             w: weights.packed.as_ptr(),
             out: out_pointers.as_ptr(),
-            out_block,
+            out_block: out_layout.block,
             out_pixel,
-            whole_blocks,
+            whole_blocks: out_layout.whole,
             kernel,
             stride,
             dilation,
@@ -697,7 +733,7 @@ struct PoolCase {
     channels: usize,
     plane: [usize; 2],
     blocks: bool,
-    values: Values,
+    values: ValueKind,
     seed: u64,
 }
 
@@ -705,7 +741,8 @@ fn average_pool(table: &Kernels) {
     let mut rng = Rng(4);
     for channels in 1..=50 {
         for &plane in few(&[[1, 1], [1, 7], [2, 2], [3, 5], [7, 7], [8, 1]], &[[2, 3]]) {
-            let case = PoolCase { channels, plane, blocks: rng.chance(2), values: rng.pick(&VALUES), seed: rng.next() };
+            let case =
+                PoolCase { channels, plane, blocks: rng.chance(2), values: rng.pick(&VALUES), seed: rng.next_u64() };
             pool_case(table, case);
         }
     }
@@ -746,7 +783,7 @@ fn pool_case(table: &Kernels, case: PoolCase) {
         }
     }
     let out_block = BLOCK + rng.below(3);
-    let layout = Layout {
+    let layout = PixelLayout {
         pixels: vec![0],
         block: out_block,
         whole: false,
@@ -837,7 +874,7 @@ fn from_planes(table: &Kernels) {
             for (multiplier, whole) in [(1, false), (1, true), (2, true), (3, false)] {
                 let outputs = channels * multiplier;
                 let (plane, step, mut memory) = planes(rng, width, channels);
-                let values = rng.values(width * channels, Values::Plain);
+                let values = rng.values(width * channels, ValueKind::Plain);
                 for p in 0..width {
                     for c in 0..channels {
                         memory.slice_mut()[c * plane + p * step] = values[p * channels + c];
@@ -891,7 +928,7 @@ fn to_planes(table: &Kernels) {
     for &width in few(&[1, 2, 3, 4, 5, 8, 15, 16, 17, 23, 40], &[5, 17]) {
         for &channels in few(&[1, 2, 3, 4, 5, 8, 15, 16, 17, 31, 35], &[3, 19]) {
             let (plane, step, mut out) = planes(rng, width, channels);
-            let values = rng.values(width * channels, Values::Plain);
+            let values = rng.values(width * channels, ValueKind::Plain);
             let x_block = (width + rng.below(3)) * BLOCK;
             // lanes behind the last channel hold anything
             let mut memory = Guarded::new((channels.div_ceil(BLOCK) - 1) * x_block + width * BLOCK);
@@ -948,7 +985,7 @@ fn dwplanes3x3(table: &Kernels, stride: usize) {
                 let outputs = inputs * multiplier;
                 let channels = rng.below(outputs)..outputs;
                 let dense_x = rng.values(h * w * inputs, values);
-                let weights = Weights::new(rng, 9, outputs, values);
+                let weights = KernelWeights::new(rng, 9, outputs, values);
                 let mut expected = vec![0.0; out[0] * out[1] * outputs];
                 reference::depthwise(
                     &Conv {

@@ -1,10 +1,8 @@
 //! The layouts of `pack`: what goes in comes out, and nothing else is written.
 
-mod common;
-
-use common::{CANARY, Guarded, Rng, row};
 use sepconv_kernels::BLOCK;
 use sepconv_kernels::pack::{dense_row, depthwise_len, pack, pointwise_len};
+use sepconv_kernels_test_support::{CANARY, Guarded, Rng, row};
 
 #[test]
 fn lengths_overflow_to_none() {

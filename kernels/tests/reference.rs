@@ -1,11 +1,9 @@
 //! The reference itself, against results that were worked out by hand, and its two arithmetics against their
 //! definitions.
 
-mod common;
-
-use common::{Rng, Values, same_bits};
 use sepconv_kernels::Arithmetic::{self, Fused, Separate};
 use sepconv_kernels::reference::{Conv, Tensor, TensorMut, Window, average_pool, clamp, conv, depthwise};
+use sepconv_kernels_test_support::{Rng, ValueKind, same_bits};
 
 const FREE: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
 
@@ -90,7 +88,7 @@ fn order_and_rounding_are_the_contract_s() {
     let rng = &mut Rng(1);
     let (mut differ, k, n) = (0, 61, 19);
     for round in 0..50 {
-        let kind = [Values::Plain, Values::Tiny, Values::Special][round % 3];
+        let kind = [ValueKind::Plain, ValueKind::Tiny, ValueKind::Special][round % 3];
         let (x, w, b) = (rng.values(k, kind), rng.values(k * n, kind), rng.values(n, kind));
         let mut bits = [[0.0; 19]; 2];
         for (arithmetic, out) in [Fused, Separate].into_iter().zip(&mut bits) {
@@ -129,7 +127,7 @@ fn a_call_and_an_instruction_round_alike() {
     // what no_std and CPUs without the instruction use, against what this CPU uses; ties and denormals among them
     let rng = &mut Rng(2);
     for i in 0..200_000 {
-        let scale = |rng: &mut Rng| f32::from_bits((rng.next() >> 32) as u32);
+        let scale = |rng: &mut Rng| f32::from_bits((rng.next_u64() >> 32) as u32);
         let (x, w, acc) = match i % 3 {
             0 => (rng.float(), rng.float(), rng.float()),
             1 => (scale(rng), scale(rng), scale(rng)),

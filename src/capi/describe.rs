@@ -4,7 +4,7 @@ use core::mem::offset_of;
 use core::ptr::null;
 
 use super::pointer::slice;
-use super::status::{Failure, Name, Result, boundary, sepconv_status};
+use super::status::{CallFailure, Name, Result, boundary, sepconv_status};
 use super::versioned::{self, Versioned};
 use crate::{Activation, BatchNorm, ConvDesc, Error, Filter, Padding, Shape};
 
@@ -15,7 +15,7 @@ macro_rules! read_code {
         $(if code == $of::$variant as i32 {
             Ok($value)
         } else)* {
-            Err($crate::capi::status::Failure::Code { name: $name, of: stringify!($of), got: code })
+            Err($crate::capi::status::CallFailure::Code { name: $name, of: stringify!($of), got: code })
         }
     }};
 }
@@ -260,7 +260,7 @@ impl sepconv_conv_desc {
             DepthwiseC1hw => Filter::depthwise_c1hw(values, [i, h, w], multiplier),
         })?;
         if filter.is_depthwise() && i != 0 && o % i != 0 {
-            return Err(Failure::Library(Error::Value {
+            return Err(CallFailure::Library(Error::Value {
                 what: format!("{name}.output_channels"),
                 expected: "a multiple of the input channels of a depthwise filter",
                 got: format!("{o} of {i}"),
@@ -279,7 +279,7 @@ impl sepconv_conv_desc {
         // sides that were set and do not count are a padding that was forgotten
         match padding {
             Padding::Same | Padding::Valid if [top, bottom, left, right] != [0; 4] => {
-                Err(Failure::Library(Error::Value {
+                Err(CallFailure::Library(Error::Value {
                     what: format!("{name}.pad_top, pad_bottom, pad_left, pad_right"),
                     expected: "0 unless the padding is SEPCONV_PADDING_EXPLICIT",
                     got: format!("{top}, {bottom}, {left}, {right}"),
@@ -300,7 +300,7 @@ impl sepconv_conv_desc {
         match activation {
             Activation::Clamp { .. } => Ok(activation),
             _ if [min, max] == [f32::NEG_INFINITY, f32::INFINITY] => Ok(activation),
-            _ => Err(Failure::Library(Error::Value {
+            _ => Err(CallFailure::Library(Error::Value {
                 what: format!("{name}.clamp_min, clamp_max"),
                 expected: "-INFINITY and INFINITY unless the activation is SEPCONV_ACTIVATION_CLAMP",
                 got: format!("{min}, {max}"),

@@ -7,8 +7,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::describe::sepconv_shape;
 use super::options::{sepconv_isa, sepconv_plan_options};
-use super::pointer::{Out, Text, check_slice, free, shared};
-use super::status::{Failure, Result, boundary, sepconv_status};
+use super::pointer::{Out, TextBuffer, check_slice, free, shared};
+use super::status::{CallFailure, Result, boundary, sepconv_status};
 use super::tensor::{Placed, Region, sepconv_input, sepconv_output};
 use super::threads::read_threads;
 use super::versioned;
@@ -129,7 +129,7 @@ pub unsafe extern "C" fn sepconv_plan_explain(
             Some(unsafe { Out::new("length", length) }?)
         };
         // SAFETY: the contract of all functions.
-        let mut text = unsafe { Text::new(buffer.cast(), capacity) };
+        let mut text = unsafe { TextBuffer::new(buffer.cast(), capacity) };
         // there is no error: what does not fit is left out
         let _ = write!(text, "{}", plan.plan.explain());
         let len = text.finish();
@@ -162,7 +162,7 @@ struct InUse<'a>(&'a sepconv_scratch);
 impl sepconv_scratch {
     fn enter(&self) -> Result<InUse<'_>> {
         // acquired: what the run before wrote comes before this one
-        if self.in_use.swap(true, Ordering::Acquire) { Err(Failure::ScratchInUse) } else { Ok(InUse(self)) }
+        if self.in_use.swap(true, Ordering::Acquire) { Err(CallFailure::ScratchInUse) } else { Ok(InUse(self)) }
     }
 }
 

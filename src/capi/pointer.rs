@@ -3,15 +3,15 @@
 use core::fmt;
 use core::mem::MaybeUninit;
 
-use super::status::{Failure, Name, Result};
+use super::status::{CallFailure, Name, Result};
 use crate::memory;
 
 fn check<T>(name: Name, pointer: *const T) -> Result<()> {
     if pointer.is_null() {
-        return Err(Failure::Null(name));
+        return Err(CallFailure::Null(name));
     }
     if !pointer.is_aligned() {
-        return Err(Failure::Misaligned { name, expected: align_of::<T>() });
+        return Err(CallFailure::Misaligned { name, expected: align_of::<T>() });
     }
     Ok(())
 }
@@ -33,7 +33,7 @@ pub(super) fn check_slice<T>(name: impl Into<Name>, first: *const T, len: usize)
     len.checked_mul(size_of::<T>())
         .filter(|&bytes| bytes <= isize::MAX as usize && first.addr().checked_add(bytes).is_some())
         .map(drop)
-        .ok_or(Failure::Length { name, got: len })
+        .ok_or(CallFailure::Length { name, got: len })
 }
 
 /// `len` values from `first` on.
@@ -83,7 +83,7 @@ pub(super) unsafe fn free<T>(handle: *mut T) {
 }
 
 /// Text on its way to a buffer of C's, cut between characters where the buffer ends.
-pub(super) struct Text {
+pub(super) struct TextBuffer {
     buffer: *mut u8,
     /// Bytes of the buffer, of which the last that is used becomes a NUL.
     capacity: usize,
@@ -94,11 +94,11 @@ pub(super) struct Text {
     len: usize,
 }
 
-impl Text {
+impl TextBuffer {
     /// # Safety
     /// `capacity` bytes are writable at `buffer`, and nobody else uses them while this lives.
-    pub(super) unsafe fn new(buffer: *mut u8, capacity: usize) -> Text {
-        Text { buffer, capacity, written: 0, full: false, len: 0 }
+    pub(super) unsafe fn new(buffer: *mut u8, capacity: usize) -> TextBuffer {
+        TextBuffer { buffer, capacity, written: 0, full: false, len: 0 }
     }
 
     /// Ends the text with a NUL, if there is any room; returns the length that it would have had with room for all.
@@ -111,7 +111,7 @@ impl Text {
     }
 }
 
-impl fmt::Write for Text {
+impl fmt::Write for TextBuffer {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         for mut c in s.chars() {
             if c == '\0' {

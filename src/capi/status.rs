@@ -6,7 +6,7 @@ use core::ffi::{CStr, c_char};
 use core::fmt::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::pointer::Text;
+use super::pointer::TextBuffer;
 use crate::Error;
 
 /// What every function that can fail returns. Where it is neither `SEPCONV_STATUS_OK` nor `SEPCONV_STATUS_PANIC`, nothing was
@@ -105,7 +105,7 @@ impl fmt::Display for Name {
 
 /// Why a function fails: an error of the library's, or of what only C can get wrong.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum CallFailure {
     #[error("{0}: must not be NULL")]
     Null(Name),
     #[error("{name}: expected an address that is a multiple of {expected}")]
@@ -139,20 +139,20 @@ fn text_of(payload: &(dyn Any + Send)) -> &str {
     }
 }
 
-impl Failure {
+impl CallFailure {
     fn status(&self) -> Status {
         match self {
-            Failure::Null(_) => Status::NullPointer,
-            Failure::Misaligned { .. } => Status::MisalignedPointer,
-            Failure::Code { .. } => Status::UnknownCode,
-            Failure::StructSize { .. } | Failure::UnknownFields { .. } => Status::StructSize,
-            Failure::Length { .. } => Status::Length,
-            Failure::Overlap { .. } => Status::Overlap,
-            Failure::ScratchInUse => Status::ScratchInUse,
+            CallFailure::Null(_) => Status::NullPointer,
+            CallFailure::Misaligned { .. } => Status::MisalignedPointer,
+            CallFailure::Code { .. } => Status::UnknownCode,
+            CallFailure::StructSize { .. } | CallFailure::UnknownFields { .. } => Status::StructSize,
+            CallFailure::Length { .. } => Status::Length,
+            CallFailure::Overlap { .. } => Status::Overlap,
+            CallFailure::ScratchInUse => Status::ScratchInUse,
             #[cfg(feature = "rayon")]
-            Failure::Threads(_) => Status::ThreadsNotStarted,
-            Failure::Panic(_) => Status::Panic,
-            Failure::Library(error) => match error.without_layers() {
+            CallFailure::Threads(_) => Status::ThreadsNotStarted,
+            CallFailure::Panic(_) => Status::Panic,
+            CallFailure::Library(error) => match error.without_layers() {
                 Error::ZeroSize { .. }
                 | Error::ZeroWindow { .. }
                 | Error::Window { .. }
@@ -182,7 +182,7 @@ impl Failure {
     }
 }
 
-pub(super) type Result<T, E = Failure> = core::result::Result<T, E>;
+pub(super) type Result<T, E = CallFailure> = core::result::Result<T, E>;
 
 /// Room for the text of an error. Fixed, so that the one which says that memory ran out needs none.
 const ROOM: usize = 1024;
@@ -193,10 +193,10 @@ thread_local! {
     static LAST: UnsafeCell<[u8; ROOM]> = const { UnsafeCell::new([0; ROOM]) };
 }
 
-fn remember(failure: &Failure) {
+fn remember(failure: &CallFailure) {
     LAST.with(|last| {
         // SAFETY: `last` is this thread's, and nothing refers into it but pointers that C has, which an error may write to.
-        let mut text = unsafe { Text::new(last.get().cast(), ROOM) };
+        let mut text = unsafe { TextBuffer::new(last.get().cast(), ROOM) };
         // there is no error: what does not fit is left out
         let _ = write!(text, "{failure}");
         text.finish();
@@ -210,14 +210,14 @@ pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> Status {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => Status::Ok,
         Ok(Err(failure)) => refuse(&failure),
-        Err(payload) => refuse(&Failure::Panic(payload)),
+        Err(payload) => refuse(&CallFailure::Panic(payload)),
     }
 }
 
 /// Keeps the text of a failure; returns its status. Outside of `boundary`, of which the library has a copy for each body.
 #[cold]
 #[inline(never)]
-fn refuse(failure: &Failure) -> Status {
+fn refuse(failure: &CallFailure) -> Status {
     remember(failure);
     failure.status()
 }
@@ -344,8 +344,8 @@ mod tests {
 
     #[test]
     fn each_thread_has_its_own() {
-        let _ = boundary(|| Err(Failure::ScratchInUse));
+        let _ = boundary(|| Err(CallFailure::ScratchInUse));
         std::thread::spawn(|| assert_eq!(last_error(), "")).join().unwrap();
-        assert_eq!(last_error(), Failure::ScratchInUse.to_string());
+        assert_eq!(last_error(), CallFailure::ScratchInUse.to_string());
     }
 }

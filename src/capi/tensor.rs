@@ -7,7 +7,7 @@ use core::ptr::{null, null_mut};
 
 use super::describe::read_code;
 use super::pointer::check_slice;
-use super::status::{Failure, Name, Result, boundary, sepconv_status};
+use super::status::{CallFailure, Name, Result, boundary, sepconv_status};
 use super::versioned::{self, Versioned};
 use crate::{Error, Layout, Shape, Strides, View, ViewMut};
 
@@ -184,7 +184,7 @@ impl Region {
     pub(super) fn check_apart(&self, other: &Region) -> Result<()> {
         let (a, b) = (&self.bytes, &other.bytes);
         if !a.is_empty() && !b.is_empty() && a.start < b.end && b.start < a.end {
-            return Err(Failure::Overlap { what: self.what, with: other.what });
+            return Err(CallFailure::Overlap { what: self.what, with: other.what });
         }
         Ok(())
     }
@@ -214,7 +214,7 @@ impl Placed {
         }
         let span = strides.span(shape)?;
         if len < span {
-            return Err(Failure::Library(Error::Buffer { what, shape, strides, expected: span, got: len }));
+            return Err(CallFailure::Library(Error::Buffer { what, shape, strides, expected: span, got: len }));
         }
         // it is no longer than what was checked
         let region = Region { what, bytes: first.addr()..first.addr() + span * size_of::<f32>() };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::describe::read_code;
 use super::options::sepconv_plan_options;
 use super::pointer::{Out, free, shared};
-use super::status::{Failure, Name, Result, boundary, sepconv_status};
+use super::status::{CallFailure, Name, Result, boundary, sepconv_status};
 use crate::threads::process;
 use crate::{Error, MAX_THREADS, ParallelFor, Threads};
 
@@ -86,7 +86,7 @@ pub unsafe extern "C" fn sepconv_pool_new(threads: usize, pool: *mut *mut sepcon
         // SAFETY: the contract of all functions.
         let out = unsafe { Out::new("pool", pool) }?;
         if !(1..=MAX_THREADS).contains(&threads) {
-            return Err(Failure::Library(Error::Value {
+            return Err(CallFailure::Library(Error::Value {
                 what: "threads of a pool".into(),
                 expected: "1 to 64",
                 got: threads.to_string(),
@@ -111,7 +111,7 @@ impl sepconv_pool {
     fn start(threads: usize) -> Result<sepconv_pool> {
         let named = |thread| format!("sepconv-{thread}");
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(named).build();
-        Ok(sepconv_pool { pool: Arc::new(pool.map_err(Failure::Threads)?), process: process::id() })
+        Ok(sepconv_pool { pool: Arc::new(pool.map_err(CallFailure::Threads)?), process: process::id() })
     }
 
     #[cfg(not(feature = "rayon"))]
@@ -143,8 +143,8 @@ fn global() -> Result<Threads> {
 
 /// The library was built without pools.
 #[cfg(not(feature = "rayon"))]
-fn no_rayon(what: &str) -> Failure {
-    Failure::Library(Error::Value {
+fn no_rayon(what: &str) -> CallFailure {
+    CallFailure::Library(Error::Value {
         what: what.into(),
         expected: "serial or custom threads, since this library was built without rayon",
         got: "a pool".into(),
@@ -171,7 +171,7 @@ pub(super) unsafe fn read_threads(options: &sepconv_plan_options) -> Result<Thre
     ] {
         if set && !used {
             let got = "one that would not be used".into();
-            return Err(Failure::Library(Error::Value { what: what.into(), expected, got }));
+            return Err(CallFailure::Library(Error::Value { what: what.into(), expected, got }));
         }
     }
     read_code!(field("threads"), options.threads, sepconv_threads {
@@ -180,7 +180,7 @@ pub(super) unsafe fn read_threads(options: &sepconv_plan_options) -> Result<Thre
         // SAFETY: the caller's.
         Pool => unsafe { shared::<sepconv_pool>(field("pool"), options.pool) }?.threads(),
         Custom => {
-            let parallel_for = options.parallel_for.ok_or(Failure::Null(field("parallel_for")))?;
+            let parallel_for = options.parallel_for.ok_or(CallFailure::Null(field("parallel_for")))?;
             let threads = options.parallel_threads.max(1);
             Threads::Custom(Arc::new(Callback { parallel_for, context: options.parallel_context, threads }))
         },

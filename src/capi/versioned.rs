@@ -13,7 +13,7 @@
 use core::mem::MaybeUninit;
 
 use super::pointer::{Out, shared};
-use super::status::{Failure, Name, Result};
+use super::status::{CallFailure, Name, Result};
 
 /// A struct that begins with its size.
 ///
@@ -36,7 +36,7 @@ fn check_size<T: Versioned>(name: Name, size: usize) -> Result<()> {
     if (T::LEAST..=MOST).contains(&size) && size.is_multiple_of(step) {
         Ok(())
     } else {
-        Err(Failure::StructSize { name, step, least: T::LEAST.next_multiple_of(step), most: MOST, got: size })
+        Err(CallFailure::StructSize { name, step, least: T::LEAST.next_multiple_of(step), most: MOST, got: size })
     }
 }
 
@@ -58,7 +58,7 @@ pub(super) unsafe fn init_as<T: Versioned>(name: &'static str, pointer: *mut T, 
     // SAFETY: the caller's; only its first field is used, which all versions have.
     let first: Out<'_, usize> = unsafe { Out::new(name, pointer.cast::<usize>()) }?;
     if !pointer.is_aligned() {
-        return Err(Failure::Misaligned { name: name.into(), expected: align_of::<T>() });
+        return Err(CallFailure::Misaligned { name: name.into(), expected: align_of::<T>() });
     }
     first.write(size);
     // SAFETY: `size` bytes are writable by the caller's promise; the first field, which holds the size, is left alone.
@@ -80,7 +80,7 @@ pub(super) unsafe fn read<T: Versioned>(name: &'static str, pointer: *const T) -
     // SAFETY: the caller's; its first field is all that is looked at.
     let size = *unsafe { shared(name, pointer.cast::<usize>()) }?;
     if !pointer.is_aligned() {
-        return Err(Failure::Misaligned { name: name.into(), expected: align_of::<T>() });
+        return Err(CallFailure::Misaligned { name: name.into(), expected: align_of::<T>() });
     }
     check_size::<T>(name.into(), size)?;
     let known = size.min(size_of::<T>());
@@ -90,7 +90,7 @@ pub(super) unsafe fn read<T: Versioned>(name: &'static str, pointer: *const T) -
     unsafe {
         value.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(pointer.cast::<u8>(), known);
         if (known..size).any(|at| pointer.cast::<u8>().add(at).read() != 0) {
-            return Err(Failure::UnknownFields { name: name.into(), known });
+            return Err(CallFailure::UnknownFields { name: name.into(), known });
         }
         Ok(value.assume_init())
     }
@@ -133,10 +133,13 @@ mod tests {
         assert_eq!(read(&[6 * WORD, 1, 2, 3, 0, 0]).unwrap(), newer, "a newer program that asks for nothing new");
         assert!(matches!(
             read(&[6 * WORD, 1, 2, 3, 0, 1]),
-            Err(Failure::UnknownFields { known, .. }) if known == 4 * WORD
+            Err(CallFailure::UnknownFields { known, .. }) if known == 4 * WORD
         ));
         for size in [0, 1, 2 * WORD - 1, 2 * WORD + 1, 4 * WORD - 1, MOST + 1, usize::MAX] {
-            assert!(matches!(read(&[size, 1, 2, 3]), Err(Failure::StructSize { got, .. }) if got == size), "{size}");
+            assert!(
+                matches!(read(&[size, 1, 2, 3]), Err(CallFailure::StructSize { got, .. }) if got == size),
+                "{size}"
+            );
         }
     }
 
@@ -154,7 +157,7 @@ mod tests {
         for size in [0, 2 * WORD - 1, 2 * WORD + 1, MOST + 1] {
             // SAFETY: sizes that are refused.
             let refused = unsafe { init("grown", memory.as_mut_ptr().cast::<Grown>(), size) };
-            assert!(matches!(refused, Err(Failure::StructSize { .. })));
+            assert!(matches!(refused, Err(CallFailure::StructSize { .. })));
         }
         assert_eq!(memory, [7; 8], "an error writes nothing");
     }

@@ -77,7 +77,7 @@ impl Deref for Sides {
 }
 
 #[derive(Clone, Debug)]
-enum Values<'a> {
+enum StoredValues<'a> {
     Floats(Cow<'a, [f32]>),
     /// The bytes of a file, little-endian, at any alignment. They become floats one tensor at a time, when a layer asks
     /// for them. A file may hold tensors of types that are no floats (a counter of batches, say), as long as no layer
@@ -89,25 +89,25 @@ enum Values<'a> {
 const FLOATS: &str = "f32, f16 or bf16";
 
 #[derive(Clone, Debug)]
-struct Tensor<'a> {
+struct StoredTensor<'a> {
     shape: Vec<usize>,
-    values: Values<'a>,
+    values: StoredValues<'a>,
 }
 
-impl Tensor<'_> {
+impl StoredTensor<'_> {
     /// The name of its type.
     fn type_name(&self) -> String {
         match &self.values {
-            Values::Floats(_) => "f32".into(),
-            Values::Bytes(dtype, _) => dtype.to_string().to_lowercase(),
+            StoredValues::Floats(_) => "f32".into(),
+            StoredValues::Bytes(dtype, _) => dtype.to_string().to_lowercase(),
         }
     }
 
     /// Its values, or `None` where they are of another type than [`FLOATS`].
     fn floats(&self) -> Result<Option<Cow<'_, [f32]>>> {
         let (dtype, bytes) = match &self.values {
-            Values::Floats(values) => return Ok(Some(Cow::Borrowed(values))),
-            Values::Bytes(dtype, bytes) => (*dtype, *bytes),
+            StoredValues::Floats(values) => return Ok(Some(Cow::Borrowed(values))),
+            StoredValues::Bytes(dtype, bytes) => (*dtype, *bytes),
         };
         let floats = match dtype {
             Dtype::F32 => collect("weights", bytes.as_chunks().0.iter().map(|&value| f32::from_le_bytes(value))),
@@ -137,7 +137,7 @@ impl Tensor<'_> {
 pub struct Weights<'a> {
     order: WeightOrder,
     /// In the order of names.
-    tensors: Vec<(String, Tensor<'a>)>,
+    tensors: Vec<(String, StoredTensor<'a>)>,
 }
 
 /// How a name compares with that of a part of a layer, or with a whole name where there is no part.
@@ -170,7 +170,7 @@ impl<'a> Weights<'a> {
             return Err(Error::Weights(format!("{name}: {shape} holds {expected} values, got {}", values.len())));
         }
         let shape = collect("weights", shape.iter().copied())?;
-        let tensor = Tensor { shape, values: Values::Floats(values) };
+        let tensor = StoredTensor { shape, values: StoredValues::Floats(values) };
         match self.find(&name, None) {
             Ok(at) => self.tensors[at].1 = tensor,
             Err(at) => {
@@ -212,7 +212,11 @@ impl<'a> Weights<'a> {
             let (start, end) = info.data_offsets;
             let bytes = data.get(start..end).ok_or_else(|| malformed(format!("{name}: lies outside of the file")))?;
             let shape = collect("weights", info.shape.iter().copied())?;
-            push("weights", &mut tensors, (name, Tensor { shape, values: Values::Bytes(info.dtype, bytes) }))?;
+            push(
+                "weights",
+                &mut tensors,
+                (name, StoredTensor { shape, values: StoredValues::Bytes(info.dtype, bytes) }),
+            )?;
         }
         // no name comes twice, so this is an order
         tensors.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
@@ -303,7 +307,7 @@ impl<'a> Weights<'a> {
             )));
         }
         let norm = if norm_is_there {
-            Some(Norm {
+            Some(StoredNorm {
                 gamma: optional("gamma")?,
                 beta: optional("beta")?,
                 mean: vector("mean")?,
@@ -322,10 +326,10 @@ pub(super) struct LayerWeights<'a> {
     order: WeightOrder,
     weight: Cow<'a, [f32]>,
     bias: Option<Cow<'a, [f32]>>,
-    norm: Option<Norm<'a>>,
+    norm: Option<StoredNorm<'a>>,
 }
 
-struct Norm<'a> {
+struct StoredNorm<'a> {
     gamma: Option<Cow<'a, [f32]>>,
     beta: Option<Cow<'a, [f32]>>,
     mean: Cow<'a, [f32]>,

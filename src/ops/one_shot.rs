@@ -58,7 +58,7 @@ pub fn pointwise_gemm(
         return Ok(());
     }
     // both tensors fall into runs of pixels, each evenly spaced
-    let runs = Runs::of(shape, input.strides()).min(Runs::of(expected, output.strides()));
+    let runs = PixelRuns::of(shape, input.strides()).min(PixelRuns::of(expected, output.strides()));
     let count = runs.count(shape);
     let m = shape.pixels() / count;
     let product = Product {
@@ -94,31 +94,31 @@ pub fn pointwise_gemm(
 
 /// Pixels of a tensor that lie evenly spaced, the longest last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Runs {
+enum PixelRuns {
     Rows,
     Images,
     Batch,
 }
 
-impl Runs {
+impl PixelRuns {
     /// The longest runs of evenly spaced pixels.
-    fn of(shape: Shape, strides: Strides) -> Runs {
+    fn of(shape: Shape, strides: Strides) -> PixelRuns {
         let Shape { n, h, w, .. } = shape;
-        let even = |runs: Runs| {
+        let even = |runs: PixelRuns| {
             let [pixel, _] = runs.strides(shape, strides);
             let row = pixel.saturating_mul(w);
             (w <= 1 || strides.pixel == pixel)
                 && (h <= 1 || strides.row == row)
-                && (runs < Runs::Batch || n <= 1 || strides.image == row.saturating_mul(h))
+                && (runs < PixelRuns::Batch || n <= 1 || strides.image == row.saturating_mul(h))
         };
-        [Runs::Batch, Runs::Images].into_iter().find(|&runs| even(runs)).unwrap_or(Runs::Rows)
+        [PixelRuns::Batch, PixelRuns::Images].into_iter().find(|&runs| even(runs)).unwrap_or(PixelRuns::Rows)
     }
 
     fn count(self, Shape { n, h, .. }: Shape) -> usize {
         match self {
-            Runs::Rows => n * h,
-            Runs::Images => n,
-            Runs::Batch => 1,
+            PixelRuns::Rows => n * h,
+            PixelRuns::Images => n,
+            PixelRuns::Batch => 1,
         }
     }
 
@@ -135,8 +135,8 @@ impl Runs {
     fn start(self, run: usize, Shape { h, .. }: Shape, strides: Strides) -> usize {
         // an axis of length 1 has any stride, multiplied by 0
         match self {
-            Runs::Rows => (run / h).wrapping_mul(strides.image) + (run % h).wrapping_mul(strides.row),
-            Runs::Images | Runs::Batch => run.wrapping_mul(strides.image),
+            PixelRuns::Rows => (run / h).wrapping_mul(strides.image) + (run % h).wrapping_mul(strides.row),
+            PixelRuns::Images | PixelRuns::Batch => run.wrapping_mul(strides.image),
         }
     }
 }

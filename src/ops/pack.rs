@@ -3,7 +3,7 @@
 use sepconv_kernels::{Epilogue, pack};
 
 use crate::memory::{Arc, Packed, collect};
-use crate::plan::{ConvStage, DepthwiseStage, PackedConv, PackedDepthwise, Stage};
+use crate::plan::{ConvStage, DepthwiseStage, PackedConv, PackedDepthwise, PackedStage};
 use crate::{ConvDesc, Error, Padding, Result};
 
 /// Checks and packs a standard convolution, the stage `what` of an operator.
@@ -32,7 +32,7 @@ pub(super) fn repeated(desc: &ConvDesc<'_>, what: &'static str, repeat: usize) -
         }
     })?;
     let op = Arc::try_new("operator", PackedConv { window: desc.window(), inputs, outputs, weights })?;
-    Ok(Stage { name: what, op, epilogue: epilogue(desc) })
+    Ok(PackedStage { name: what, op, epilogue: epilogue(desc) })
 }
 
 /// The same for a 1×1 convolution of stride 1.
@@ -87,7 +87,7 @@ fn depthwise_of(desc: &ConvDesc<'_>, what: &'static str, once: bool) -> Result<D
     })?;
     let (inputs, multiplier) = if once { (outputs, 1) } else { (inputs, multiplier) };
     let op = Arc::try_new("operator", PackedDepthwise { window: desc.window(), inputs, multiplier, weights })?;
-    Ok(Stage { name: what, op, epilogue: epilogue(desc) })
+    Ok(PackedStage { name: what, op, epilogue: epilogue(desc) })
 }
 
 /// Panels of 16 outputs, each of the description's `repeat` times: bias, then `k` rows. `weights(first, k, out)` writes

@@ -26,10 +26,10 @@ use super::layout::{PlannedTensor, TensorLayout};
 use super::offsets::PixelTable;
 use super::schedule::{Plane, Portions, RowSource};
 use super::share::ChainParts;
-use super::stage::{Chain, ConvStage, DepthwiseStage, Ends, Misfit, STAGES, Stage};
+use super::stage::{Chain, ConvStage, DepthwiseStage, Ends, Misfit, PackedStage, STAGES};
 use super::staging::{self, Staging, pixels_of};
 use crate::memory::{Carver, product, text};
-use crate::shape::{Extent, Window};
+use crate::shape::{ConvWindow, Extent};
 use crate::{Result, Schedule, Shape};
 
 /// The rows of the tensor that the depthwise convolution reads.
@@ -107,7 +107,7 @@ pub(crate) struct ChainStep {
 }
 
 /// Input rows that one call of a depthwise kernel is given, for `rows` output rows or, of the general kernel, for one.
-pub(crate) fn rows_in(kind: KernelKind, window: &Window, rows: usize) -> usize {
+pub(crate) fn rows_in(kind: KernelKind, window: &ConvWindow, rows: usize) -> usize {
     match kind {
         KernelKind::DwConv => window.kernel[0],
         _ => (rows - 1) * window.stride[0] + window.kernel[0],
@@ -128,7 +128,7 @@ impl ChainStep {
     ) -> Result<ChainStep> {
         let thresholds = &lowering.thresholds;
         let [after_head, after_depthwise, _] = chain.over(tensors, &ends)?;
-        let (head, tail) = (chain.head(), chain.tail().map(Stage::cloned));
+        let (head, tail) = (chain.head(), chain.tail().map(PackedStage::cloned));
         let depthwise = chain.depthwise().ok_or_else(|| Misfit::Order.named(STAGES))?.cloned();
         let x = &tensors[ends.input];
         let middle = Shape { c: depthwise.op.outputs(), ..after_head };

@@ -12,7 +12,7 @@
 //! cost least, as described where nothing is won.
 
 use super::cost::Thresholds;
-use super::stage::{Chain, STAGES, Stage, may_be_one_step};
+use super::stage::{Chain, PackedStage, STAGES, may_be_one_step};
 use super::{Node, lower::shapes_of};
 use crate::memory::push;
 use crate::{Result, Shape};
@@ -72,7 +72,7 @@ pub(super) fn regroup(nodes: &[Node], input: Shape, thresholds: &Thresholds) -> 
 }
 
 /// Appends a run of stages in its best groups, and empties it.
-fn group(stages: &mut Vec<Stage>, borders: &mut Vec<Border>, out: &mut Vec<Node>) -> Result<()> {
+fn group(stages: &mut Vec<PackedStage>, borders: &mut Vec<Border>, out: &mut Vec<Node>) -> Result<()> {
     push("plan", borders, Border::new(0, true))?;
     borders[0].cost = (0, 0);
     for end in 1..borders.len() {

@@ -10,7 +10,7 @@ use super::pool::PoolStep;
 use super::report::StageReport;
 use super::schedule::preferred_schedule;
 use super::share::worth_exchanging;
-use super::stage::{Chain, Ends, STAGES, Stage, channels};
+use super::stage::{Chain, Ends, PackedStage, STAGES, channels};
 use super::{Lowering, Node, Step};
 use crate::memory::{Arc, Carver, collect, push, text};
 use crate::tensor::ElementType;
@@ -331,7 +331,7 @@ impl Drafts {
 }
 
 /// Some of the stages of a step, in their order, as a step.
-fn some_of(stages: &[Option<Stage>]) -> Result<Chain> {
+fn some_of(stages: &[Option<PackedStage>]) -> Result<Chain> {
     let stages = collect("plan", stages.iter().flatten().cloned())?;
     // unreached: some stages of a step are a step too
     Chain::of(&stages).map_err(|misfit| misfit.named(STAGES))

@@ -37,7 +37,7 @@ pub(crate) use pool::PoolStep;
 pub use report::{Bound, Explain, StageReport};
 pub(crate) use schedule::RowSource;
 pub(crate) use share::{lanes, share};
-pub(crate) use stage::{Chain, ConvStage, DepthwiseStage, PackedConv, PackedDepthwise, Stage, channels};
+pub(crate) use stage::{Chain, ConvStage, DepthwiseStage, PackedConv, PackedDepthwise, PackedStage, channels};
 pub(crate) use staging::Staging;
 
 use crate::memory::Arc;

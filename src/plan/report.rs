@@ -6,7 +6,7 @@ use sepconv_kernels::KernelKind;
 
 use super::layout::PlannedTensor;
 use super::lower::{Draft, DraftKind};
-use super::stage::Op;
+use super::stage::PackedOp;
 use crate::memory::{reserve, text};
 use crate::{Arithmetic, Isa, Result, Shape};
 
@@ -158,11 +158,13 @@ impl StageReport {
                 let shapes = chain.shapes(from.shape)?;
                 for (stage, shape) in chain.stages().iter().zip(shapes) {
                     let (macs, bytes) = match stage.as_ref().map(|stage| &stage.op) {
-                        Some(Op::Conv(conv)) => {
+                        Some(PackedOp::Conv(conv)) => {
                             report.kernels.push(KernelKind::Pointwise);
                             (conv.macs(shape.pixels()), conv.weights.bytes())
                         }
-                        Some(Op::Depthwise(depthwise)) => (depthwise.macs(shape.pixels()), depthwise.weights.bytes()),
+                        Some(PackedOp::Depthwise(depthwise)) => {
+                            (depthwise.macs(shape.pixels()), depthwise.weights.bytes())
+                        }
                         None => continue,
                     };
                     report.macs = report.macs.saturating_add(macs);

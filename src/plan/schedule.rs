@@ -8,7 +8,7 @@ use super::layout::{Order, Place, PlannedTensor};
 use super::share::rows_within;
 use super::stage::{PackedConv, PackedDepthwise};
 use crate::memory::product;
-use crate::shape::{Extent, Window};
+use crate::shape::{ConvWindow, Extent};
 use crate::{Result, Schedule, Shape};
 
 /// The schedule of a chain with a head, where the plan may choose: [`Thresholds::slab_pixels`] says why.
@@ -53,7 +53,7 @@ impl RowSource {
 pub(super) struct Plane {
     pub(super) middle: Shape,
     pub(super) extent: Extent,
-    pub(super) window: Window,
+    pub(super) window: ConvWindow,
     pub(super) kind: KernelKind,
     /// Columns of padding on each side, and the length of a row with them.
     pub(super) columns: [usize; 2],
@@ -76,7 +76,7 @@ pub(crate) struct Portions {
 }
 
 impl Plane {
-    pub(super) fn new(middle: Shape, window: Window, parts: usize) -> Result<Plane> {
+    pub(super) fn new(middle: Shape, window: ConvWindow, parts: usize) -> Result<Plane> {
         let extent = window.over([middle.h, middle.w])?;
         let columns = [extent.before[1], extent.after[1]];
         let padded_width = columns[0] + middle.w + columns[1];

@@ -19,13 +19,13 @@ use sepconv_kernels::{Epilogue, pack};
 
 use super::layout::{Order, Place, PlannedTensor, TensorLayout};
 use crate::memory::{Arc, Packed, product, text};
-use crate::shape::Window;
+use crate::shape::ConvWindow;
 use crate::{Error, Layout, Result, Shape};
 
 /// A standard convolution, packed: taps in the order of rows, columns and input channels, 16 outputs a panel.
 #[derive(Debug)]
 pub(crate) struct PackedConv {
-    pub(crate) window: Window,
+    pub(crate) window: ConvWindow,
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
     pub(crate) weights: Packed,
@@ -34,7 +34,7 @@ pub(crate) struct PackedConv {
 /// A depthwise convolution, packed: output `c` reads input `c / multiplier`.
 #[derive(Debug)]
 pub(crate) struct PackedDepthwise {
-    pub(crate) window: Window,
+    pub(crate) window: ConvWindow,
     pub(crate) inputs: usize,
     pub(crate) multiplier: usize,
     pub(crate) weights: Packed,
@@ -93,14 +93,14 @@ impl PackedDepthwise {
 
 /// The operation of a stage.
 #[derive(Clone, Debug)]
-pub(crate) enum Op {
+pub(crate) enum PackedOp {
     Conv(Arc<PackedConv>),
     Depthwise(Arc<PackedDepthwise>),
 }
 
 /// A stage with weights: what it computes, and how its sums end.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stage<O = Op> {
+pub(crate) struct PackedStage<O = PackedOp> {
     /// The name that errors call it by.
     pub(crate) name: &'static str,
     pub(crate) op: O,
@@ -109,37 +109,37 @@ pub(crate) struct Stage<O = Op> {
 }
 
 /// A convolution as a stage.
-pub(crate) type ConvStage = Stage<Arc<PackedConv>>;
+pub(crate) type ConvStage = PackedStage<Arc<PackedConv>>;
 /// A depthwise convolution as a stage.
-pub(crate) type DepthwiseStage = Stage<Arc<PackedDepthwise>>;
+pub(crate) type DepthwiseStage = PackedStage<Arc<PackedDepthwise>>;
 
-impl<O: Clone> Stage<&O> {
+impl<O: Clone> PackedStage<&O> {
     /// The same stage, shared.
-    pub(super) fn cloned(self) -> Stage<O> {
-        Stage { name: self.name, op: self.op.clone(), epilogue: self.epilogue }
+    pub(super) fn cloned(self) -> PackedStage<O> {
+        PackedStage { name: self.name, op: self.op.clone(), epilogue: self.epilogue }
     }
 }
 
-impl From<ConvStage> for Stage {
-    fn from(stage: ConvStage) -> Stage {
-        Stage { name: stage.name, op: Op::Conv(stage.op), epilogue: stage.epilogue }
+impl From<ConvStage> for PackedStage {
+    fn from(stage: ConvStage) -> PackedStage {
+        PackedStage { name: stage.name, op: PackedOp::Conv(stage.op), epilogue: stage.epilogue }
     }
 }
 
-impl From<DepthwiseStage> for Stage {
-    fn from(stage: DepthwiseStage) -> Stage {
-        Stage { name: stage.name, op: Op::Depthwise(stage.op), epilogue: stage.epilogue }
+impl From<DepthwiseStage> for PackedStage {
+    fn from(stage: DepthwiseStage) -> PackedStage {
+        PackedStage { name: stage.name, op: PackedOp::Depthwise(stage.op), epilogue: stage.epilogue }
     }
 }
 
 /// The places of a step's stages: the head, the depthwise stage and the tail.
-type Places = [Option<Stage>; Chain::MOST];
+type StageSlots = [Option<PackedStage>; Chain::MOST];
 
 /// Stages that may run as one step: an optional convolution, a depthwise convolution, an optional pointwise convolution;
 /// or a convolution alone, which is the head then.
 #[derive(Clone, Debug)]
 pub(crate) struct Chain {
-    stages: Places,
+    stages: StageSlots,
 }
 
 /// The reason why stages cannot run as one step. `stage` is 0 for the head, 1 for the depthwise stage, 2 for the tail.
@@ -179,25 +179,25 @@ impl Misfit {
 pub(super) const STAGES: [&str; 3] = ["convolution", "depthwise", "pointwise"];
 
 /// Whether these stages may run as one step, or why they may not.
-pub(super) fn is_legal(stages: &Places) -> core::result::Result<(), Misfit> {
+pub(super) fn is_legal(stages: &StageSlots) -> core::result::Result<(), Misfit> {
     let [head, depthwise, tail] = stages.each_ref().map(|stage| stage.as_ref().map(|stage| &stage.op));
-    let conv = |stage, op: Option<&'_ Op>| match op {
+    let conv = |stage, op: Option<&'_ PackedOp>| match op {
         None => Ok(()),
-        Some(Op::Conv(conv)) if conv.is_packed() => Ok(()),
-        Some(Op::Conv(_)) => Err(Misfit::Packed { stage }),
-        Some(Op::Depthwise(_)) => Err(Misfit::Order),
+        Some(PackedOp::Conv(conv)) if conv.is_packed() => Ok(()),
+        Some(PackedOp::Conv(_)) => Err(Misfit::Packed { stage }),
+        Some(PackedOp::Depthwise(_)) => Err(Misfit::Order),
     };
     conv(0, head)?;
     conv(2, tail)?;
     let depthwise = match depthwise {
-        Some(Op::Depthwise(depthwise)) => depthwise,
+        Some(PackedOp::Depthwise(depthwise)) => depthwise,
         None if head.is_some() && tail.is_none() => return Ok(()),
         _ => return Err(Misfit::Order),
     };
     if !depthwise.is_packed() {
         return Err(Misfit::Packed { stage: 1 });
     }
-    if let Some(Op::Conv(head)) = head {
+    if let Some(PackedOp::Conv(head)) = head {
         if head.outputs != depthwise.inputs {
             return Err(Misfit::Channels { stage: 1, expected: depthwise.inputs, got: head.outputs });
         }
@@ -205,7 +205,7 @@ pub(super) fn is_legal(stages: &Places) -> core::result::Result<(), Misfit> {
             return Err(Misfit::Multiplier { multiplier: depthwise.multiplier });
         }
     }
-    if let Some(Op::Conv(tail)) = tail {
+    if let Some(PackedOp::Conv(tail)) = tail {
         if tail.inputs != depthwise.outputs() {
             return Err(Misfit::Channels { stage: 2, expected: tail.inputs, got: depthwise.outputs() });
         }
@@ -217,8 +217,8 @@ pub(super) fn is_legal(stages: &Places) -> core::result::Result<(), Misfit> {
 }
 
 /// Stages that follow each other, each in its place; `None` of more than fit.
-fn places(stages: &[Stage]) -> Option<Places> {
-    let depthwise = stages.iter().position(|stage| matches!(stage.op, Op::Depthwise(_)));
+fn places(stages: &[PackedStage]) -> Option<StageSlots> {
+    let depthwise = stages.iter().position(|stage| matches!(stage.op, PackedOp::Depthwise(_)));
     // the depthwise stage stands in the second place
     let first = 1usize.checked_sub(depthwise.unwrap_or(1))?;
     let mut places = [None, None, None];
@@ -229,7 +229,7 @@ fn places(stages: &[Stage]) -> Option<Places> {
 }
 
 /// Whether stages that follow each other may run as one step.
-pub(super) fn may_be_one_step(stages: &[Stage]) -> bool {
+pub(super) fn may_be_one_step(stages: &[PackedStage]) -> bool {
     places(stages).is_some_and(|places| is_legal(&places).is_ok())
 }
 
@@ -243,60 +243,69 @@ impl Chain {
         depthwise: Option<DepthwiseStage>,
         tail: Option<ConvStage>,
     ) -> core::result::Result<Chain, Misfit> {
-        Chain::of_places([head.map(Stage::from), depthwise.map(Stage::from), tail.map(Stage::from)])
+        Chain::of_places([head.map(PackedStage::from), depthwise.map(PackedStage::from), tail.map(PackedStage::from)])
     }
 
     /// Stages that follow each other as one step, or why they are none.
-    pub(super) fn of(stages: &[Stage]) -> core::result::Result<Chain, Misfit> {
+    pub(super) fn of(stages: &[PackedStage]) -> core::result::Result<Chain, Misfit> {
         Chain::of_places(places(stages).ok_or(Misfit::Order)?)
     }
 
-    fn of_places(stages: Places) -> core::result::Result<Chain, Misfit> {
+    fn of_places(stages: StageSlots) -> core::result::Result<Chain, Misfit> {
         is_legal(&stages)?;
         Ok(Chain { stages })
     }
 
-    fn conv(&self, place: usize) -> Option<Stage<&Arc<PackedConv>>> {
+    fn conv(&self, place: usize) -> Option<PackedStage<&Arc<PackedConv>>> {
         match &self.stages[place] {
-            Some(Stage { name, op: Op::Conv(op), epilogue }) => Some(Stage { name, op, epilogue: *epilogue }),
+            Some(PackedStage { name, op: PackedOp::Conv(op), epilogue }) => {
+                Some(PackedStage { name, op, epilogue: *epilogue })
+            }
             _ => None,
         }
     }
 
-    pub(super) fn head(&self) -> Option<Stage<&Arc<PackedConv>>> {
+    pub(super) fn head(&self) -> Option<PackedStage<&Arc<PackedConv>>> {
         self.conv(0)
     }
 
-    pub(super) fn depthwise(&self) -> Option<Stage<&Arc<PackedDepthwise>>> {
+    pub(super) fn depthwise(&self) -> Option<PackedStage<&Arc<PackedDepthwise>>> {
         match &self.stages[1] {
-            Some(Stage { name, op: Op::Depthwise(op), epilogue }) => Some(Stage { name, op, epilogue: *epilogue }),
+            Some(PackedStage { name, op: PackedOp::Depthwise(op), epilogue }) => {
+                Some(PackedStage { name, op, epilogue: *epilogue })
+            }
             _ => None,
         }
     }
 
-    pub(super) fn tail(&self) -> Option<Stage<&Arc<PackedConv>>> {
+    pub(super) fn tail(&self) -> Option<PackedStage<&Arc<PackedConv>>> {
         self.conv(2)
     }
 
     /// Whether both share their packed weights.
     pub(super) fn is(&self, other: &Chain) -> bool {
         self.stages.iter().zip(&other.stages).all(|pair| match pair {
-            (Some(Stage { op: Op::Conv(a), .. }), Some(Stage { op: Op::Conv(b), .. })) => a.is(b),
-            (Some(Stage { op: Op::Depthwise(a), .. }), Some(Stage { op: Op::Depthwise(b), .. })) => a.is(b),
+            (Some(PackedStage { op: PackedOp::Conv(a), .. }), Some(PackedStage { op: PackedOp::Conv(b), .. })) => {
+                a.is(b)
+            }
+            (
+                Some(PackedStage { op: PackedOp::Depthwise(a), .. }),
+                Some(PackedStage { op: PackedOp::Depthwise(b), .. }),
+            ) => a.is(b),
             (a, b) => a.is_none() && b.is_none(),
         })
     }
 
     /// Its stages, each in its place.
-    pub(super) fn stages(&self) -> &Places {
+    pub(super) fn stages(&self) -> &StageSlots {
         &self.stages
     }
 
     /// Input channels and output channels.
     pub(crate) fn channels(&self) -> [usize; 2] {
-        let of = |stage: &Stage| match &stage.op {
-            Op::Conv(conv) => [conv.inputs, conv.outputs],
-            Op::Depthwise(depthwise) => [depthwise.inputs, depthwise.outputs()],
+        let of = |stage: &PackedStage| match &stage.op {
+            PackedOp::Conv(conv) => [conv.inputs, conv.outputs],
+            PackedOp::Depthwise(depthwise) => [depthwise.inputs, depthwise.outputs()],
         };
         let mut channels = self.stages.iter().flatten().map(of);
         // a chain has at least one stage
@@ -321,8 +330,8 @@ impl Chain {
         for (place, stage) in self.stages.iter().enumerate() {
             if let Some(stage) = stage {
                 let (window, inputs, outputs) = match &stage.op {
-                    Op::Conv(conv) => (&conv.window, conv.inputs, conv.outputs),
-                    Op::Depthwise(depthwise) => (&depthwise.window, depthwise.inputs, depthwise.outputs()),
+                    PackedOp::Conv(conv) => (&conv.window, conv.inputs, conv.outputs),
+                    PackedOp::Depthwise(depthwise) => (&depthwise.window, depthwise.inputs, depthwise.outputs()),
                 };
                 channels(stage.name, inputs, shape.c)?;
                 let extent = window.over([shape.h, shape.w]).map_err(|error| error.in_stage(stage.name))?;
@@ -432,12 +441,12 @@ mod tests {
     use crate::memory::Carver;
     use crate::plan::cost::Thresholds;
     use crate::plan::{ChainStep, ConvStep, Lowering, PoolStep};
-    use crate::shape::Window;
+    use crate::shape::ConvWindow;
     use crate::tensor::ElementType;
     use crate::{Fusion, Padding, Schedule};
 
-    fn window(kernel: usize, stride: usize) -> Window {
-        Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], padding: Padding::Same }
+    fn window(kernel: usize, stride: usize) -> ConvWindow {
+        ConvWindow { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], padding: Padding::Same }
     }
 
     fn zeros(len: Option<usize>) -> Packed {
@@ -454,8 +463,8 @@ mod tests {
         PackedDepthwise { window: window(3, 1), inputs, multiplier, weights }
     }
 
-    fn stage<O>(op: O) -> Stage<Arc<O>> {
-        Stage { name: "stage", op: Arc::try_new("stage", op).unwrap(), epilogue: Epilogue::clamp([0.0, 1.0]) }
+    fn stage<O>(op: O) -> PackedStage<Arc<O>> {
+        PackedStage { name: "stage", op: Arc::try_new("stage", op).unwrap(), epilogue: Epilogue::clamp([0.0, 1.0]) }
     }
 
     #[test]
@@ -510,7 +519,10 @@ mod tests {
         assert_eq!(misfit(None, Some(depthwise(16, 1)), tail(window(1, 2))), Misfit::Tail);
         let padded = |bottom| Padding::Explicit { top: 0, bottom, left: 1 - bottom, right: 0 };
         for padding in [padded(0), padded(1)] {
-            assert_eq!(misfit(None, Some(depthwise(16, 1)), tail(Window { padding, ..window(1, 1) })), Misfit::Tail);
+            assert_eq!(
+                misfit(None, Some(depthwise(16, 1)), tail(ConvWindow { padding, ..window(1, 1) })),
+                Misfit::Tail
+            );
         }
 
         for wrong in [

@@ -16,7 +16,7 @@ use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, Epilogue, FromPlanesAr
 
 use super::bind::{BoundTensor, Memory, RowTarget, zero_columns};
 use super::planes::Rows;
-use crate::plan::{ChainStep, ConvStage, Order, RowSource, Stage, TailPixels, lanes, rows_in, share};
+use crate::plan::{ChainStep, ConvStage, Order, PackedStage, RowSource, TailPixels, lanes, rows_in, share};
 
 impl ChainStep {
     /// # Safety
@@ -311,7 +311,7 @@ impl ChainStep {
         let width = self.extent.out[1];
         let m = group.len() * width;
         let (is_first, is_last) = (slab.start == 0, slab.end == self.middle.c.div_ceil(BLOCK));
-        let Stage { op: tail, epilogue, .. } = tail;
+        let PackedStage { op: tail, epilogue, .. } = tail;
         let panel_len = (tail.inputs + 1) * BLOCK;
         // SAFETY: the caller's; the tables hold a group's pixels, the partial sums a group's pixels in every panel.
         unsafe {

@@ -145,134 +145,260 @@ fn marks(values: &[f64], mark: impl Fn(f64) -> bool) -> Vec<f64> {
     values.iter().map(|&v| f64::from(u8::from(mark(v)))).collect()
 }
 
-/// One stage: what is known of its output, given what is known of its input.
-fn through(stage: &Stage, input: &Known, shortcut: Option<&Known>, policies: &Policies) -> Vec<Expected> {
-    let loops = Loops { stage, input: input.shape };
-    let outputs = stage.output_shape().c;
-    let flush = policies.denormals == Denormals::MayBeFlushed;
-    let denormal = |v: f64| if flush && v.abs() < f64::from(f32::MIN_POSITIVE) { v.abs() } else { 0.0 };
-
-    // what is not known counts as zero here, and marks what it comes into below
-    let value_of = |known: &Expected| match *known {
+/// The value of an operand. Zero stands for one that is not known, which [`Operands::unknown`] marks.
+fn value_of(known: &Expected) -> f64 {
+    match *known {
         Expected::Within { value, .. } => value,
         Expected::Nan => f64::NAN,
         Expected::Unchecked(_) => 0.0,
-    };
-    let error_of = |known: &Expected| match *known {
-        Expected::Within { value, lo, hi } if value.is_finite() => (hi - value).max(value - lo) + denormal(value),
-        _ => 0.0,
-    };
-    let x: Vec<f64> = input.values.iter().map(value_of).collect();
-    let x_error: Vec<f64> = input.values.iter().map(error_of).collect();
-    let x_size: Vec<f64> = x.iter().zip(&x_error).map(|(&x, e)| finite(x).abs() + e).collect();
+    }
+}
 
-    let (w, bias) = stage.folded();
-    let w_size: Vec<f64> = w.iter().map(|&w| finite(w).abs()).collect();
-    let raw: Vec<f64> = stage.canonical_filter().iter().map(|&w| finite(f64::from(w)).abs()).collect();
-    let raw_bias = |o: usize| stage.bias().map_or(0.0, |bias| finite(f64::from(bias[o])).abs());
-    // magnitudes of what is added to the sum, behind and before the batch norm
-    let (mut bias_size, mut raw_bias_size, mut scales) = (vec![0.0; outputs], vec![0.0; outputs], vec![1.0; outputs]);
-    for o in 0..outputs {
-        raw_bias_size[o] = raw_bias(o);
-        bias_size[o] = raw_bias_size[o];
+/// The least normal number of f32.
+const SMALLEST_NORMAL: f64 = f32::MIN_POSITIVE as f64;
+
+impl Policies {
+    /// Whether denormals may be flushed to zero.
+    fn flush(&self) -> bool {
+        self.denormals == Denormals::MayBeFlushed
+    }
+
+    /// What a value loses where denormals are flushed.
+    fn flushed(&self, v: f64) -> f64 {
+        if self.flush() && v.abs() < SMALLEST_NORMAL { v.abs() } else { 0.0 }
+    }
+
+    /// How far the kernel's operand may be from [`value_of`].
+    fn error_of(&self, known: &Expected) -> f64 {
+        match *known {
+            Expected::Within { value, lo, hi } if value.is_finite() => {
+                (hi - value).max(value - lo) + self.flushed(value)
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// Whether a policy leaves the results of such a weight open.
+    fn leaves_open(&self, v: f64) -> bool {
+        (v.is_nan() && self.nan != NanPolicy::Same) || (v.is_infinite() && self.inf == InfPolicy::Unchecked)
+    }
+}
+
+/// Magnitudes of what a stage adds to a sum, for each output channel.
+struct Added {
+    /// Of bias and batch norm together.
+    folded: Vec<f64>,
+    /// Of what is added before the batch norm multiplies.
+    unfolded: Vec<f64>,
+    /// What the batch norm multiplies by.
+    scales: Vec<f64>,
+}
+
+impl Added {
+    fn new(stage: &Stage) -> Added {
+        let outputs = stage.output_shape().c;
+        let mut unfolded: Vec<f64> =
+            (0..outputs).map(|o| stage.bias().map_or(0.0, |bias| finite(f64::from(bias[o])).abs())).collect();
+        let (mut folded, mut scales) = (unfolded.clone(), vec![1.0; outputs]);
         if let Some(norm) = stage.batch_norm() {
-            let gamma = norm.gamma.map_or(1.0, |gamma| f64::from(gamma[o]));
-            let beta = norm.beta.map_or(0.0, |beta| f64::from(beta[o]));
-            scales[o] = (gamma / (f64::from(norm.variance[o]) + norm.epsilon).sqrt()).abs();
-            raw_bias_size[o] += f64::from(norm.mean[o]).abs();
-            bias_size[o] = raw_bias_size[o] * scales[o] + beta.abs();
+            for o in 0..outputs {
+                let gamma = norm.gamma.map_or(1.0, |gamma| f64::from(gamma[o]));
+                let beta = norm.beta.map_or(0.0, |beta| f64::from(beta[o]));
+                scales[o] = (gamma / (f64::from(norm.variance[o]) + norm.epsilon).sqrt()).abs();
+                unfolded[o] += f64::from(norm.mean[o]).abs();
+                folded[o] = unfolded[o] * scales[o] + beta.abs();
+            }
+        }
+        Added { folded, unfolded, scales }
+    }
+}
+
+/// What a stage multiplies and adds.
+struct Operands<'a> {
+    policies: &'a Policies,
+    loops: Loops<'a>,
+    input: &'a [Expected],
+    /// The input, how far each value may be off, and the largest magnitude that it may have.
+    x: Vec<f64>,
+    x_error: Vec<f64>,
+    x_size: Vec<f64>,
+    /// Folded weights, and magnitudes of folded and of unfolded ones.
+    w: Vec<f64>,
+    w_size: Vec<f64>,
+    unfolded_size: Vec<f64>,
+    bias: Vec<f64>,
+    added: Added,
+}
+
+/// The sums of a stage before the clamp, and what their errors follow from.
+struct StageSums {
+    values: Vec<f64>,
+    /// Σ|x × w|.
+    sizes: Vec<f64>,
+    /// The largest partial sum that there may be, the one before the batch norm among them.
+    largest: Vec<f64>,
+    /// Errors of operands that came into each sum.
+    carried: Vec<f64>,
+}
+
+impl<'a> Operands<'a> {
+    fn new(stage: &'a Stage, input: &'a Known, policies: &'a Policies) -> Operands<'a> {
+        let x: Vec<f64> = input.values.iter().map(value_of).collect();
+        let x_error: Vec<f64> = input.values.iter().map(|known| policies.error_of(known)).collect();
+        let x_size = x.iter().zip(&x_error).map(|(&x, e)| finite(x).abs() + e).collect();
+        let (w, bias) = stage.folded();
+        Operands {
+            policies,
+            loops: Loops { stage, input: input.shape },
+            input: &input.values,
+            x,
+            x_error,
+            x_size,
+            w_size: w.iter().map(|&w| finite(w).abs()).collect(),
+            unfolded_size: stage.canonical_filter().iter().map(|&w| finite(f64::from(w)).abs()).collect(),
+            w,
+            bias,
+            added: Added::new(stage),
         }
     }
 
-    let mut sums = loops.sum(&x, &w, &bias);
-    let mut sizes = loops.sum(&x_size, &w_size, &bias_size);
-    let nothing = vec![0.0; outputs];
-    let mut carried = vec![0.0; sums.len()];
-    let mut carry = |errors: Vec<f64>| carried.iter_mut().zip(errors).for_each(|(all, error)| *all += error);
-    if x_error.iter().any(|&e| e > 0.0) {
-        carry(loops.sum(&x_error, &w_size, &nothing));
-    }
-    if flush {
-        let lost: Vec<f64> = w.iter().zip(&raw).map(|(&w, &raw)| denormal(w).max(denormal(raw))).collect();
-        if lost.iter().any(|&w| w > 0.0) {
-            carry(loops.sum(&x_size, &lost, &nothing));
+    fn sums(&self) -> StageSums {
+        let Operands { loops, policies, x_size, w, w_size, unfolded_size, .. } = self;
+        let values = loops.sum(&self.x, w, &self.bias);
+        let sizes = loops.sum(x_size, w_size, &self.added.folded);
+        let nothing = vec![0.0; self.bias.len()];
+        let mut carried = vec![0.0; values.len()];
+        let mut carry = |errors: Vec<f64>| carried.iter_mut().zip(errors).for_each(|(all, error)| *all += error);
+        if self.x_error.iter().any(|&e| e > 0.0) {
+            carry(loops.sum(&self.x_error, w_size, &nothing));
         }
-    }
-    // the largest partial sum that there may be, the one before the batch norm among them
-    let mut largest = sizes.clone();
-    if stage.batch_norm().is_some() {
-        let before = loops.sum(&x_size, &raw, &raw_bias_size);
-        largest.iter_mut().zip(&before).for_each(|(largest, before)| *largest = before.max(*largest));
-        // a small weight that the batch norm makes smaller may lose bits to underflow
-        let tiny = w.iter().any(|&w| w != 0.0 && w.abs() < f64::from(f32::MIN_POSITIVE) * 16.0);
-        if tiny {
-            let lost = vec![4.0 * if flush { f64::from(f32::MIN_POSITIVE) } else { 2f64.powi(-150) }; w.len()];
-            carry(loops.sum(&x_size, &lost, &nothing));
+        if policies.flush() {
+            let lost = |(&w, &unfolded): (&f64, &f64)| policies.flushed(w).max(policies.flushed(unfolded));
+            let lost: Vec<f64> = w.iter().zip(unfolded_size).map(lost).collect();
+            if lost.iter().any(|&w| w > 0.0) {
+                carry(loops.sum(x_size, &lost, &nothing));
+            }
         }
-    }
-    if stage.kind() == StageKind::AveragePool {
-        let pixels = (input.shape.h * input.shape.w) as f64;
-        largest.iter_mut().for_each(|v| *v *= pixels);
+        let mut largest = sizes.clone();
+        if loops.stage.batch_norm().is_some() {
+            let before = loops.sum(x_size, unfolded_size, &self.added.unfolded);
+            largest.iter_mut().zip(&before).for_each(|(largest, before)| *largest = before.max(*largest));
+            // a small weight that the batch norm makes smaller may lose bits to underflow
+            let tiny = w.iter().any(|&w| w != 0.0 && w.abs() < SMALLEST_NORMAL * 16.0);
+            if tiny {
+                let lost = vec![4.0 * if policies.flush() { SMALLEST_NORMAL } else { 2f64.powi(-150) }; w.len()];
+                carry(loops.sum(x_size, &lost, &nothing));
+            }
+        }
+        if loops.stage.kind() == StageKind::AveragePool {
+            let pixels = (loops.input.h * loops.input.w) as f64;
+            largest.iter_mut().for_each(|v| *v *= pixels);
+        }
+        StageSums { values, sizes, largest, carried }
     }
 
-    // where an unknown or a doubtful operand comes in
-    let mut unknown: Vec<Option<Why>> = vec![None; sums.len()];
-    // an average has no weights: any will do
-    let ones = vec![1.0; w.len().max(1)];
-    let mut spread = |marked: Option<Vec<bool>>, why: Why| {
-        for (unknown, _) in unknown.iter_mut().zip(marked.into_iter().flatten()).filter(|(_, marked)| *marked) {
-            *unknown = Some(why);
+    /// Which outputs an unknown or a doubtful operand comes into, and why they are not compared.
+    fn unknown(&self) -> Unknown {
+        let mut unknown = Unknown(vec![None; values_of(self.loops.stage.output_shape())]);
+        self.mark_unknown_inputs(&mut unknown);
+        self.mark_doubtful_products(&mut unknown);
+        self.mark_skipped_padding(&mut unknown);
+        self.mark_open_channels(&mut unknown);
+        unknown
+    }
+
+    fn mark_unknown_inputs(&self, unknown: &mut Unknown) {
+        // an average has no weights: any will do
+        let ones = vec![1.0; self.w.len().max(1)];
+        for why in [Why::Order, Why::Policy] {
+            let marked = self.input.iter().map(|known| *known == Expected::Unchecked(why));
+            unknown.mark(self.loops.meet(marked, &ones), why);
         }
-    };
-    for why in [Why::Order, Why::Policy] {
-        spread(loops.meet(input.values.iter().map(|known| *known == Expected::Unchecked(why)), &ones), why);
     }
-    // zero or not, positive or negative: times an infinity it is all the same one thing or another
-    let doubtful =
-        |known: &Expected| matches!(*known, Expected::Within { lo, hi, .. } if lo < hi && lo <= 0.0 && hi >= 0.0);
-    let w_odd = marks(&w, |w| !w.is_finite());
-    spread(loops.meet(input.values.iter().map(doubtful), &w_odd), Why::Order);
-    let w_doubtful = if stage.batch_norm().is_some() || flush {
-        marks(&w, |w| w != 0.0 && w.abs() < f64::from(f32::MIN_POSITIVE))
-    } else {
-        vec![0.0; w.len()]
-    };
-    spread(loops.meet(x.iter().map(|x| !x.is_finite()), &w_doubtful), Why::Order);
-    if flush {
-        let lost = x.iter().map(|&x| x != 0.0 && x.abs() < f64::from(f32::MIN_POSITIVE));
-        spread(loops.meet(lost, &w_odd), Why::Order);
+
+    /// Marks products of an infinity and a factor that may be zero or not, positive or negative.
+    fn mark_doubtful_products(&self, unknown: &mut Unknown) {
+        let Operands { policies, loops, x, w, .. } = self;
+        let doubtful =
+            |known: &Expected| matches!(*known, Expected::Within { lo, hi, .. } if lo < hi && lo <= 0.0 && hi >= 0.0);
+        let w_odd = self.odd_weights();
+        unknown.mark(loops.meet(self.input.iter().map(doubtful), &w_odd), Why::Order);
+        let w_doubtful = if loops.stage.batch_norm().is_some() || policies.flush() {
+            marks(w, |w| w != 0.0 && w.abs() < SMALLEST_NORMAL)
+        } else {
+            vec![0.0; w.len()]
+        };
+        unknown.mark(loops.meet(x.iter().map(|x| !x.is_finite()), &w_doubtful), Why::Order);
+        if policies.flush() {
+            let lost = x.iter().map(|&x| x != 0.0 && x.abs() < SMALLEST_NORMAL);
+            unknown.mark(loops.meet(lost, &w_odd), Why::Order);
+        }
     }
-    if policies.padding == PaddingPolicy::Skipped && w_odd.iter().any(|&w| w > 0.0) {
+
+    /// Marks outputs of which padding meets a weight that is infinite or NaN, where kernels may skip padding.
+    fn mark_skipped_padding(&self, unknown: &mut Unknown) {
+        let w_odd = self.odd_weights();
+        if self.policies.padding != PaddingPolicy::Skipped || w_odd.iter().all(|&w| w == 0.0) {
+            return;
+        }
         // weights that are no numbers, as many as there are, against those that meet the plane
-        let met = loops.sum(&vec![1.0; x.len()], &w_odd, &nothing);
+        let outputs = self.bias.len();
+        let met = self.loops.sum(&vec![1.0; self.x.len()], &w_odd, &vec![0.0; outputs]);
         let inner = w_odd.len() / outputs;
         let all: Vec<f64> = (0..outputs).map(|o| (0..inner).map(|i| w_odd[i * outputs + o]).sum()).collect();
-        spread(Some(met.iter().enumerate().map(|(at, &met)| met < all[at % outputs]).collect()), Why::Policy);
+        let marked = met.iter().enumerate().map(|(at, &met)| met < all[at % outputs]).collect();
+        unknown.mark(Some(marked), Why::Policy);
     }
-    // a folded weight beyond f32 is infinite where a batch norm is folded, and a number where it comes behind the sum
-    let beyond = |v: f64| v.is_finite() && v.abs() >= f64::from(f32::MAX) * (1.0 - 16.0 * UNIT_ROUNDOFF);
-    if stage.batch_norm().is_some() && w.iter().chain(&bias).any(|&v| beyond(v)) {
-        let mut channels: Vec<bool> = bias.iter().map(|&b| beyond(b)).collect();
-        w.iter().enumerate().for_each(|(at, &w)| channels[at % outputs] |= beyond(w));
-        spread(Some((0..sums.len()).map(|at| channels[at % outputs]).collect()), Why::Order);
-    }
-    // a weight or a bias that a policy leaves open, leaves its whole channel open: padding meets it too
-    let open = |v: f64| {
-        (v.is_nan() && policies.nan != NanPolicy::Same) || (v.is_infinite() && policies.inf == InfPolicy::Unchecked)
-    };
-    let mut channels: Vec<bool> = bias.iter().map(|&b| open(b)).collect();
-    w.iter().enumerate().for_each(|(at, &w)| channels[at % outputs] |= open(w));
-    spread(Some((0..sums.len()).map(|at| channels[at % outputs]).collect()), Why::Policy);
 
+    fn mark_open_channels(&self, unknown: &mut Unknown) {
+        // a folded weight beyond f32 is infinite where a batch norm is folded, and a number where it comes behind the sum
+        let beyond = |v: f64| v.is_finite() && v.abs() >= f64::from(f32::MAX) * (1.0 - 16.0 * UNIT_ROUNDOFF);
+        if self.loops.stage.batch_norm().is_some() {
+            unknown.mark(self.channels_of(beyond), Why::Order);
+        }
+        // padding meets a weight or a bias that a policy leaves open, too
+        unknown.mark(self.channels_of(|v| self.policies.leaves_open(v)), Why::Policy);
+    }
+
+    /// The outputs of all channels of which the bias or a weight is such; `None` where there are none.
+    fn channels_of(&self, is_such: impl Fn(f64) -> bool) -> Option<Vec<bool>> {
+        let mut channels: Vec<bool> = self.bias.iter().map(|&b| is_such(b)).collect();
+        let outputs = channels.len();
+        self.w.iter().enumerate().for_each(|(at, &w)| channels[at % outputs] |= is_such(w));
+        let sums = values_of(self.loops.stage.output_shape());
+        channels.contains(&true).then(|| (0..sums).map(|at| channels[at % outputs]).collect())
+    }
+
+    /// Marks of the weights that are infinite or NaN.
+    fn odd_weights(&self) -> Vec<f64> {
+        marks(&self.w, |w| !w.is_finite())
+    }
+}
+
+/// Why each output is not compared, if it is not.
+struct Unknown(Vec<Option<Why>>);
+
+impl Unknown {
+    fn mark(&mut self, marked: Option<Vec<bool>>, why: Why) {
+        for (unknown, _) in self.0.iter_mut().zip(marked.into_iter().flatten()).filter(|(_, marked)| *marked) {
+            *unknown = Some(why);
+        }
+    }
+}
+
+/// One stage: what is known of its output, given what is known of its input.
+fn through(stage: &Stage, input: &Known, shortcut: Option<&Known>, policies: &Policies) -> Vec<Expected> {
+    let operands = Operands::new(stage, input, policies);
+    let (mut sums, mut unknown) = (operands.sums(), operands.unknown());
     if let Some(shortcut) = shortcut {
         for (at, known) in shortcut.values.iter().enumerate() {
-            let (value, error) = (value_of(known), error_of(known));
-            sums[at] += value;
-            sizes[at] += finite(value).abs() + error;
-            largest[at] = sizes[at].max(largest[at]);
-            carried[at] += error;
+            let (value, error) = (value_of(known), policies.error_of(known));
+            sums.values[at] += value;
+            sums.sizes[at] += finite(value).abs() + error;
+            sums.largest[at] = sums.sizes[at].max(sums.largest[at]);
+            sums.carried[at] += error;
             if let Expected::Unchecked(why) = *known {
-                unknown[at] = Some(why);
+                unknown.0[at] = Some(why);
             }
         }
     }
@@ -284,16 +410,16 @@ fn through(stage: &Stage, input: &Known, shortcut: Option<&Known>, policies: &Po
     // f64 rounds as well, by 2⁻²⁹ of that
     let gamma = n / (1.0 - n) * (1.0 + 2f64.powi(-28));
     // a product and the sum that it comes to may both be flushed
-    let underflow = if flush { 2.0 * f64::from(f32::MIN_POSITIVE) } else { 2f64.powi(-150) };
-    let bounds = stage.activation().bounds().map(f64::from);
-    (0..sums.len())
-        .map(|at| match unknown[at] {
+    let underflow = if policies.flush() { 2.0 * SMALLEST_NORMAL } else { 2f64.powi(-150) };
+    let (bounds, scales) = (stage.activation().bounds().map(f64::from), &operands.added.scales);
+    (0..sums.values.len())
+        .map(|at| match unknown.0[at] {
             Some(why) => Expected::Unchecked(why),
-            None if largest[at] * (1.0 + gamma) >= f64::from(f32::MAX) => Expected::Unchecked(Why::Order),
+            None if sums.largest[at] * (1.0 + gamma) >= f64::from(f32::MAX) => Expected::Unchecked(Why::Order),
             None => {
-                let lost = terms as f64 * underflow * scales[at % outputs].max(1.0);
-                let error = policies.slack * (gamma * sizes[at] + lost) + carried[at];
-                settle(sums[at], error, bounds, policies)
+                let lost = terms as f64 * underflow * scales[at % scales.len()].max(1.0);
+                let error = policies.slack * (gamma * sums.sizes[at] + lost) + sums.carried[at];
+                settle(sums.values[at], error, bounds, policies)
             }
         })
         .collect()

@@ -5,19 +5,13 @@
 //! kernel on them, NHWC or NCHW, and holds it to equal bits or to an error bound that is derived and not guessed.
 //! Nothing in it calls a kernel of this crate.
 //!
-//! ```toml
-//! [dev-dependencies]
-//! sepconv = { version = "0.1", features = ["testing"] }
-//! ```
-//!
 //! A property test over depthwise convolutions in NCHW is a function that computes one case:
 //!
 //! ```
 //! # mod my_engine {
 //! #     /// The depthwise convolution of some other engine: NCHW, PyTorch's filter, dense.
-//! #     #[allow(clippy::too_many_arguments)]
 //! #     pub fn depthwise(
-//! #         x: &[f32], [n, c, h, w]: [usize; 4], filter: &[f32], [kh, kw]: [usize; 2], bias: Option<&[f32]>,
+//! #         x: &[f32], [_, c, h, w]: [usize; 4], filter: &[f32], [kh, kw]: [usize; 2], bias: Option<&[f32]>,
 //! #         [sh, sw]: [usize; 2], [top, left]: [usize; 2], out: &mut [f32], [oh, ow]: [usize; 2],
 //! #     ) {
 //! #         for (plane, out) in out.chunks_exact_mut(oh * ow).enumerate() {
@@ -27,12 +21,10 @@
 //! #                 for (tap, weight) in filter.iter().enumerate() {
 //! #                     let y = (at / ow * sh + tap / kw).wrapping_sub(top);
 //! #                     let x_at = (at % ow * sw + tap % kw).wrapping_sub(left);
-//! #                     let v = if y < h && x_at < w { x[y * w + x_at] } else { 0.0 };
-//! #                     *out += v * weight;
+//! #                     *out += weight * if y < h && x_at < w { x[y * w + x_at] } else { 0.0 };
 //! #                 }
 //! #             }
 //! #         }
-//! #         let _ = n;
 //! #     }
 //! # }
 //! use sepconv::testing::*;
@@ -42,8 +34,8 @@
 //!     // what the engine has: windows of any shape, no dilation, no multiplier, no activation
 //!     let cases = Cases::depthwise().max_dilation(1).max_multiplier(1).batch_norm(false).activations(&[Activation::Linear]);
 //!     Check::bounded().layout(Layout::Nchw).run(cases, |problem: &Problem, output: &mut [f32]| {
-//!         let (conv, x, out) = (problem.conv(), problem.input_shape(), problem.output_shape());
-//!         let pads = conv.pads();
+//!         let (x, out) = (problem.input_shape(), problem.output_shape());
+//!         let (conv, pads) = (problem.conv(), problem.conv().pads());
 //!         my_engine::depthwise(
 //!             problem.input(), [x.n, x.c, x.h, x.w],
 //!             &conv.filter(FilterOrder::Oihw), conv.kernel(), conv.bias(),
@@ -55,26 +47,8 @@
 //! # depthwise_is_within_its_bound();
 //! ```
 //!
-//! What fails is shrunk, and printed so:
-//!
-//! ```text
-//! the kernel differs from the reference
-//!   repeat  Check::bounded().case(&Case::new(Shape::new(1, 1, 2, 1)).depthwise(ConvCase::depthwise([1, 2])), kernel);
-//!   where   (n, y, x, c) = (0, 0, 1, 0), the first of 1 that differ, of 2
-//!   theirs  0.25 (0x3e800000)
-//!   f32     -0.125 (0xbe000000)
-//!   f64     -0.125
-//!   bound   -0.12500001490116125 to -0.12499998509883875
-//! ```
-//!
-//! # What a kernel is told
-//!
-//! A [`Problem`] has the input in memory, the shapes, and a [`Stage`] for each convolution: its window, its padding in
-//! pixels, groups, and filter, bias and batch norm, folded or not, the filter in the [`FilterOrder`] that is asked for.
-//! A block has several stages, and the last may say that the input is added ([`Stage::shortcut_from`]).
-//!
-//! A kernel that cannot do a case returns [`Reply::Unsupported`]; better, [`Cases`] are told not to draw it. One that
-//! returns an error, or panics, has failed.
+//! What fails is shrunk, and printed as the Rust that repeats it. A [`Problem`] tells a kernel all of a case: the input, the shapes, and
+//! a [`Stage`] for each convolution. [`docs::conformance`](crate::docs::conformance) has both in full.
 //!
 //! # Which check
 //!
@@ -83,9 +57,7 @@
 //! | [`Check::bits`] | the f32 reference, bit for bit | the order of the contract only: [`docs::numbers`](crate::docs::numbers) |
 //! | [`Check::bounded`] | the f64 reference, within `γₙ Σ\|x × w\|` | every order of the sum, one rounding a step or two |
 //!
-//! Engines differ where numbers are no numbers. [`NanPolicy`], [`InfPolicy`], [`PaddingPolicy`] and [`Denormals`] say
-//! what is taken; by default what the contract says. [`Cases::values`] leaves such values out altogether. How the bound
-//! is derived, and what this kit found in other engines, is in [`docs::conformance`](crate::docs::conformance).
+//! Engines differ where numbers are no numbers: [`NanPolicy`], [`InfPolicy`], [`PaddingPolicy`] and [`Denormals`] say what is taken.
 
 mod bound;
 mod case;

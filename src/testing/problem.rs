@@ -3,7 +3,7 @@
 use sepconv_kernels::Arithmetic;
 
 use super::reference::{self, Number, Tensor, TensorMut, Window};
-use super::values::Rng;
+use super::values::CaseRng;
 use super::{Case, ConvCase, Op, Values};
 use crate::{Activation, BatchNorm, Layout, Result, Shape};
 
@@ -59,12 +59,12 @@ pub struct Stage {
     /// HWIO, or HWCM.
     filter: Vec<f32>,
     bias: Option<Vec<f32>>,
-    norm: Option<Norm>,
+    norm: Option<StageNorm>,
     shortcut_from: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
-struct Norm {
+struct StageNorm {
     gamma: Option<Vec<f32>>,
     beta: Option<Vec<f32>>,
     mean: Vec<f32>,
@@ -78,11 +78,11 @@ impl Stage {
             unreachable!("the case was checked");
         };
         let outputs = case.channels_out(input.c);
-        let rng = &mut Rng::new(case.seed);
+        let rng = &mut CaseRng::new(case.seed);
         let filter = rng.values(case.kernel[0] * case.kernel[1] * input.c * case.outputs, case.values);
         let mut vector = |there: bool, values| there.then(|| rng.values(outputs, values));
         let bias = vector(case.bias, case.values);
-        let norm = case.batch_norm.map(|norm| Norm {
+        let norm = case.batch_norm.map(|norm| StageNorm {
             gamma: vector(norm.gamma, Values::Uniform),
             beta: vector(norm.beta, Values::Uniform),
             mean: vector(true, Values::Uniform).unwrap_or_default(),

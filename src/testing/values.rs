@@ -53,7 +53,7 @@ impl Values {
 
     /// `len` values, always the same for a seed.
     pub fn make(self, len: usize, seed: u64) -> Vec<f32> {
-        Rng::new(seed).values(len, self)
+        CaseRng::new(seed).values(len, self)
     }
 }
 
@@ -61,11 +61,11 @@ const SPECIAL: [f32; 9] =
     [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0, f32::MAX, f32::MIN_POSITIVE, 1e-45, -3e-39];
 
 /// SplitMix64.
-pub(super) struct Rng(u64);
+pub(super) struct CaseRng(u64);
 
-impl Rng {
-    pub(super) fn new(seed: u64) -> Rng {
-        Rng(seed)
+impl CaseRng {
+    pub(super) fn new(seed: u64) -> CaseRng {
+        CaseRng(seed)
     }
 
     fn next(&mut self) -> u64 {

@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sepconv::{Isa, MAX_THREADS};
 use sepconv_bench::cost::compare::{Change, compare};
-use sepconv_bench::cost::report::{Failure, Report, Section};
+use sepconv_bench::cost::report::{Report, ReportError, Section};
 use sepconv_bench::cost::run::{Bench, Request};
 use sepconv_bench::cost::{docs, page, plots, tables};
 
@@ -22,7 +22,7 @@ use sepconv_bench::cost::{docs, page, plots, tables};
 /// as JSON and CSV.
 #[derive(Parser, Debug)]
 #[command(name = "cost", version)]
-struct Options {
+struct CostOptions {
     /// Only these parts of the report, parted by commas.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Section>,
@@ -52,7 +52,7 @@ struct Options {
     check: Option<PathBuf>,
 }
 
-impl Options {
+impl CostOptions {
     fn request(&self) -> Request {
         let sections = Section::ALL.into_iter().filter(|s| self.only.is_empty() || self.only.contains(s)).collect();
         let mut command = "cargo run --release -p sepconv-bench --bin cost".to_owned();
@@ -83,7 +83,7 @@ enum Source {
 }
 
 /// Everything that can be wrong is found here, before anything is measured.
-fn prepare(options: &Options) -> Result<(Source, Option<Report>), Failure> {
+fn prepare(options: &CostOptions) -> Result<(Source, Option<Report>), ReportError> {
     let source = match &options.from {
         Some(file) => Source::Written(Box::new(Report::read(file)?)),
         None => Source::Machine(Bench::new(options.request())?),
@@ -104,7 +104,7 @@ fn prepare(options: &Options) -> Result<(Source, Option<Report>), Failure> {
 }
 
 /// Makes the folder, and a file in it.
-fn writable(folder: &Path) -> Result<(), Failure> {
+fn writable(folder: &Path) -> Result<(), ReportError> {
     let wrong = |e: std::io::Error| format!("cannot write to {}: {e}", folder.display());
     fs::create_dir_all(folder).map_err(wrong)?;
     let probe = folder.join(".cost-probe");
@@ -113,7 +113,7 @@ fn writable(folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn measure(options: &Options, bench: &Bench) -> Result<Report, Failure> {
+fn measure(options: &CostOptions, bench: &Bench) -> Result<Report, ReportError> {
     const STEPS: f64 = 10_000.0;
     let estimate = options.request().estimate();
     eprintln!("This takes about {estimate:.0} seconds. Figures are best while nothing else runs.");
@@ -129,7 +129,7 @@ fn measure(options: &Options, bench: &Bench) -> Result<Report, Failure> {
     Ok(report?)
 }
 
-fn write(options: &Options, report: &Report, change: Option<&Change<'_>>) -> Result<(), Failure> {
+fn write(options: &CostOptions, report: &Report, change: Option<&Change<'_>>) -> Result<(), ReportError> {
     let out = &options.out;
     report.write(out)?;
     let plots = plots::all(report)?;
@@ -144,7 +144,7 @@ fn write(options: &Options, report: &Report, change: Option<&Change<'_>>) -> Res
     Ok(())
 }
 
-fn summary(options: &Options, report: &Report, change: Option<&Change<'_>>) {
+fn summary(options: &CostOptions, report: &Report, change: Option<&Change<'_>>) {
     let limits = &report.limits;
     println!("{}; threads: {}, {}", report.machine.summary(), report.settings.threads, report.settings.isa);
     let copies: Vec<_> = limits.bandwidths.iter().map(|b| format!("{} {:.0}", b.level, b.gbps)).collect();
@@ -176,7 +176,7 @@ fn summary(options: &Options, report: &Report, change: Option<&Change<'_>>) {
     println!("{:.0} seconds; the report is {}", report.seconds, options.out.join("cost.html").display());
 }
 
-fn run(options: &Options, source: Source, baseline: Option<&Report>) -> Result<(), Failure> {
+fn run(options: &CostOptions, source: Source, baseline: Option<&Report>) -> Result<(), ReportError> {
     let report = match source {
         Source::Written(report) => *report,
         Source::Machine(bench) => measure(options, &bench)?,
@@ -188,7 +188,7 @@ fn run(options: &Options, source: Source, baseline: Option<&Report>) -> Result<(
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = CostOptions::parse();
     if let Some(file) = &options.check {
         return match Report::read(file) {
             Ok(report) => {
@@ -203,7 +203,7 @@ fn main() -> ExitCode {
     }
     let (source, baseline) = match prepare(&options) {
         Ok(prepared) => prepared,
-        Err(e) => Options::command().error(ErrorKind::ValueValidation, e).exit(),
+        Err(e) => CostOptions::command().error(ErrorKind::ValueValidation, e).exit(),
     };
     match run(&options, source, baseline.as_ref()) {
         Ok(()) => ExitCode::SUCCESS,

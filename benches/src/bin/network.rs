@@ -14,13 +14,14 @@ use sepconv::{
     ViewMut,
 };
 use sepconv_bench::peak;
+use sepconv_bench::shapes::Net;
 use sepconv_bench::timing::{self, Timing};
 
 /// Times whole runs of a MobileNet on one image and compares them with the peak measured in the same process.
 #[derive(Parser, Debug)]
 #[command(name = "network", version)]
-struct Options {
-    /// The network.
+struct NetworkOptions {
+    /// The network, v1 or v2.
     #[arg(long)]
     net: Net,
     /// Its width multiplier.
@@ -54,23 +55,6 @@ struct Options {
     /// Print the figures as one JSON object, on the last line.
     #[arg(long)]
     json: bool,
-}
-
-#[derive(ValueEnum, Clone, Copy, Debug)]
-enum Net {
-    /// MobileNetV1.
-    V1,
-    /// MobileNetV2.
-    V2,
-}
-
-impl Net {
-    fn name(self) -> &'static str {
-        match self {
-            Net::V1 => "v1",
-            Net::V2 => "v2",
-        }
-    }
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -136,7 +120,7 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
-impl Options {
+impl NetworkOptions {
     fn architecture(&self) -> Result<Architecture, Error> {
         let config = Config::new().alpha(self.alpha).padding(match self.padding {
             PaddingOption::Same => StridePadding::Same,
@@ -188,7 +172,7 @@ impl Options {
 }
 
 /// Everything that can be wrong is found here, before anything is timed.
-fn prepare(options: &Options) -> Result<Vec<Plan>, Error> {
+fn prepare(options: &NetworkOptions) -> Result<Vec<Plan>, Error> {
     let architecture = options.architecture()?;
     let isas = options.isas()?;
     let plan_options = isas.into_iter().map(|isa| options.plan_options(isa)).collect::<Result<Vec<_>, _>>()?;
@@ -234,7 +218,7 @@ fn milliseconds(duration: Duration) -> f64 {
 const TURNS: usize = 5;
 
 /// Times several instruction sets or layouts in turns.
-fn compare(options: &Options, plans: &[Plan]) -> Result<(), Error> {
+fn compare(options: &NetworkOptions, plans: &[Plan]) -> Result<(), Error> {
     let mut runners = plans.iter().map(Runner::new).collect::<Result<Vec<_>, _>>()?;
     let mut timings = vec![Vec::new(); plans.len()];
     for _ in 0..TURNS {
@@ -249,7 +233,7 @@ fn compare(options: &Options, plans: &[Plan]) -> Result<(), Error> {
             milliseconds(timings[TURNS / 2].median)
         })
         .collect();
-    let (net, size, threads) = (options.net.name(), options.size, options.threads);
+    let (net, size, threads) = (options.net.to_string(), options.size, options.threads);
     if options.json {
         let isas = plans.iter().zip(&medians).map(|(plan, &median_ms)| {
             serde_json::json!({
@@ -276,7 +260,7 @@ fn compare(options: &Options, plans: &[Plan]) -> Result<(), Error> {
     Ok(())
 }
 
-fn measure(options: &Options, plan: &Plan) -> Result<(), Error> {
+fn measure(options: &NetworkOptions, plan: &Plan) -> Result<(), Error> {
     let (isa, threads) = (plan.isa(), options.threads as usize);
     let mut runner = Runner::new(plan)?;
 
@@ -289,7 +273,7 @@ fn measure(options: &Options, plan: &Plan) -> Result<(), Error> {
     let (median_ms, best_ms) = (milliseconds(timing.median), milliseconds(timing.best));
     let macs = plan.macs();
     let gflops = 2.0 * macs as f64 / (median_ms * 1e6);
-    let net = options.net.name();
+    let net = options.net.to_string();
     if options.json {
         println!(
             "{}",
@@ -325,10 +309,10 @@ fn measure(options: &Options, plan: &Plan) -> Result<(), Error> {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = NetworkOptions::parse();
     let plans = match prepare(&options) {
         Ok(plans) => plans,
-        Err(e) => Options::command().error(ErrorKind::ValueValidation, e).exit(),
+        Err(e) => NetworkOptions::command().error(ErrorKind::ValueValidation, e).exit(),
     };
     if options.explain {
         for plan in &plans {

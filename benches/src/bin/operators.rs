@@ -18,7 +18,7 @@ use sepconv::models::Weights;
 use sepconv::{Error, Fusion, Isa, Layout, MAX_THREADS, PlanOptions, Result, Schedule, Shape};
 use sepconv_bench::roofline::{Limit, Roofline};
 use sepconv_bench::rounds::{self, Budget, Figure, Moment};
-use sepconv_bench::shapes::{self, Entry, Family, List, Net, Operator, Stage};
+use sepconv_bench::shapes::{self, BenchStage, Family, List, Net, Operator, UsedOperator};
 use sepconv_bench::subject::{Buffers, CacheState, Subject, plan_options};
 
 /// Times operators, and compares them with a roofline that is measured in the same process: `max(FLOPs / FMA peak,
@@ -28,7 +28,7 @@ use sepconv_bench::subject::{Buffers, CacheState, Subject, plan_options};
 /// over their median; above 10 % it is marked by a `?`.
 #[derive(Parser, Debug)]
 #[command(name = "operators", version)]
-struct Options {
+struct OperatorsOptions {
     /// Only operators of which name, shape, or a network that has them contains one of these, such as dw, pw,
     /// separable, 112x112 or v2-1.
     #[arg(long, value_delimiter = ',')]
@@ -109,7 +109,7 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 /// A spread above this makes a figure unsure.
 const UNSURE: f64 = 0.1;
 
-impl Options {
+impl OperatorsOptions {
     /// The networks at each of their widths.
     fn networks(&self) -> Vec<(Net, f64)> {
         let nets = [(NetOption::V1, Net::V1), (NetOption::V2, Net::V2)];
@@ -134,12 +134,12 @@ impl Options {
         }
     }
 
-    fn keeps(&self, entry: &Entry) -> bool {
+    fn keeps(&self, entry: &UsedOperator) -> bool {
         let text = format!("{} {} {}", entry.operator.name(), entry.operator.shape(), entry.used_by.join(" "));
         self.filter.is_empty() || self.filter.iter().any(|part| text.contains(&part.to_ascii_lowercase()))
     }
 
-    fn operators(&self) -> Result<Vec<Entry>> {
+    fn operators(&self) -> Result<Vec<UsedOperator>> {
         let mut list = List::new();
         for (net, alpha) in self.networks() {
             for size in self.sizes() {
@@ -183,7 +183,7 @@ fn progress(steps: usize) -> ProgressBar {
 
 /// Times subjects in turn, the roofline anew in each round.
 fn measure(
-    options: &Options,
+    options: &OperatorsOptions,
     subjects: &mut [Subject],
     buffers: &mut Buffers,
     roofline: &mut Roofline,
@@ -211,7 +211,7 @@ fn measure(
     figures
 }
 
-fn heading(isa: Isa, options: &Options, roofline: &Roofline) {
+fn heading(isa: Isa, options: &OperatorsOptions, roofline: &Roofline) {
     let curve = roofline.curve();
     println!("{isa}, threads: {}, {} caches, {} rounds", options.threads, options.cache.name(), options.rounds);
     println!("FMA peak: {:.1} GFLOP/s (median of the rounds)", roofline.peak());
@@ -226,7 +226,7 @@ fn heading(isa: Isa, options: &Options, roofline: &Roofline) {
 }
 
 /// Times several ways to run operators, which are held against each other, and prints the heading of their table.
-fn compare(options: &Options, isa: Isa, subjects: &mut [Subject]) -> Result<Vec<Figure>> {
+fn compare(options: &OperatorsOptions, isa: Isa, subjects: &mut [Subject]) -> Result<Vec<Figure>> {
     let mut buffers = Buffers::for_all(&*subjects, options.cache_state());
     let mut roofline = Roofline::new(isa, options.threads as usize, 0);
     let figures = measure(options, subjects, &mut buffers, &mut roofline)?;
@@ -237,11 +237,11 @@ fn compare(options: &Options, isa: Isa, subjects: &mut [Subject]) -> Result<Vec<
 }
 
 /// The default: every operator on its own.
-fn operators(options: &Options, entries: &[Entry], plan_options: &PlanOptions) -> Result<()> {
+fn operators(options: &OperatorsOptions, entries: &[UsedOperator], plan_options: &PlanOptions) -> Result<()> {
     let isa = plan_options.isa()?;
     let mut subjects = entries
         .iter()
-        .map(|Entry { operator, .. }| Subject::new(&operator.network()?, operator.input, plan_options))
+        .map(|UsedOperator { operator, .. }| Subject::new(&operator.network()?, operator.input, plan_options))
         .collect::<Result<Vec<_>>>()?;
     let mut buffers = Buffers::for_all(&subjects, options.cache_state());
     let largest = subjects.iter().map(|s| buffers.footprint(s)).max().unwrap_or(0);
@@ -256,7 +256,7 @@ fn operators(options: &Options, entries: &[Entry], plan_options: &PlanOptions) -
         );
     }
     let mut worst: Vec<(Family, f64, String)> = Vec::new();
-    for ((Entry { operator, used_by }, subject), figure) in entries.iter().zip(&subjects).zip(&figures) {
+    for ((UsedOperator { operator, used_by }, subject), figure) in entries.iter().zip(&subjects).zip(&figures) {
         let (name, shape, median) = (operator.name(), operator.shape(), figure.median());
         let footprint = match options.cache_state() {
             CacheState::Warm => operator.bytes(),
@@ -330,17 +330,17 @@ fn operators(options: &Options, entries: &[Entry], plan_options: &PlanOptions) -
 }
 
 /// The time that a depthwise convolution takes per multiply-add, over that of 3×3 at stride 1 on the same input.
-fn per_mac(entries: &[Entry], figures: &[Figure], operator: &Operator, figure: &Figure) -> Option<f64> {
+fn per_mac(entries: &[UsedOperator], figures: &[Figure], operator: &Operator, figure: &Figure) -> Option<f64> {
     if operator.family() != Family::GeneralDepthwise {
         return None;
     }
-    let plain = Operator::single(Stage::depthwise(3, 1, operator.input.c), operator.input.h);
+    let plain = Operator::single(BenchStage::depthwise(3, 1, operator.input.c), operator.input.h);
     let place = entries.iter().position(|entry| entry.operator == plain)?;
     Some(figure.ratio(&figures[place]) * plain.macs() as f64 / operator.macs() as f64)
 }
 
 /// Fused against unfused.
-fn fusion(options: &Options, entries: &[Entry], plan_options: &PlanOptions) -> Result<()> {
+fn fusion(options: &OperatorsOptions, entries: &[UsedOperator], plan_options: &PlanOptions) -> Result<()> {
     const WAYS: [(&str, Fusion); 3] = [
         ("unfused", Fusion::Never),
         ("ring", Fusion::Require(Schedule::RowRing)),
@@ -350,7 +350,7 @@ fn fusion(options: &Options, entries: &[Entry], plan_options: &PlanOptions) -> R
     let mut subjects = Vec::new();
     // where each way of a block is among the subjects, and the way that the plan takes
     let mut blocks: Vec<([usize; 3], usize)> = Vec::new();
-    for Entry { operator, .. } in entries {
+    for UsedOperator { operator, .. } in entries {
         let network = operator.network()?;
         let subject = |fusion| Subject::new(&network, operator.input, &plan_options.clone().fusion(fusion));
         let mut ways = [0; 3];
@@ -381,7 +381,7 @@ fn fusion(options: &Options, entries: &[Entry], plan_options: &PlanOptions) -> R
         );
     }
     let mut worst: Option<(f64, String)> = None;
-    for (Entry { operator, used_by }, &(ways, taken)) in entries.iter().zip(&blocks) {
+    for (UsedOperator { operator, used_by }, &(ways, taken)) in entries.iter().zip(&blocks) {
         let (name, shape) = (operator.name(), operator.shape());
         let best =
             ways.into_iter().min_by(|&a, &b| figures[a].median().total_cmp(&figures[b].median())).unwrap_or(taken);
@@ -452,10 +452,10 @@ fn layout_bound(operator: &Operator) -> Option<f64> {
 }
 
 /// NCHW against NHWC.
-fn layout(options: &Options, entries: &[Entry], plan_options: &PlanOptions) -> Result<()> {
+fn layout(options: &OperatorsOptions, entries: &[UsedOperator], plan_options: &PlanOptions) -> Result<()> {
     let isa = plan_options.isa()?;
     let mut subjects = Vec::new();
-    for Entry { operator, .. } in entries {
+    for UsedOperator { operator, .. } in entries {
         let network = operator.network()?;
         for layout in [Layout::Nhwc, Layout::Nchw] {
             subjects.push(Subject::new(&network, operator.input, &plan_options.clone().layout(layout))?);
@@ -469,7 +469,7 @@ fn layout(options: &Options, entries: &[Entry], plan_options: &PlanOptions) -> R
         );
     }
     let (mut bounded, mut within) = (0, 0);
-    for (i, Entry { operator, used_by }) in entries.iter().enumerate() {
+    for (i, UsedOperator { operator, used_by }) in entries.iter().enumerate() {
         let (nhwc, nchw) = (&figures[2 * i], &figures[2 * i + 1]);
         let (name, shape, bound) = (operator.name(), operator.shape(), layout_bound(operator));
         let (ratio, spread) = (nchw.ratio(nhwc), nhwc.spread().max(nchw.spread()));
@@ -507,7 +507,7 @@ fn layout(options: &Options, entries: &[Entry], plan_options: &PlanOptions) -> R
 }
 
 /// How long making and planning a network takes.
-fn planning(options: &Options, plan_options: &PlanOptions) -> Result<()> {
+fn planning(options: &OperatorsOptions, plan_options: &PlanOptions) -> Result<()> {
     for (net, alpha) in options.networks() {
         for size in options.sizes() {
             let architecture = net.architecture(alpha)?;
@@ -556,14 +556,14 @@ fn planning(options: &Options, plan_options: &PlanOptions) -> Result<()> {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = OperatorsOptions::parse();
     let prepared = plan_options(options.isa, options.threads as usize).and_then(|plan_options| {
         let entries = if options.planning { Vec::new() } else { options.operators()? };
         Ok((plan_options, entries))
     });
     let (plan_options, entries) = match prepared {
         Ok(prepared) => prepared,
-        Err(e) => Options::command().error(ErrorKind::ValueValidation, e).exit(),
+        Err(e) => OperatorsOptions::command().error(ErrorKind::ValueValidation, e).exit(),
     };
     let done = if options.planning {
         planning(&options, &plan_options)

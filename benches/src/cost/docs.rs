@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::plots::Plot;
-use super::report::{Failure, Report, Section};
+use super::report::{Report, ReportError, Section};
 use super::tables;
 use crate::machine::bytes;
 
@@ -14,13 +14,13 @@ const BEGIN: &str = "<!-- written by `cost --docs`: begin -->\n";
 const END: &str = "<!-- written by `cost --docs`: end -->";
 
 /// What a document says of a report.
-type Text = fn(&Report) -> String;
+type DocumentText = fn(&Report) -> String;
 
 /// The documents that a run writes into, in the folder of the documentation and beside it.
-const DOCUMENTS: [(&str, Text); 2] = [("cost.md", in_full), ("../README.md", in_short)];
+const DOCUMENTS: [(&str, DocumentText); 2] = [("cost.md", in_full), ("../README.md", in_short)];
 
 /// Whether the folder has what is written into: found out before anything is measured.
-pub fn check(folder: &Path) -> Result<(), Failure> {
+pub fn check(folder: &Path) -> Result<(), ReportError> {
     for (name, _) in DOCUMENTS {
         let path = folder.join(name);
         let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -31,7 +31,7 @@ pub fn check(folder: &Path) -> Result<(), Failure> {
 }
 
 /// Writes tables and plots.
-pub fn write(report: &Report, plots: &[Plot], folder: &Path) -> Result<(), Failure> {
+pub fn write(report: &Report, plots: &[Plot], folder: &Path) -> Result<(), ReportError> {
     for (name, text) in DOCUMENTS {
         let path = folder.join(name);
         let document = std::fs::read_to_string(&path)?;

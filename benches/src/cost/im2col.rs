@@ -4,12 +4,12 @@
 use rayon::prelude::*;
 use sepconv::{Activation, Filter, Result, Shape, Threads, View, ViewMut, pointwise_gemm};
 
-use crate::shapes::Stage;
+use crate::shapes::BenchStage;
 
 /// A standard convolution, and the matrix that its windows are copied to.
 #[derive(Debug)]
 pub struct Im2col {
-    stage: Stage,
+    stage: BenchStage,
     input: Shape,
     output: Shape,
     weights: Vec<f32>,
@@ -20,7 +20,7 @@ pub struct Im2col {
 
 impl Im2col {
     /// A standard convolution on an input of one shape.
-    pub fn new(stage: Stage, input: Shape, threads: Threads) -> Im2col {
+    pub fn new(stage: BenchStage, input: Shape, threads: Threads) -> Im2col {
         let (weights, biases) = stage.values();
         let output = stage.output(input);
         let columns = vec![0.0; output.pixels() * stage.kernel * stage.kernel * stage.inputs];
@@ -59,7 +59,7 @@ impl Im2col {
 }
 
 /// Copies the windows of row `y` of the output, batch and rows counted together.
-fn copy_row(stage: &Stage, shape: Shape, out: Shape, input: &[f32], y: usize, row: &mut [f32]) {
+fn copy_row(stage: &BenchStage, shape: Shape, out: Shape, input: &[f32], y: usize, row: &mut [f32]) {
     let (n, y) = (y / out.h, y % out.h);
     // TensorFlow's SAME: what is odd goes to the end
     let before = |out: usize, stride: usize, size: usize| {
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn it_computes_what_the_operator_computes() {
         for (kernel, stride, dilation, threads) in [(3, 1, 1, 1), (3, 2, 1, 2), (5, 1, 2, 1), (7, 3, 1, 2)] {
-            let stage = Stage { dilation, ..Stage::standard(kernel, stride, 5, 19) };
+            let stage = BenchStage { dilation, ..BenchStage::standard(kernel, stride, 5, 19) };
             let operator = Operator { stages: vec![stage], shortcut: false, input: Shape::new(2, 10, 11, 5) };
             let options = plan_options(None, threads).unwrap();
             let mut subject = Subject::new(&operator.network().unwrap(), operator.input, &options).unwrap();

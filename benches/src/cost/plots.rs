@@ -14,7 +14,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use resvg::{tiny_skia, usvg};
 
-use super::report::{Failure, Measurement, Report, Section};
+use super::report::{Measurement, Report, ReportError, Section};
 use super::sections::{
     BOTTLENECK, DEPTHWISE, EXPANSION_SIZE, IM2COL, INVERTED, INVERTED_FUSED, INVERTED_UNFUSED, POINTWISE, SEPARABLE,
     SEPARABLE_FUSED, SEPARABLE_UNFUSED, STANDARD, SWEEP_INPUTS, SWEEP_OUTPUTS, SWEEP_PLANE,
@@ -161,20 +161,20 @@ impl Axis {
 }
 
 /// An axis as plotters takes it: places, some of which have a label.
-struct Places {
+struct PlacedAxis {
     range: (f64, f64),
     labels: Vec<(f64, String)>,
 }
 
-impl Places {
-    fn new(axis: &Axis, range: (f64, f64)) -> Places {
+impl PlacedAxis {
+    fn new(axis: &Axis, range: (f64, f64)) -> PlacedAxis {
         // labels of categories have several lines, and are drawn elsewhere
         let text = |value| if matches!(axis.scale, Scale::Categories(_)) { String::new() } else { number(value) };
-        Places { range, labels: axis.labels(range).into_iter().map(|v| (axis.place(v), text(v))).collect() }
+        PlacedAxis { range, labels: axis.labels(range).into_iter().map(|v| (axis.place(v), text(v))).collect() }
     }
 }
 
-impl Ranged for Places {
+impl Ranged for PlacedAxis {
     type FormatOption = NoDefaultFormatting;
     type ValueType = f64;
 
@@ -195,7 +195,7 @@ impl Ranged for Places {
     }
 }
 
-impl ValueFormatter<f64> for Places {
+impl ValueFormatter<f64> for PlacedAxis {
     fn format_ext(&self, place: &f64) -> String {
         let label = self.labels.iter().find(|label| label.0 == *place);
         label.map_or(String::new(), |label| label.1.clone())
@@ -250,7 +250,7 @@ impl Chart {
 
         let points = || self.series.iter().flat_map(|s| &s.points);
         let (x, y) = (self.x.range(points().map(|p| p.x)), self.y.range(points().map(|p| p.y)));
-        let (x_places, y_places) = (Places::new(&self.x, x), Places::new(&self.y, y));
+        let (x_places, y_places) = (PlacedAxis::new(&self.x, x), PlacedAxis::new(&self.y, y));
         let categories = if let Scale::Categories(names) = &self.x.scale { names.as_slice() } else { &[] };
         let lines = categories.iter().map(Vec::len).max().unwrap_or(1) as u32;
         let (_, chart_area) = root.split_vertically(below);
@@ -407,7 +407,7 @@ impl Series {
 }
 
 /// Every plot that the report has data for.
-pub fn all(report: &Report) -> Result<Vec<Plot>, Failure> {
+pub fn all(report: &Report) -> Result<Vec<Plot>, ReportError> {
     let mut plots = Vec::new();
     let empty = |chart: &Chart| chart.series.iter().find(|s| s.points.is_empty()).map(|s| s.name.clone());
     for (section, draw) in [
@@ -731,7 +731,7 @@ fn roofline(report: &Report) -> Vec<(&'static str, String, Chart)> {
 }
 
 /// A plot as PNG, at twice its size: in a font that comes with the program, as a machine may have none.
-pub fn png(svg: &str) -> Result<Vec<u8>, Failure> {
+pub fn png(svg: &str) -> Result<Vec<u8>, ReportError> {
     const SCALE: u32 = 2;
     let mut fonts = usvg::fontdb::Database::new();
     for font in [dejavu::sans::regular(), dejavu::sans::bold()] {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
-use crate::roofline::Bound;
+use crate::roofline::RooflineBound;
 
 /// A spread above this makes a figure unsure.
 pub const UNSURE: f64 = 0.1;
@@ -97,7 +97,7 @@ pub struct Measurement {
     /// The share of the roofline: the least time that peak and copy bandwidth leave, over the time.
     pub roofline: f64,
     /// What sets that least time.
-    pub bound: Bound,
+    pub bound: RooflineBound,
     /// The kernels that it ran on.
     pub kernels: String,
 }
@@ -144,7 +144,7 @@ pub struct Bandwidth {
 
 /// What the machine can do, measured between the rounds.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
-pub struct Limits {
+pub struct MachineLimits {
     /// GFLOP/s of multiply-adds alone.
     pub peak_gflops: f64,
     /// The spread of that.
@@ -184,7 +184,7 @@ pub struct Report {
     /// How it was measured.
     pub settings: Settings,
     /// What the machine can do.
-    pub limits: Limits,
+    pub limits: MachineLimits,
     /// What was timed.
     pub measurements: Vec<Measurement>,
     /// What was held against each other.
@@ -192,7 +192,7 @@ pub struct Report {
 }
 
 /// Why a report cannot be read or written.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub type ReportError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Report {
     /// The measurements of one part.
@@ -223,7 +223,7 @@ impl Report {
     }
 
     /// Reads what [`Report::write`] wrote, and holds it against the schema.
-    pub fn read(path: &Path) -> Result<Report, Failure> {
+    pub fn read(path: &Path) -> Result<Report, ReportError> {
         let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
         let value: serde_json::Value =
             serde_json::from_str(&text).map_err(|e| format!("{}: not JSON: {e}", path.display()))?;
@@ -232,7 +232,7 @@ impl Report {
     }
 
     /// Writes `cost.json`, `measurements.csv` and `comparisons.csv` into a folder.
-    pub fn write(&self, folder: &Path) -> Result<(), Failure> {
+    pub fn write(&self, folder: &Path) -> Result<(), ReportError> {
         let value = serde_json::to_value(self)?;
         check(&value)?;
         std::fs::write(folder.join("cost.json"), serde_json::to_string_pretty(self)? + "\n")?;
@@ -250,7 +250,7 @@ impl Report {
 }
 
 /// Holds JSON against the schema; the first places where it does not fit are in the error.
-pub fn check(value: &serde_json::Value) -> Result<(), Failure> {
+pub fn check(value: &serde_json::Value) -> Result<(), ReportError> {
     let validator = jsonschema::validator_for(&serde_json::from_str(SCHEMA)?)?;
     let errors: Vec<String> =
         validator.iter_errors(value).take(3).map(|e| format!("{}: {e}", e.instance_path())).collect();

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use sepconv::{Error, Isa, PlanOptions, Result, Threads};
 
-use super::report::{Bandwidth, Comparison, Limits, Measurement, Report, Section, Settings, UNSURE, VERSION};
+use super::report::{Bandwidth, Comparison, MachineLimits, Measurement, Report, Section, Settings, UNSURE, VERSION};
 use super::sections::{DEPTHWISE, IM2COL, POINTWISE, Pair, Plans, SEPARABLE, Task};
 use crate::machine::Machine;
-use crate::roofline::{Bound, Roofline};
+use crate::roofline::{Roofline, RooflineBound};
 use crate::rounds::{self, Budget, Figure, Moment, median, spread};
 use crate::subject::{Buffers, CacheState, plan_options, pool};
 
@@ -82,7 +82,7 @@ impl Bench {
             measured.push((plans, figures));
         }
 
-        let limits = Limits {
+        let limits = MachineLimits {
             peak_gflops: roofline.peak(),
             peak_spread: roofline.peak_spread(),
             bandwidths: roofline
@@ -228,12 +228,12 @@ fn why(reached: f64, [_, standard, depthwise, pointwise]: [&Measurement; 4]) -> 
     if lost(depthwise) >= lost(pointwise) {
         let (time, work) = (depthwise.us / alone, depthwise.macs as f64 / (depthwise.macs + pointwise.macs) as f64);
         let limit = match depthwise.bound {
-            Bound::Bandwidth => "bandwidth: its bytes cannot be moved faster than".to_owned(),
-            Bound::Compute => "one multiply-add for each value loaded, at".to_owned(),
+            RooflineBound::Bandwidth => "bandwidth: its bytes cannot be moved faster than".to_owned(),
+            RooflineBound::Compute => "one multiply-add for each value loaded, at".to_owned(),
         };
         let share = match depthwise.bound {
-            Bound::Bandwidth => depthwise.peak_share / depthwise.roofline,
-            Bound::Compute => depthwise.peak_share,
+            RooflineBound::Bandwidth => depthwise.peak_share / depthwise.roofline,
+            RooflineBound::Compute => depthwise.peak_share,
         };
         return format!(
             "the depthwise half takes {} of the time for {} of the MACs ({limit} {} of the peak; it reaches {} of its roofline)",
@@ -255,7 +255,7 @@ fn why(reached: f64, [_, standard, depthwise, pointwise]: [&Measurement; 4]) -> 
 mod tests {
     use super::*;
 
-    fn measured(us: f64, macs: u64, peak_share: f64, bound: Bound) -> Measurement {
+    fn measured(us: f64, macs: u64, peak_share: f64, bound: RooflineBound) -> Measurement {
         Measurement {
             section: Section::Sweeps,
             case: "a".into(),
@@ -286,12 +286,12 @@ mod tests {
 
     #[test]
     fn reasons_name_what_loses_the_time() {
-        let standard = measured(100.0, 1_000_000, 0.5, Bound::Compute);
-        let slow_depthwise = measured(30.0, 1000, 0.2, Bound::Compute);
-        let moving_depthwise = measured(30.0, 1000, 0.2, Bound::Bandwidth);
-        let pointwise = measured(10.0, 3000, 0.9, Bound::Compute);
-        let fast_depthwise = measured(1.0, 1000, 0.9, Bound::Compute);
-        let slow_pointwise = measured(10.0, 3000, 0.4, Bound::Compute);
+        let standard = measured(100.0, 1_000_000, 0.5, RooflineBound::Compute);
+        let slow_depthwise = measured(30.0, 1000, 0.2, RooflineBound::Compute);
+        let moving_depthwise = measured(30.0, 1000, 0.2, RooflineBound::Bandwidth);
+        let pointwise = measured(10.0, 3000, 0.9, RooflineBound::Compute);
+        let fast_depthwise = measured(1.0, 1000, 0.9, RooflineBound::Compute);
+        let slow_pointwise = measured(10.0, 3000, 0.4, RooflineBound::Compute);
         let of = |reached, depthwise, pointwise| why(reached, [&standard, &standard, depthwise, pointwise]);
         assert_eq!(of(1.0, &slow_depthwise, &pointwise), "as the formula says");
         assert!(of(1.2, &slow_depthwise, &pointwise).contains("standard convolution reaches only 50 %"));

@@ -7,7 +7,7 @@ use sepconv::{Fusion, Network, PlanOptions, Result, Schedule, Shape, Threads};
 
 use super::im2col::Im2col;
 use super::report::Section;
-use crate::shapes::{self, Family, List, Net, Operator, Stage};
+use crate::shapes::{self, BenchStage, Family, List, Net, Operator};
 use crate::subject::{Buffers, Subject};
 
 /// The name of a variant: a standard convolution on our kernels.
@@ -50,23 +50,23 @@ pub const SWEEP_OUTPUTS: usize = 128;
 
 /// What runs.
 #[derive(Debug)]
-enum Work {
+enum TimedWork {
     Plan(Box<Subject>),
     Im2col(Box<Im2col>),
 }
 
-impl Work {
+impl TimedWork {
     fn values(&self) -> [usize; 2] {
         match self {
-            Work::Plan(subject) => subject.values(),
-            Work::Im2col(im2col) => im2col.values(),
+            TimedWork::Plan(subject) => subject.values(),
+            TimedWork::Im2col(im2col) => im2col.values(),
         }
     }
 
     fn scratch_bytes(&self) -> usize {
         match self {
-            Work::Plan(subject) => subject.plan.scratch_bytes(),
-            Work::Im2col(im2col) => im2col.scratch_bytes(),
+            TimedWork::Plan(subject) => subject.plan.scratch_bytes(),
+            TimedWork::Im2col(im2col) => im2col.scratch_bytes(),
         }
     }
 }
@@ -126,7 +126,7 @@ pub struct Plans {
     pub tasks: Vec<Task>,
     /// What is compared.
     pub pairs: Vec<Pair>,
-    works: Vec<Work>,
+    works: Vec<TimedWork>,
     options: PlanOptions,
     threads: Threads,
 }
@@ -153,15 +153,15 @@ impl Plans {
 
     /// Values of input and output at the most.
     pub fn values(&self) -> [usize; 2] {
-        let all = self.works.iter().map(Work::values);
+        let all = self.works.iter().map(TimedWork::values);
         all.fold([0, 0], |[i, o], [input, output]| [i.max(input), o.max(output)])
     }
 
     /// Runs one thing once.
     pub fn run(&mut self, subject: usize, buffers: &mut Buffers) -> Result<()> {
         match &mut self.works[subject] {
-            Work::Plan(subject) => subject.run(buffers),
-            Work::Im2col(im2col) => {
+            TimedWork::Plan(subject) => subject.run(buffers),
+            TimedWork::Im2col(im2col) => {
                 let (input, output) = buffers.take(im2col.values());
                 im2col.run(input, output)
             }
@@ -173,7 +173,7 @@ impl Plans {
     }
 
     /// Adds a thing that runs.
-    fn work(&mut self, work: Work) -> usize {
+    fn work(&mut self, work: TimedWork) -> usize {
         self.works.push(work);
         self.works.len() - 1
     }
@@ -183,8 +183,8 @@ impl Plans {
         let work = &self.works[subject];
         let [inputs, outputs] = work.values();
         let kernels = match work {
-            Work::Plan(subject) => subject.kernels(),
-            Work::Im2col(_) => "im2col + gemm".into(),
+            TimedWork::Plan(subject) => subject.kernels(),
+            TimedWork::Im2col(_) => "im2col + gemm".into(),
         };
         self.tasks.push(Task {
             case: case.into(),
@@ -208,7 +208,7 @@ impl Plans {
     /// Adds an operator as the plan does it.
     fn operator(&mut self, case: &str, variant: &str, operator: &Operator) -> Result<&mut Task> {
         let subject = self.plan(&operator.network()?, operator.input, Fusion::Auto)?;
-        let subject = self.work(Work::Plan(subject.into()));
+        let subject = self.work(TimedWork::Plan(subject.into()));
         Ok(self.task(case, variant, operator, subject))
     }
 
@@ -227,14 +227,14 @@ impl Plans {
         let by_slabs = same(&auto, &fused[1]) && !same(&auto, &fused[0]);
         let fused = fused.swap_remove(usize::from(by_slabs));
         let is = [same(&auto, &unfused), same(&auto, &fused)];
-        let unfused = self.work(Work::Plan(unfused.into()));
-        let fused = self.work(Work::Plan(fused.into()));
+        let unfused = self.work(TimedWork::Plan(unfused.into()));
+        let fused = self.work(TimedWork::Plan(fused.into()));
         let planned = match is {
             [true, _] => unfused,
             [_, true] => fused,
             _ => unlike,
         };
-        let planned = if planned == unlike { self.work(Work::Plan(auto.into())) } else { planned };
+        let planned = if planned == unlike { self.work(TimedWork::Plan(auto.into())) } else { planned };
         let subjects = [planned, unfused, fused];
         let first = self.tasks.len();
         for (variant, subject) in variants.into_iter().zip(subjects) {
@@ -275,14 +275,15 @@ impl Plans {
     /// A separable convolution, and the standard one that it stands for.
     fn separable(&mut self, case: &str, block: &Operator, in_full: bool) -> Result<()> {
         let [depthwise, pointwise] = [block.stages[0], block.stages[1]];
-        let standard = Stage::standard(depthwise.kernel, depthwise.stride[0], depthwise.inputs, pointwise.outputs);
+        let standard = BenchStage::standard(depthwise.kernel, depthwise.stride[0], depthwise.inputs, pointwise.outputs);
         let single = |stage, input| Operator { stages: vec![stage], shortcut: false, input };
         let formula = 1.0 / pointwise.outputs as f64 + 1.0 / (depthwise.kernel * depthwise.kernel) as f64;
         self.operator(case, STANDARD, &single(standard, block.input))?;
         self.operator(case, DEPTHWISE, &single(depthwise, block.input))?;
         self.operator(case, POINTWISE, &single(pointwise, depthwise.output(block.input)))?;
         if in_full {
-            let im2col = self.work(Work::Im2col(Box::new(Im2col::new(standard, block.input, self.threads.clone()))));
+            let im2col =
+                self.work(TimedWork::Im2col(Box::new(Im2col::new(standard, block.input, self.threads.clone()))));
             self.task(case, IM2COL, &single(standard, block.input), im2col);
             self.block(case, [SEPARABLE, SEPARABLE_UNFUSED, SEPARABLE_FUSED], block)?;
             self.pair(case, SEPARABLE, IM2COL, Some(formula));
@@ -302,7 +303,7 @@ impl Plans {
         let planes = [7, 14, 28, 56, 112].into_iter().map(|plane| (SWEEP_OUTPUTS, 3, plane));
         sizes.extend(planes.filter(|&(.., plane)| plane != SWEEP_PLANE));
         for (outputs, kernel, plane) in sizes {
-            let block = Operator::separable(Stage::depthwise(kernel, 1, SWEEP_INPUTS), outputs, plane);
+            let block = Operator::separable(BenchStage::depthwise(kernel, 1, SWEEP_INPUTS), outputs, plane);
             self.separable(&format!("N {outputs} · Dk {kernel} · {plane}×{plane}"), &block, false)?;
         }
         Ok(())
@@ -317,17 +318,17 @@ impl Plans {
         for (plane, narrow, factor) in own.into_iter().chain(factors) {
             let wide = factor * narrow;
             let case = format!("{plane}×{plane} · {narrow} · t {factor}");
-            let mut stages = vec![Stage::depthwise(3, 1, wide), Stage::pointwise(wide, narrow).linear()];
+            let mut stages = vec![BenchStage::depthwise(3, 1, wide), BenchStage::pointwise(wide, narrow).linear()];
             if factor > 1 {
-                stages.insert(0, Stage::pointwise(narrow, wide));
+                stages.insert(0, BenchStage::pointwise(narrow, wide));
             }
             let block = Operator { stages, shortcut: true, input: Shape::new(1, plane, plane, narrow) };
             // the shortcut's addition is left out in its favour: a network is a chain
             let bottleneck = Operator {
                 stages: vec![
-                    Stage::pointwise(wide, narrow),
-                    Stage::standard(3, 1, narrow, narrow),
-                    Stage::pointwise(narrow, wide),
+                    BenchStage::pointwise(wide, narrow),
+                    BenchStage::standard(3, 1, narrow, narrow),
+                    BenchStage::pointwise(narrow, wide),
                 ],
                 shortcut: false,
                 input: Shape::new(1, plane, plane, wide),
@@ -337,7 +338,7 @@ impl Plans {
                 layers.push(Operator::single(stage, plane).layer()?);
             }
             let subject = self.plan(&Network::new(layers)?, bottleneck.input, Fusion::Auto)?;
-            let subject = self.work(Work::Plan(subject.into()));
+            let subject = self.work(TimedWork::Plan(subject.into()));
             let task = self.task(&case, BOTTLENECK, &bottleneck, subject);
             task.expansion = Some(factor);
             task.shape = format!("pw + conv3x3s1 + pw {plane}x{plane} {wide}-{narrow}-{narrow}-{wide}");
@@ -369,7 +370,7 @@ impl Plans {
                     }
                     let kernels = kernels.join(" + ");
                     let case = format!("{} · α {alpha} · {size}", net.to_string().to_uppercase());
-                    let subject = self.work(Work::Plan(subject.into()));
+                    let subject = self.work(TimedWork::Plan(subject.into()));
                     self.tasks.push(Task {
                         shape: format!("MobileNet{case}"),
                         case,

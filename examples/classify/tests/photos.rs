@@ -12,7 +12,7 @@ use sepconv_examples::{assets, graph_def, keras, photo};
 
 /// A plane in f64: `h × w` pixels of `c` channels.
 #[derive(Clone)]
-struct Plane {
+struct PhotoPlane {
     h: usize,
     w: usize,
     c: usize,
@@ -44,7 +44,7 @@ impl<'w> Exact<'w> {
     }
 
     /// A convolution, padded so that only every `s`-th pixel is left out: half before, the odd one after.
-    fn layer(&self, x: &Plane, name: &str, s: usize, then: Then) -> Plane {
+    fn layer(&self, x: &PhotoPlane, name: &str, s: usize, then: Then) -> PhotoPlane {
         let filter = self.tensor(name, "weight").unwrap();
         let [k, _, inputs, last] = *self.shapes[format!("{name}.weight").as_str()] else { panic!("{name}") };
         let depthwise = name.ends_with("depthwise");
@@ -86,11 +86,11 @@ impl<'w> Exact<'w> {
                 }
             }
         });
-        Plane { h, w, c: outputs, values }
+        PhotoPlane { h, w, c: outputs, values }
     }
 
     /// The mean of all pixels, and what the head makes of it: features and logits.
-    fn top(&self, x: &Plane) -> (Vec<f64>, Vec<f64>) {
+    fn top(&self, x: &PhotoPlane) -> (Vec<f64>, Vec<f64>) {
         let mean = |c| x.values.iter().skip(c).step_by(x.c).sum::<f64>() / (x.h * x.w) as f64;
         let features: Vec<f64> = (0..x.c).map(mean).collect();
         let (filter, mut logits) = (self.tensor("head", "weight").unwrap(), self.tensor("head", "bias").unwrap());
@@ -102,7 +102,7 @@ impl<'w> Exact<'w> {
     }
 
     /// Features and logits of MobileNetV1, table 1 of its paper.
-    fn v1(&self, x: &Plane) -> (Vec<f64>, Vec<f64>) {
+    fn v1(&self, x: &PhotoPlane) -> (Vec<f64>, Vec<f64>) {
         let mut x = self.layer(x, "stem", 2, Then::Relu6);
         for (block, stride) in (1..).zip([1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1]) {
             x = self.layer(&x, &format!("block{block}.depthwise"), stride, Then::Relu6);
@@ -112,7 +112,7 @@ impl<'w> Exact<'w> {
     }
 
     /// Features and logits of MobileNetV2, table 2 of its paper.
-    fn v2(&self, x: &Plane) -> (Vec<f64>, Vec<f64>) {
+    fn v2(&self, x: &PhotoPlane) -> (Vec<f64>, Vec<f64>) {
         let mut x = self.layer(x, "stem", 2, Then::Relu6);
         for (block, stride) in [1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1].into_iter().enumerate() {
             let input = x.clone();
@@ -138,8 +138,8 @@ fn run(network: &Network, size: usize, pixels: &[f32]) -> Vec<f32> {
     output
 }
 
-fn plane(pixels: &[f32], size: usize) -> Plane {
-    Plane { h: size, w: size, c: 3, values: pixels.iter().copied().map(f64::from).collect() }
+fn plane(pixels: &[f32], size: usize) -> PhotoPlane {
+    PhotoPlane { h: size, w: size, c: 3, values: pixels.iter().copied().map(f64::from).collect() }
 }
 
 fn softmax(logits: &[f64]) -> Vec<f64> {

@@ -32,7 +32,7 @@ enum Which {
 
 /// Checks the convolutions of another engine.
 #[derive(Parser)]
-struct Args {
+struct EngineArgs {
     /// The engine.
     engine: Which,
     /// Cases for each question.
@@ -125,7 +125,7 @@ const QUESTIONS: &[Question] = &[
 ];
 
 fn main() -> Result<()> {
-    let args = Args::parse();
+    let args = EngineArgs::parse();
     let mut engine: Box<dyn Engine> = match args.engine {
         Which::Tract => Box::new(Tract::default()),
         Which::Candle => Box::new(Candle),

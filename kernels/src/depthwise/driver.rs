@@ -69,11 +69,11 @@ pub(super) unsafe fn run3x3<L: Level, const STRIDE: usize>(simd: L::Token, a: &D
     // SAFETY: the caller's promise.
     unsafe {
         match a.edges {
-            None => rows3x3::<L::Token, L::Step, PaddedRow, STRIDE>(simd, a),
+            None => rows3x3::<L::Token, L::MulAdd, PaddedRow, STRIDE>(simd, a),
             Some(_) if const { by_strips::<L::Token>() } => {
-                rows3x3::<L::Token, L::Step, NhwcRow, STRIDE>(simd, a);
+                rows3x3::<L::Token, L::MulAdd, NhwcRow, STRIDE>(simd, a);
             }
-            Some(edges) => pixels::rows::<L::Token, L::Step, STRIDE>(simd, a, edges),
+            Some(edges) => pixels::rows::<L::Token, L::MulAdd, STRIDE>(simd, a, edges),
         }
     }
 }
@@ -182,7 +182,7 @@ pub(super) unsafe fn run_any<L: Level>(simd: L::Token, a: &DepthwiseArgs) {
                         #[inline(always)]
                         |lane, to, pixel| {
                             let first = block * a.x.block + $x * a.stride * BLOCK + lane;
-                            tile_any::<L::Token, L::Step, $px>(simd, a, first, w.add(lane), to, pixel, out.epilogue);
+                            tile_any::<L::Token, L::MulAdd, $px>(simd, a, first, w.add(lane), to, pixel, out.epilogue);
                         },
                     );
                 };

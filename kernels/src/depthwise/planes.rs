@@ -105,9 +105,9 @@ impl<const STRIDE: usize> Kernel for DwPlanes<STRIDE> {
         // SAFETY: the caller's.
         unsafe {
             if STRIDE == 1 {
-                planes::<L::Token, L::Step, 1, { rows_of_tile(1) }>(simd, a);
+                planes::<L::Token, L::MulAdd, 1, { rows_of_tile(1) }>(simd, a);
             } else {
-                planes::<L::Token, L::Step, 2, { rows_of_tile(2) }>(simd, a);
+                planes::<L::Token, L::MulAdd, 2, { rows_of_tile(2) }>(simd, a);
             }
         }
     }

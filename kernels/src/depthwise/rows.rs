@@ -7,7 +7,7 @@ use super::tile::MAX_PX;
 use crate::BLOCK;
 use crate::epilogue::EpilogueVectors;
 use crate::pack::RowLayout;
-use crate::simd::{Places, Vector, copy_pixels};
+use crate::simd::{PixelOffsets, Vector, copy_pixels};
 
 /// An input row of a block of channels, and what a tile reads of it.
 pub(super) trait Row: Copy {
@@ -136,7 +136,7 @@ impl<S: Vector> OutRow<S> {
                 let (at, pixel) = if whole { (to, self.pixel) } else { (lanes.as_mut_ptr().cast(), BLOCK) };
                 tile(lane, at, pixel);
                 if !whole {
-                    copy_pixels(PX, there, (at, Places::Every(BLOCK)), (to, Places::Every(self.pixel)));
+                    copy_pixels(PX, there, (at, PixelOffsets::Every(BLOCK)), (to, PixelOffsets::Every(self.pixel)));
                 }
             }
             lane += S::F32_LANES;

@@ -32,7 +32,7 @@ pub(super) unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs) {
     unsafe {
         if a.m <= 2 {
             for i in 0..a.m {
-                few_pixels::<L::Token, L::Step>(simd, a, i, panels);
+                few_pixels::<L::Token, L::MulAdd>(simd, a, i, panels);
             }
             return;
         }

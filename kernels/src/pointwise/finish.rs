@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 use super::PointwiseArgs;
 use super::tile::{MAX_MR, place};
 use crate::BLOCK;
-use crate::simd::{Places, Vector, copy_pixels, load, pixels_to_block, store};
+use crate::simd::{PixelOffsets, Vector, copy_pixels, load, pixels_to_block, store};
 
 /// Where pixels begin in a block of memory of the tile's own.
 static DENSE: [usize; MAX_MR] = {
@@ -119,7 +119,12 @@ pub(super) unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const
             }
         }
         if !in_place {
-            copy_pixels(last + 1, channels, (block, Places::Every(BLOCK)), (end, Places::Table(a.store.pixels.add(i))));
+            copy_pixels(
+                last + 1,
+                channels,
+                (block, PixelOffsets::Every(BLOCK)),
+                (end, PixelOffsets::Table(a.store.pixels.add(i))),
+            );
         }
     }
 }
@@ -165,7 +170,12 @@ pub(super) unsafe fn finish_half<S: Vector, const MR: usize>(
             simd.store_halves(lower, upper, epilogue.apply(simd, halves[p]));
         }
         if !whole {
-            copy_pixels(last + 1, channels, (block, Places::Every(BLOCK)), (to, Places::Table(a.store.pixels.add(i))));
+            copy_pixels(
+                last + 1,
+                channels,
+                (block, PixelOffsets::Every(BLOCK)),
+                (to, PixelOffsets::Table(a.store.pixels.add(i))),
+            );
         }
     }
 }

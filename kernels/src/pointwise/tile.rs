@@ -104,7 +104,7 @@ impl<const PLAIN: bool, const HALF: bool, const MR: usize, const NP: usize, cons
             for part in 0..channels / (lanes * NV) {
                 // SAFETY: the caller's.
                 unsafe {
-                    over_panels::<L::Token, L::Step, PLAIN, HALF, MR, NP, NV>(
+                    over_panels::<L::Token, L::MulAdd, PLAIN, HALF, MR, NP, NV>(
                         simd,
                         call,
                         *reduction,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use sepconv::testing::Thresholds;
 use sepconv::{Error, Isa};
 
-use super::memory::Rng;
+use crate::Rng;
 
 /// The thresholds of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,5 @@
-//! What the tests of kernels share: numbers, memory beside guard pages, and equality of bits.
-#![allow(
-    dead_code,
-    unused_imports,
-    unreachable_pub,
-    reason = "each test crate takes what it needs, and none exports anything"
-)]
+//! What the tests of kernels share: numbers, memory beside guard pages, and equality of bits. The tests of `sepconv` take them through
+//! `sepconv-test-support`.
 
 pub mod guard;
 pub mod isa;
@@ -17,7 +12,8 @@ use sepconv_kernels::pack::RowLayout;
 pub struct Rng(pub u64);
 
 impl Rng {
-    pub fn next(&mut self) -> u64 {
+    /// 64 random bits.
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -27,39 +23,42 @@ impl Rng {
 
     /// A number below `n`.
     pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
+        (self.next_u64() % n as u64) as usize
     }
 
+    /// True once in `one_in` times.
     pub fn chance(&mut self, one_in: usize) -> bool {
         self.below(one_in) == 0
     }
 
+    /// One of these.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
     }
 
     /// Uniform in −1…1, all 24 bits of the mantissa in use.
     pub fn float(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        (self.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
-    pub fn values(&mut self, len: usize, kind: Values) -> Vec<f32> {
+    /// `len` values of a kind.
+    pub fn values(&mut self, len: usize, kind: ValueKind) -> Vec<f32> {
         (0..len).map(|_| self.value(kind)).collect()
     }
 
-    fn value(&mut self, kind: Values) -> f32 {
+    fn value(&mut self, kind: ValueKind) -> f32 {
         match kind {
-            Values::Plain => self.float(),
-            Values::Tiny => self.float() * 1e-20,
-            Values::Special if self.chance(48) => self.pick(&SPECIAL),
-            Values::Special => self.float(),
+            ValueKind::Plain => self.float(),
+            ValueKind::Tiny => self.float() * 1e-20,
+            ValueKind::Special if self.chance(48) => self.pick(&SPECIAL),
+            ValueKind::Special => self.float(),
         }
     }
 }
 
 /// What the values of a case are like.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Values {
+pub enum ValueKind {
     /// In −1…1.
     Plain,
     /// So small that products are denormal.
@@ -68,6 +67,7 @@ pub enum Values {
     Special,
 }
 
+/// What [`ValueKind::Special`] draws beside numbers of −1…1.
 pub const SPECIAL: [f32; 9] =
     [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0, f32::MAX, f32::MIN_POSITIVE, 1e-45, -3e-39];
 
@@ -92,7 +92,7 @@ pub fn row(rng: &mut Rng, width: usize, channels: usize, blocks: bool) -> (RowLa
         RowLayout { block: BLOCK, pixel: channels + rng.below(3) }
     };
     let at = |p: usize, c: usize| c / BLOCK * layout.block + p * layout.pixel + c % BLOCK;
-    let values = rng.values(width * channels, Values::Plain);
+    let values = rng.values(width * channels, ValueKind::Plain);
     let last = (0..channels).map(|c| at(width - 1, c)).max().unwrap();
     let mut memory = Guarded::new(last + 1);
     for p in 0..width {

@@ -1,18 +1,9 @@
 //! What the tests of the library share: cases that proptest generates and prints, the same operators by the reference,
 //! and runs on every instruction set, schedule and number of threads.
-#![allow(
-    dead_code,
-    unused_imports,
-    unreachable_pub,
-    reason = "each test crate takes what it needs, and none exports anything"
-)]
 
-// canaries, random numbers and the demand for an instruction set are those of the kernels' tests
-#[path = "../../kernels/tests/common/mod.rs"]
-pub mod memory;
-
-pub mod cases;
-pub mod limits;
+pub mod asked;
+mod cases;
+mod limits;
 
 use std::sync::{Arc, LazyLock, OnceLock};
 
@@ -23,21 +14,25 @@ use sepconv::{
 };
 use sepconv_kernels::Kernels;
 
-pub use cases::*;
+pub use cases::{ChainCase, chain, input, layers, reference, reference_of};
 pub use limits::{Limits, limits};
-pub use memory::guard::note;
-pub use memory::isa::assert_required_isa_ran;
-pub use memory::{CANARY, Guarded, Placement, Rng, Values, is_canary, same_bits};
+// canaries, random numbers and the demand for an instruction set are those of the kernels' tests
+pub use sepconv_kernels_test_support::guard::{self, Guarded, Placement, note};
+pub use sepconv_kernels_test_support::isa::{assert_required_isa_ran, isas};
+pub use sepconv_kernels_test_support::{CANARY, Rng, ValueKind, is_canary, same_bits};
 
 /// A way of computing that this CPU has, under the cap of `SEPCONV_MAX_ISA`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Level {
+pub struct PlanLevel {
+    /// The instruction set.
     pub isa: Isa,
+    /// Whether the common bits are asked for where it has others of its own.
     pub common_bits: bool,
+    /// What its results round as.
     pub arithmetic: Arithmetic,
 }
 
-impl Level {
+impl PlanLevel {
     /// Options for as many workers as there are threads, however many cores the machine has.
     pub fn options(self) -> PlanOptions {
         PlanOptions::new().max_isa(self.isa).common_bits(self.common_bits).max_threads(sepconv::MAX_THREADS)
@@ -59,13 +54,13 @@ pub fn has_common_bits(isa: Isa) -> bool {
 /// with the common bits, if these are compiled in.
 ///
 /// Whoever goes over them fails where an instruction set that `SEPCONV_REQUIRE_ISA` names is none of them.
-pub static LEVELS: LazyLock<Vec<Level>> = LazyLock::new(|| {
-    let isas = memory::isa::isas();
+pub static LEVELS: LazyLock<Vec<PlanLevel>> = LazyLock::new(|| {
+    let isas = isas();
     assert_required_isa_ran(&isas);
-    let mut levels: Vec<Level> =
-        isas.iter().map(|&isa| Level { isa, common_bits: false, arithmetic: isa.arithmetic() }).collect();
+    let mut levels: Vec<PlanLevel> =
+        isas.iter().map(|&isa| PlanLevel { isa, common_bits: false, arithmetic: isa.arithmetic() }).collect();
     if has_common_bits(Isa::Scalar) {
-        levels.push(Level { isa: Isa::Scalar, common_bits: true, arithmetic: Arithmetic::Fused });
+        levels.push(PlanLevel { isa: Isa::Scalar, common_bits: true, arithmetic: Arithmetic::Fused });
     }
     levels
 });
@@ -97,16 +92,20 @@ pub const SCHEDULES: [Fusion; 4] =
 
 /// A dense tensor.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Dense<T = f32> {
+pub struct DenseTensor<T = f32> {
+    /// Its sides.
     pub shape: Shape,
+    /// Its values, in NHWC.
     pub data: Vec<T>,
 }
 
-impl Dense<f32> {
-    pub fn random(rng: &mut Rng, shape: Shape, values: Values) -> Self {
-        Dense { shape, data: rng.values(shape.len().unwrap(), values) }
+impl DenseTensor<f32> {
+    /// Random values of a kind.
+    pub fn random(rng: &mut Rng, shape: Shape, values: ValueKind) -> Self {
+        DenseTensor { shape, data: rng.values(shape.len().unwrap(), values) }
     }
 
+    /// The tensor as an operator reads it.
     pub fn view(&self) -> View<'_> {
         View::new(&self.data, self.shape).unwrap()
     }
@@ -118,6 +117,7 @@ pub const AXES: [usize; 4] = [0, 1, 2, 3];
 /// How a tensor lies in its memory: values before the first, the order of the axes, and values between those along each.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame {
+    /// Values before the first.
     pub offset: usize,
     /// Axes, from the innermost to the outermost.
     pub order: [usize; 4],
@@ -132,7 +132,9 @@ impl Default for Frame {
 }
 
 impl Frame {
+    /// Channels innermost.
     pub const NHWC: [usize; 4] = [3, 2, 1, 0];
+    /// Each channel a plane.
     pub const NCHW: [usize; 4] = [2, 1, 3, 0];
 
     /// A dense tensor of a layout.
@@ -146,6 +148,7 @@ impl Frame {
         if (self.order[0], self.gaps[0]) == (3, 0) { Layout::Nhwc } else { Layout::Nchw }
     }
 
+    /// The strides of a tensor of this shape.
     pub fn strides(self, shape: Shape) -> Strides {
         let sides = [shape.n, shape.h, shape.w, shape.c];
         let mut strides = [0; 4];
@@ -187,7 +190,7 @@ impl Frame {
     }
 
     /// The tensor in memory that ends with its last value, canaries between values and a guard page at one end.
-    fn lay_out(self, dense: &Dense) -> Guarded {
+    fn lay_out(self, dense: &DenseTensor) -> Guarded {
         let mut memory = Guarded::new(self.len(dense.shape));
         for (place, &value) in self.places(dense.shape).zip(&dense.data) {
             memory.slice_mut()[place] = value;
@@ -196,7 +199,7 @@ impl Frame {
     }
 
     /// The first difference from the tensor, or the first value written that is not of it.
-    fn difference(self, memory: &[f32], expected: &Dense) -> Option<String> {
+    fn difference(self, memory: &[f32], expected: &DenseTensor) -> Option<String> {
         let Shape { h, w, c, .. } = expected.shape;
         let mut beside = vec![true; memory.len()];
         for (i, place) in self.places(expected.shape).enumerate() {
@@ -227,7 +230,9 @@ pub fn for_each_case<S: Strategy>(cases: u32, strategy: &S, body: impl Fn(S::Val
 /// Where a case's tensors lie, and who runs it.
 #[derive(Clone, Copy, Debug)]
 pub struct Runs {
+    /// How the input lies.
     pub input: Frame,
+    /// How the output lies.
     pub output: Frame,
     /// Threads besides the run on one.
     pub threads: usize,
@@ -251,8 +256,8 @@ impl Runs {
 pub fn check(
     plan: impl Fn(&PlanOptions) -> Result<Plan>,
     fusions: &[Fusion],
-    input: &Dense,
-    expected: impl Fn(Arithmetic) -> Dense,
+    input: &DenseTensor,
+    expected: impl Fn(Arithmetic) -> DenseTensor,
     macs: u64,
     runs: Runs,
 ) -> Result<(), TestCaseError> {
@@ -263,7 +268,7 @@ pub fn check(
         [0, 1].map(|i| View::with_strides(&memory[i].slice()[runs.input.offset..], input.shape, strides).unwrap());
     let mut turn = 0;
     for &level in LEVELS.iter().filter(|level| !level.is_emulated() || macs <= EMULATED_MACS) {
-        let expected: &Dense = match level.arithmetic {
+        let expected: &DenseTensor = match level.arithmetic {
             Arithmetic::Fused => fused.get_or_insert_with(|| expected(Arithmetic::Fused)),
             Arithmetic::Separate => separate.get_or_insert_with(|| expected(Arithmetic::Separate)),
             other => panic!("no reference of {other:?}"),

@@ -1,4 +1,4 @@
-//! How much memory a piece of code asks for. A file by itself: the fuzz targets have it too.
+//! How much memory a piece of code asks for.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -8,7 +8,8 @@ thread_local! {
 }
 
 /// The system's allocator, with a count of the bytes that each thread asks it for.
-pub(crate) struct Counting;
+#[derive(Debug)]
+pub struct ByteCountingAllocator;
 
 fn count(bytes: usize) {
     // a thread that is going away has no counter any more
@@ -16,7 +17,7 @@ fn count(bytes: usize) {
 }
 
 // SAFETY: everything is done by the system's allocator; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
+unsafe impl GlobalAlloc for ByteCountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
         // SAFETY: the caller's promise.
@@ -42,7 +43,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 /// What `body` gives, and the bytes that it asked for on this thread in all, freed ones too.
-pub(crate) fn asked<T>(body: impl FnOnce() -> T) -> (T, usize) {
+pub fn asked<T>(body: impl FnOnce() -> T) -> (T, usize) {
     let before = ASKED.get();
     let result = body();
     (result, ASKED.get() - before)

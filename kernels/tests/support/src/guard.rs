@@ -19,11 +19,14 @@ use std::sync::{LazyLock, Once};
 /// Which end of memory is flush with a page of no access.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Placement {
+    /// The first value.
     Start,
+    /// The last value.
     End,
 }
 
 impl Placement {
+    /// Both.
     pub const ALL: [Placement; 2] = [Placement::Start, Placement::End];
 
     /// That of the memory which this thread makes next.
@@ -176,6 +179,7 @@ impl<T: Copy> Guarded<T> {
         }
     }
 
+    /// A copy of values, of which there must be one at the least.
     pub fn from(values: &[T]) -> Guarded<T> {
         let Some(&first) = values.first() else { panic!("no values") };
         let mut guarded = Guarded::filled(values.len(), first);
@@ -183,20 +187,24 @@ impl<T: Copy> Guarded<T> {
         guarded
     }
 
+    /// The values.
     pub fn slice(&self) -> &[T] {
         // SAFETY: `len` values, written when it was made.
         unsafe { core::slice::from_raw_parts(self.at, self.len) }
     }
 
+    /// The values, to write.
     pub fn slice_mut(&mut self) -> &mut [T] {
         // SAFETY: as above, and borrowed mutably.
         unsafe { core::slice::from_raw_parts_mut(self.at, self.len) }
     }
 
+    /// Where the first value is.
     pub fn as_ptr(&self) -> *const T {
         self.at
     }
 
+    /// Where the first value is, to write.
     pub fn as_mut_ptr(&mut self) -> *mut T {
         self.at
     }
@@ -219,7 +227,7 @@ impl Guarded<f32> {
         Guarded::filled(len, super::CANARY)
     }
 
-    /// Only of memory that was made of canaries.
+    /// Asserts that the canaries beside the values are there. Only of memory that was made of canaries.
     pub fn assert_zones_untouched(&self, what: &str) {
         for v in self.zone() {
             assert!(super::is_canary(*v), "{what}: written outside");

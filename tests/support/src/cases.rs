@@ -6,40 +6,44 @@ use proptest::prelude::*;
 use sepconv::testing::reference::{self as naive, Conv, Tensor, TensorMut, Window};
 use sepconv::testing::{Case, Cases, FilterOrder, Layout, Op, Problem, Stage, StageKind};
 use sepconv::{
-    Arithmetic, Conv2d, ConvDesc, Dense as DenseLayer, DepthwiseConv2d, Filter, GlobalAveragePool, InvertedResidual,
+    Arithmetic, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Filter, GlobalAveragePool, InvertedResidual,
     InvertedResidualDesc, Layer, PointwiseConv2d, SeparableConv2d, Shape, Shortcut,
 };
 
-use super::{AXES, Dense, Frame, MOST_THREADS, Runs, limits};
+use crate::{AXES, DenseTensor, Frame, MOST_THREADS, Runs, limits};
 
 /// A case, and how it is run.
 #[derive(Clone, Debug)]
 pub struct ChainCase {
+    /// The case.
     pub case: Case,
+    /// How it is run.
     pub runs: Runs,
 }
 
 impl ChainCase {
+    /// The case with its numbers, in NHWC.
     pub fn problem(&self) -> Problem {
         Problem::new(&self.case, Layout::Nhwc).unwrap()
     }
 }
 
 /// The input of a problem without gaps.
-pub fn input(problem: &Problem) -> Dense {
-    Dense { shape: problem.input_shape(), data: problem.input().to_vec() }
+pub fn input(problem: &Problem) -> DenseTensor {
+    DenseTensor { shape: problem.input_shape(), data: problem.input().to_vec() }
 }
 
-pub fn reference(problem: &Problem, arithmetic: Arithmetic) -> Dense {
-    Dense { shape: problem.output_shape(), data: problem.reference_f32(arithmetic) }
+/// The output of a problem by the reference.
+pub fn reference(problem: &Problem, arithmetic: Arithmetic) -> DenseTensor {
+    DenseTensor { shape: problem.output_shape(), data: problem.reference_f32(arithmetic) }
 }
 
 /// What the problem's operators make of another input of its shape: one with a value of the test's own in it.
-pub fn reference_of(problem: &Problem, input: &Dense, arithmetic: Arithmetic) -> Dense {
+pub fn reference_of(problem: &Problem, input: &DenseTensor, arithmetic: Arithmetic) -> DenseTensor {
     let mut tensors = vec![input.clone()];
     for (at, stage) in problem.stages().iter().enumerate() {
         let shape = stage.output_shape();
-        let mut output = Dense { shape, data: vec![0.0; shape.len().unwrap()] };
+        let mut output = DenseTensor { shape, data: vec![0.0; shape.len().unwrap()] };
         let to =
             TensorMut { data: &mut output.data, shape: [shape.n, shape.h, shape.w, shape.c], pixel_stride: shape.c };
         if stage.kind() == StageKind::AveragePool {
@@ -63,7 +67,7 @@ pub fn reference_of(problem: &Problem, input: &Dense, arithmetic: Arithmetic) ->
     tensors.pop().unwrap()
 }
 
-fn tensor(dense: &Dense) -> Tensor<'_, f32> {
+fn tensor(dense: &DenseTensor) -> Tensor<'_, f32> {
     let Shape { n, h, w, c } = dense.shape;
     Tensor { data: &dense.data, shape: [n, h, w, c], pixel_stride: c }
 }
@@ -94,7 +98,7 @@ pub fn layers(problem: &Problem) -> Vec<Layer> {
             Op::Conv2d(_) => Conv2d::new(next()).unwrap().into(),
             Op::Depthwise(_) => DepthwiseConv2d::new(next()).unwrap().into(),
             Op::Pointwise(_) => PointwiseConv2d::new(next()).unwrap().into(),
-            Op::Dense(_) => DenseLayer::new(next()).unwrap().into(),
+            Op::Dense(_) => Dense::new(next()).unwrap().into(),
             Op::Separable { .. } => SeparableConv2d::new(next(), next()).unwrap().into(),
             Op::InvertedResidual { expand, shortcut, .. } => {
                 let expand = expand.as_ref().map(|_| next());
