@@ -675,8 +675,12 @@ fn errors_of_the_library_have_their_status() {
             make(sepconv_network_free, |n| sepconv_network_mobilenet_v1(null(), file.as_ptr(), file.len(), 1, n));
         assert_eq!(status(network), Status::Weights);
     }
+}
 
-    let operator = separable();
+#[test]
+fn errors_of_plans_have_their_status() {
+    use sepconv_status as Status;
+    let (dw, operator) = (depthwise(&TAPS), separable());
     let planned = |shape, options: sepconv_plan_options| status(plan(&operator, shape, &options));
     assert_eq!(planned(sepconv_shape { w: 0, ..INPUT }, plan_options()), Status::Size);
     assert_eq!(planned(sepconv_shape { n: usize::MAX / 8, ..INPUT }, plan_options()), Status::Size);
@@ -700,6 +704,7 @@ fn errors_of_the_library_have_their_status() {
         assert_eq!(status(plan(&alone(dw), INPUT, &options)), Status::Fusion);
     }
     let far = 1 << 24;
+    let explicit = sepconv_padding::Explicit as i32;
     let apart = sepconv_conv_desc { dilation_h: far, dilation_w: far, padding: explicit, ..dw };
     let apart = sepconv_conv_desc { pad_top: far, pad_bottom: far, pad_left: far, pad_right: far, ..apart };
     let pixel = sepconv_shape { n: 1, h: 1, w: 1, c: 4 };
@@ -1161,15 +1166,15 @@ fn cache_len(cache: &Owned<sepconv_plan_cache>) -> usize {
 
 #[test]
 fn threads_share_a_plan_cache() {
-    struct Shared<'a>(&'a Owned<sepconv_network>, &'a Owned<sepconv_plan_cache>);
+    struct SharedCache<'a>(&'a Owned<sepconv_network>, &'a Owned<sepconv_plan_cache>);
     // SAFETY: what the header promises.
-    unsafe impl Sync for Shared<'_> {}
+    unsafe impl Sync for SharedCache<'_> {}
     let (network, cache) = cached(3);
-    let shared = &Shared(&network, &cache);
+    let shared = &SharedCache(&network, &cache);
     std::thread::scope(|scope| {
         for thread in 0..4 {
             scope.spawn(move || {
-                let &Shared(network, cache) = shared;
+                let &SharedCache(network, cache) = shared;
                 let rng = &mut Rng(thread);
                 for i in 0..40 {
                     let shape = sepconv_shape { n: 1, h: 1 + i % 5, w: 3 + i % 2, c: 4 };
@@ -1264,14 +1269,14 @@ fn owners_may_go_in_any_order_and_threads_share_a_plan() {
     run(&plan, (&input, 0), (&mut once, 0), &scratches[0]).unwrap();
 
     // a plan may be shared, and a scratch handed over
-    struct Shared<'a>(&'a Plan, &'a Owned<sepconv_scratch>);
+    struct SharedPlan<'a>(&'a Plan, &'a Owned<sepconv_scratch>);
     // SAFETY: what the header promises.
-    unsafe impl Send for Shared<'_> {}
+    unsafe impl Send for SharedPlan<'_> {}
     std::thread::scope(|scope| {
         for scratch in &scratches {
-            let (shared, input) = (Shared(&plan, scratch), &input);
+            let (shared, input) = (SharedPlan(&plan, scratch), &input);
             scope.spawn(move || {
-                let Shared(plan, scratch) = { shared };
+                let SharedPlan(plan, scratch) = { shared };
                 for _ in 0..50 {
                     let mut output = [CANARY; 5];
                     run(plan, (input, 0), (&mut output, 0), scratch).unwrap();
@@ -1390,10 +1395,10 @@ fn operators(problem: &Problem) -> Result<Vec<Operator>, Failed> {
 
 /// A loop of the caller's over threads of its own. The context counts its calls.
 unsafe extern "C" fn scoped(context: *mut c_void, count: usize, task: sepconv_task, task_context: *mut c_void) {
-    struct Shared(*mut c_void);
+    struct SharedTask(*mut c_void);
     // SAFETY: the library says that tasks may be called from any thread.
-    unsafe impl Sync for Shared {}
-    let shared = &Shared(task_context);
+    unsafe impl Sync for SharedTask {}
+    let shared = &SharedTask(task_context);
     // SAFETY: the context of the options.
     unsafe { &*context.cast::<AtomicUsize>() }.fetch_add(1, Ordering::Relaxed);
     std::thread::scope(|scope| {
