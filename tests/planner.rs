@@ -246,7 +246,8 @@ fn wide_planes_go_to_planes() {
         (2, 24, [Layout::Nchw; 2], planes),
         (1, 24, [Layout::Nchw, Layout::Nhwc], "rows copied into the ring"),
         (1, 24, [Layout::Nhwc, Layout::Nchw], "pixels read in place"),
-        (1, 5, [Layout::Nchw; 2], "rows copied into the ring"),
+        (1, 5, [Layout::Nchw; 2], planes),
+        (1, 3, [Layout::Nchw; 2], "rows copied into the ring"),
         (3, 24, [Layout::Nchw; 2], "rows copied into the ring"),
     ] {
         let case = Case::new(Shape::new(2, 7, width, 32)).depthwise(depthwise(1).strides([stride; 2]));

@@ -107,8 +107,8 @@ thresholds! {
     /// Values of input and output of one call of the pointwise kernel where one of them is transposed from planes or to planes: both
     /// are in scratch then, and stay in L2.
     staged_values
-    /// Output columns from which a depthwise 3×3 goes from planes to planes, a channel at a time. Narrower planes are transposed: rows
-    /// shorter than a vector fill no lanes.
+    /// Output columns from which a depthwise 3×3 goes from planes to planes, a channel at a time. Narrower planes are transposed: their
+    /// rows fill few lanes.
     planes_width
     /// Offsets of the longest table of pixels that is written when a step is planned: 64 KiB, and no step has more than
     /// five. No group of pixels of a MobileNet has as many. Longer tables are written at each run.
@@ -162,7 +162,7 @@ impl Thresholds {
             head_values: 32 << 10,
             group_values: 64 << 10,
             staged_values: 32 << 10,
-            planes_width: 12,
+            planes_width: 4,
             planned_offsets: 8 << 10,
             padding_columns: 16,
             worth_sharing: 40_000,

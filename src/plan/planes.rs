@@ -18,7 +18,7 @@ pub(crate) struct PlanesStep {
     pub(crate) kind: KernelKind,
     /// Parts that the planes of all images are shared out in.
     pub(crate) parts: usize,
-    /// The place of the kernel's ring in a worker's scratch, in bytes.
+    /// The place of the kernel's scratch in a worker's, in bytes.
     pub(crate) scratch: usize,
     pub(crate) scratch_bytes: usize,
 }
