@@ -56,6 +56,12 @@ struct NaiveEngine {
     scratch: Vec<f32>,
 }
 
+/// Where a value of a pixel lies; pixels are counted over all images.
+fn place(strides: Strides, shape: Shape, pixel: usize, channel: usize) -> usize {
+    let (n, y, x) = (pixel / (shape.h * shape.w), pixel / shape.w % shape.h, pixel % shape.w);
+    n * strides.image + y * strides.row + x * strides.pixel + channel * strides.channel
+}
+
 impl NaiveEngine {
     fn sound() -> NaiveEngine {
         NaiveEngine::default()
@@ -86,14 +92,12 @@ impl NaiveEngine {
     fn gather(&self, problem: &Problem) -> Vec<f32> {
         let Shape { n, h, w, c } = problem.input_shape();
         let (x, mut dense) = (problem.input(), Vec::new());
-        let stride = if self.has(Planted::InputGapIgnored) { c } else { problem.input_pixel_stride() };
+        let ignored = self.has(Planted::InputGapIgnored);
+        let strides =
+            if ignored { Strides::dense(problem.layout(), problem.input_shape()) } else { problem.input_strides() };
         for pixel in 0..n * h * w {
             for channel in 0..c {
-                let (image, at) = (pixel / (h * w), pixel % (h * w));
-                dense.push(match problem.layout() {
-                    Layout::Nchw => x[(image * c + channel) * h * w + at],
-                    _ => x[pixel * stride + channel],
-                });
+                dense.push(x[place(strides, problem.input_shape(), pixel, channel)]);
             }
         }
         dense
@@ -105,16 +109,16 @@ impl NaiveEngine {
             if self.has(Planted::LastPixelUnwritten) && pixel > 0 && pixel == n * h * w - 1 {
                 continue;
             }
-            let (image, at) = (pixel / (h * w), pixel % (h * w));
+            let strides = problem.output_strides();
             for channel in 0..c {
-                output[match problem.layout() {
-                    Layout::Nchw => (image * c + channel) * h * w + at,
-                    _ => pixel * problem.output_pixel_stride() + channel,
-                }] = result[pixel * c + channel];
+                output[place(strides, problem.output_shape(), pixel, channel)] = result[pixel * c + channel];
             }
-            let end = pixel * problem.output_pixel_stride() + c.next_multiple_of(4);
-            if self.has(Planted::OutputGapWritten) && c % 4 > 0 && end <= (pixel + 1) * problem.output_pixel_stride() {
-                output.get_mut(end - 1).into_iter().for_each(|v| *v = 0.0);
+            // the value behind a pixel, or behind a row of a plane, where a gap is
+            let dense = Strides::dense(problem.layout(), problem.output_shape());
+            if self.has(Planted::OutputGapWritten) && (strides.pixel, strides.row) != (dense.pixel, dense.row) {
+                let last = place(strides, problem.output_shape(), pixel, c - 1);
+                let ends = problem.layout() == Layout::Nhwc || (pixel + 1).is_multiple_of(w);
+                output.get_mut(last + 1).into_iter().filter(|_| ends).for_each(|v| *v = 0.0);
             }
         }
     }
@@ -241,7 +245,7 @@ impl NaiveEngine {
 
 /// Small cases: the engine here is slow, and a fault that needs a large one needs no kit.
 fn small(cases: Cases) -> Cases {
-    cases.max_macs(40_000).pixel_strides()
+    cases.max_macs(40_000).gaps()
 }
 
 fn fused() -> Check {
@@ -276,6 +280,8 @@ fn planted() -> Vec<(Planted, Check, Cases)> {
         (DenormalsFlushed, bounded(), Cases::depthwise()),
         (InputGapIgnored, bounded(), Cases::pointwise()),
         (OutputGapWritten, bounded(), Cases::pointwise()),
+        (InputGapIgnored, bounded().layout(Layout::Nchw), Cases::depthwise()),
+        (OutputGapWritten, bounded().layout(Layout::Nchw), Cases::depthwise()),
         (LastPixelUnwritten, bounded(), Cases::separable()),
         (Reciprocal, fused(), Cases::average_pool()),
     ]

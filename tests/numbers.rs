@@ -508,10 +508,10 @@ fn every_operator_is_within_its_bound_of_f64() {
     ];
     for cases in kinds {
         for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
-            Check::bounded().run(cases.clone().pixel_strides(), |problem: &Problem, output: &mut [f32]| {
+            Check::bounded().run(cases.clone().gaps(), |problem: &Problem, output: &mut [f32]| {
                 let plan = Network::new(layers(problem))?.plan(problem.input_shape(), &level.options())?;
-                let from = View::with_pixel_stride(problem.input(), plan.input_shape(), problem.input_pixel_stride())?;
-                let to = ViewMut::with_pixel_stride(output, plan.output_shape(), problem.output_pixel_stride())?;
+                let from = View::with_strides(problem.input(), plan.input_shape(), problem.input_strides())?;
+                let to = ViewMut::with_strides(output, plan.output_shape(), problem.output_strides())?;
                 plan.run(from, to, &mut plan.scratch()?)
             });
         }

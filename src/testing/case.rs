@@ -377,9 +377,9 @@ pub struct Case {
     pub values: Values,
     /// From which the input is made.
     pub seed: u64,
-    /// In NHWC, values between one pixel of the input and the next.
+    /// Values between one pixel of the input and the next; in NCHW between one row of a plane and the next.
     pub input_gap: usize,
-    /// In NHWC, values between one pixel of the output and the next, which are to be left alone.
+    /// The same of the output, where they are to be left alone.
     pub output_gap: usize,
 }
 
@@ -448,7 +448,7 @@ impl Case {
         self
     }
 
-    /// In NHWC, values between one pixel and the next: of the input, and of the output.
+    /// Values between one pixel and the next, in NCHW between one row and the next: of the input, and of the output.
     pub fn gaps(mut self, input: usize, output: usize) -> Self {
         (self.input_gap, self.output_gap) = (input, output);
         self

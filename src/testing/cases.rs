@@ -59,7 +59,7 @@ pub struct Cases {
     activations: Option<Vec<Activation>>,
     bias: bool,
     batch_norm: bool,
-    pixel_strides: bool,
+    gaps: bool,
     values: Vec<Values>,
     weights: Vec<Values>,
 }
@@ -103,7 +103,7 @@ impl Cases {
             activations: None,
             bias: true,
             batch_norm: true,
-            pixel_strides: false,
+            gaps: false,
             values: Values::ALL.to_vec(),
             weights: Values::ALL.to_vec(),
         }
@@ -236,10 +236,10 @@ impl Cases {
         self
     }
 
-    /// In NHWC, lets pixels of input and output lie further apart than their channels. A kernel has to heed
-    /// [`Problem::input_pixel_stride`](super::Problem::input_pixel_stride) and its like of the output then.
-    pub fn pixel_strides(mut self) -> Cases {
-        self.pixel_strides = true;
+    /// Lets values lie between the pixels of input and output, in NCHW between the rows of a plane. A kernel has to heed
+    /// [`Problem::input_strides`](super::Problem::input_strides) and its like of the output then.
+    pub fn gaps(mut self) -> Cases {
+        self.gaps = true;
         self
     }
 
@@ -484,7 +484,7 @@ impl Cases {
         let plane = (self.batch(), self.side(), self.side(), flat)
             .prop_map(|(n, h, w, flat)| if flat { [n, 1, 1] } else { [n, h, w] });
         let gap = || prop_oneof![Just(0usize), 1usize..=20];
-        let gaps = if self.pixel_strides { (gap(), gap()).boxed() } else { Just((0, 0)).boxed() };
+        let gaps = if self.gaps { (gap(), gap()).boxed() } else { Just((0, 0)).boxed() };
         // most are small, some as large as they may be
         let budget = prop_oneof![4 => Just(40), 3 => Just(7), 1 => Just(1)];
         let keep = prop_oneof![Just(Keep::Both), Just(Keep::Channels), Just(Keep::Plane)];

@@ -67,7 +67,7 @@ mod problem;
 pub mod reference;
 mod values;
 
-pub use crate::Layout;
+pub use crate::{Layout, Strides};
 pub use case::{Case, ConvCase, NormCase, Op};
 pub use cases::{Cases, PaddingKind};
 pub use check::{

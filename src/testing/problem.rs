@@ -5,7 +5,7 @@ use sepconv_kernels::Arithmetic;
 use super::reference::{self, Number, Tensor, TensorMut, Window};
 use super::values::CaseRng;
 use super::{Case, ConvCase, Op, Values};
-use crate::{Activation, BatchNorm, Layout, Result, Shape};
+use crate::{Activation, BatchNorm, Layout, Result, Shape, Strides};
 
 /// The order of a filter's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,14 +297,30 @@ pub(super) fn values_of(Shape { n, h, w, c }: Shape) -> usize {
     n * h * w * c
 }
 
-/// Values from the first to the last of an NHWC tensor whose pixels lie so far apart.
-fn span(shape: Shape, pixel_stride: usize) -> usize {
-    shape.pixels().checked_sub(1).map_or(0, |steps| steps * pixel_stride + shape.c)
+/// The strides of a tensor with `gap` values between its neighbours: pixels in NHWC, rows of a plane in NCHW.
+fn strides(layout: Layout, shape: Shape, gap: usize) -> Strides {
+    match layout {
+        Layout::Nhwc => Strides::with_pixel_stride(shape, shape.c + gap),
+        Layout::Nchw => {
+            let dense = Strides::dense(layout, Shape { w: shape.w + gap, ..shape });
+            Strides { pixel: 1, ..dense }
+        }
+    }
+}
+
+/// Values from the first to the last of a tensor, both counted.
+fn span(shape: Shape, strides: Strides) -> usize {
+    strides.span(shape).unwrap_or(0)
+}
+
+/// Where a value lies.
+fn place(strides: Strides, [n, y, x, c]: [usize; 4]) -> usize {
+    n * strides.image + y * strides.row + x * strides.pixel + c * strides.channel
 }
 
 /// A [`Case`] with its numbers, in the [`Layout`] that was asked for: what a kernel is given.
 ///
-/// In NHWC, [`Case::input_gap`] and [`Case::output_gap`] values lie between pixels. NCHW has dense planes.
+/// [`Case::input_gap`] and [`Case::output_gap`] values lie between pixels in NHWC, and between the rows of a plane in NCHW.
 #[derive(Clone, Debug)]
 pub struct Problem {
     case: Case,
@@ -316,7 +332,7 @@ pub struct Problem {
     input: Vec<f32>,
 }
 
-/// What the input holds between pixels: who takes it into a sum is found out.
+/// What the input holds in its gaps: a kernel that takes it into a sum is found out.
 const GAP: f32 = f32::from_bits(0x7fc0_beef);
 
 impl Problem {
@@ -352,25 +368,13 @@ impl Problem {
     pub(super) fn renew(&mut self, run: u64) {
         let Case { values, seed, input: shape, .. } = self.case;
         self.values = values.make(values_of(shape), seed.wrapping_add(run.wrapping_mul(0x5851_f42d_4c95_7f2d)));
-        self.input = match self.layout {
-            Layout::Nhwc => {
-                let stride = self.input_pixel_stride();
-                let mut memory = vec![GAP; span(shape, stride)];
-                for (pixel, values) in memory.chunks_mut(stride).zip(self.values.chunks_exact(shape.c)) {
-                    pixel[..shape.c].copy_from_slice(values);
-                }
-                memory
-            }
-            Layout::Nchw => {
-                let mut memory = Vec::with_capacity(self.values.len());
-                for image in self.values.chunks_exact(shape.h * shape.w * shape.c) {
-                    for c in 0..shape.c {
-                        memory.extend(image.iter().skip(c).step_by(shape.c));
-                    }
-                }
-                memory
-            }
-        };
+        let strides = self.input_strides();
+        self.input = vec![GAP; span(shape, strides)];
+        for (at, &value) in self.values.iter().enumerate() {
+            let (c, pixel) = (at % shape.c, at / shape.c);
+            let (n, y, x) = (pixel / (shape.h * shape.w), pixel / shape.w % shape.h, pixel % shape.w);
+            self.input[place(strides, [n, y, x, c])] = value;
+        }
     }
 
     /// The case that it was made of.
@@ -398,31 +402,24 @@ impl Problem {
         self.stages.last().map_or(self.case.input, |stage| stage.output)
     }
 
-    /// Values from one pixel of an NHWC input to the next.
-    pub fn input_pixel_stride(&self) -> usize {
-        self.case.input.c + self.case.input_gap
+    /// The distances between the values of the input.
+    pub fn input_strides(&self) -> Strides {
+        strides(self.layout, self.case.input, self.case.input_gap)
     }
 
-    /// Values from one pixel of an NHWC output to the next. Those between are not to be written.
-    pub fn output_pixel_stride(&self) -> usize {
-        self.output_shape().c + self.case.output_gap
+    /// The distances between the values of the output. What lies between them is not to be written.
+    pub fn output_strides(&self) -> Strides {
+        strides(self.layout, self.output_shape(), self.case.output_gap)
     }
 
     /// Values that the output has in memory.
     pub(super) fn output_span(&self) -> usize {
-        match self.layout {
-            Layout::Nhwc => span(self.output_shape(), self.output_pixel_stride()),
-            Layout::Nchw => values_of(self.output_shape()),
-        }
+        span(self.output_shape(), self.output_strides())
     }
 
-    /// Where a value of the output is in memory.
-    pub(super) fn output_at(&self, [n, y, x, c]: [usize; 4]) -> usize {
-        let shape = self.output_shape();
-        match self.layout {
-            Layout::Nhwc => ((n * shape.h + y) * shape.w + x) * self.output_pixel_stride() + c,
-            Layout::Nchw => ((n * shape.c + c) * shape.h + y) * shape.w + x,
-        }
+    /// Where the value at an image, row, column and channel of the output is in memory.
+    pub(super) fn output_at(&self, at: [usize; 4]) -> usize {
+        place(self.output_strides(), at)
     }
 
     /// Everything that is to be computed, in order: each convolution of each operator.
