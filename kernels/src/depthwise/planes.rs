@@ -14,8 +14,9 @@
 //! ```
 //!
 //! Rows are read where the caller has them. A vector at the border of the plane moves by a lane and takes in a zero. The last vector of a
-//! row overlaps the one before, and so do the last rows. Planes that are narrow, that have more padding, or whose pixels lie apart are copied a band of rows
-//! ahead, with padding written out: a load that spans two stores waits until both have left the store buffer.
+//! row overlaps the one before, and so do the last rows. A narrow row is one vector, and both other taps are that vector, moved. Planes with
+//! more padding, or whose pixels lie apart, are copied a band of rows ahead, with padding written out: a load that spans two stores waits
+//! until both have left the store buffer.
 //!
 //! Registers of AVX2: 9 weights, 4 sums and 3 taps at stride 1; 9 weights, 2 sums and 4 loads at stride 2. `docs/kernels/planes.md` has what
 //! was tried.
@@ -98,8 +99,9 @@ impl<const STRIDE: usize> Kernel for DwPlanes<STRIDE> {
     type Args = DwPlanesArgs;
 
     /// # Safety
-    /// `x` is readable in each pixel of the plane, `w` in 145 values, `scratch` is writable, and so is `out` in `rows[1]` rows of
-    /// `width` pixels; none of them overlap. A window of 3×3 at each output pixel begins inside of the padded plane.
+    /// `x` is readable in each pixel of the planes that `channels` name, `w` in the blocks of these channels, `scratch` is writable, and so is
+    /// `out` in `rows[1]` rows of `width` pixels of each channel; none of them overlap. A window of 3×3 at each output pixel begins inside
+    /// of the padded plane.
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &DwPlanesArgs) {
         // SAFETY: the caller's.
@@ -157,6 +159,7 @@ enum Way {
 }
 
 impl Way {
+    /// The way of a call. The result is that of [`reference`](crate::reference) by each.
     #[inline(always)]
     fn of<S: Vector, const STRIDE: usize, const ROWS: usize>(a: &DwPlanesArgs) -> Way {
         let (lanes, [_, before], [_, columns]) = (S::F32_LANES, a.before, a.plane);
@@ -169,7 +172,7 @@ impl Way {
         } else if !S::FEW_TILES
             && a.width <= lanes
             && columns <= STRIDE * lanes
-            && before >= 2 - STRIDE.min(2)
+            && (STRIDE == 2 || before == 1)
             && a.rows[1] >= ROWS
         {
             Way::Narrow
@@ -213,37 +216,25 @@ unsafe fn planes<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(s
             let mut done = 0;
             while done < a.rows[1] {
                 let rows_out = (a.rows[1] - done).min(band);
-                let top = (a.rows[0] + done) * STRIDE;
                 if way == Way::Band {
-                    let columns = (a.width - 1) * STRIDE + 3;
+                    let (top, columns) = ((a.rows[0] + done) * STRIDE, (a.width - 1) * STRIDE + 3);
                     for i in 0..(rows_out - 1) * STRIDE + 3 {
                         fill(simd, a, x, top + i, a.scratch.add(i * row_len), columns);
                     }
                 }
-                let top = if way == Way::Band { 0 } else { top };
-                let out = a.out.add(channel * a.out_plane + done * a.out_steps[0]);
-                let last = done + rows_out == a.rows[1];
-                tiles::<S, A, STRIDE, ROWS>(
-                    simd,
-                    a,
-                    way,
-                    &filter,
-                    &input,
-                    top,
-                    [rows_out, usize::from(last)],
-                    out,
-                    staged,
-                );
+                let out = a.out.add(channel * a.out_plane);
+                tiles::<S, A, STRIDE, ROWS>(simd, a, way, &filter, &input, done..done + rows_out, out, staged);
                 done += rows_out;
             }
         }
     }
 }
 
-/// `rows` output rows of a channel, from input row `top` of the padded plane on; `last` is 1 where no row of the call follows.
+/// Some output rows of a channel, counted from the first of the call, which goes to `out`.
 ///
 /// # Safety
-/// As [`DwPlanes::run`]; `staged` is the part of the scratch for output rows.
+/// As [`DwPlanes::run`]; the band, if there is one, has the input rows of these output rows, and `staged` is the part of the scratch for
+/// output rows.
 #[inline(always)]
 unsafe fn tiles<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(
     simd: S,
@@ -251,11 +242,12 @@ unsafe fn tiles<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(
     way: Way,
     filter: &ChannelWeights<S>,
     input: &InputRows,
-    top: usize,
-    [rows, last]: [usize; 2],
+    rows: Range<usize>,
     out: *mut f32,
     staged: *mut f32,
 ) {
+    let top = if way == Way::Band { 0 } else { (a.rows[0] + rows.start) * STRIDE };
+    let (count, last) = (rows.len(), rows.end == a.rows[1]);
     let staged_row = row_len(STRIDE, a.width);
     // AVX-512 stores the lanes that a narrow row has. Elsewhere a store reaches into the next row of the plane, which a later store
     // overwrites. Rows that no vector fits, or whose pixels lie apart, are computed to scratch.
@@ -263,20 +255,20 @@ unsafe fn tiles<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(
     let dense = masked || (a.out_steps[0] == a.width && 2 * a.width >= S::F32_LANES);
     let apart = a.out_steps[1] != 1 || (a.width < S::F32_LANES && !(way == Way::Narrow && dense));
     let mut row = 0;
-    while row < rows {
-        let whole = !S::FEW_TILES && rows >= ROWS;
+    while row < count {
+        let whole = !S::FEW_TILES && count >= ROWS;
         // the last tile overlaps the one before
-        let first = if whole { row.min(rows - ROWS) } else { row };
+        let first = if whole { row.min(count - ROWS) } else { row };
         let here = if whole { ROWS } else { 1 };
         let inputs = input.rows(top + first * STRIDE, (here - 1) * STRIDE + 3);
         // SAFETY: the caller's.
         unsafe {
-            let out = out.add(first * a.out_steps[0]);
+            let out = out.add((rows.start + first) * a.out_steps[0]);
             let (to, to_row) = if apart { (staged, staged_row) } else { (out, a.out_steps[0]) };
             if !whole {
                 pixels::<S, A, STRIDE, 1>(simd, a.width, filter, input, &inputs, to, to_row);
             } else if way == Way::Narrow {
-                let ends = last == 1 && first + ROWS == rows && !apart;
+                let ends = last && first + ROWS == count && !apart;
                 let lanes = [masked, masked || ends].map(|part| if part { a.width } else { S::F32_LANES });
                 narrow_tile::<S, A, STRIDE, ROWS>(simd, filter, input, &inputs, to, to_row, lanes);
             } else {
