@@ -81,7 +81,7 @@ impl PlanCache {
         self.lock().map_or(0, |state| state.scratch.iter().map(Scratch::bytes).sum())
     }
 
-    /// Drops all plans and all scratch. Runs that have begun end as they would.
+    /// Drops all plans and all scratch. Runs that have begun end as they would, and keep their plan and scratch here.
     pub fn clear(&self) {
         let state = self.lock().map(|mut state| core::mem::take(&mut *state));
         // outside of the lock
@@ -149,7 +149,7 @@ impl PlanCache {
     fn give_back(&self, key: Key, plan: Option<Plan>, scratch: Scratch) {
         let Some(mut state) = self.lock() else { return };
         let now = state.clock;
-        let mut evicted = None;
+        let (mut evicted, mut unused) = (None, Vec::new());
         // another thread may have made a plan of its own meanwhile
         if let Some(plan) = plan.filter(|_| state.entries.iter().all(|cached| cached.key != key)) {
             let oldest = (0..state.entries.len()).min_by_key(|&at| state.entries[at].used);
@@ -159,14 +159,16 @@ impl PlanCache {
             // a later run makes what was not kept
             let _ = push("plan cache", &mut state.entries, Cached { key, plan, used: now });
         }
-        // scratch of the largest plan leaves with that plan
+        let _ = push("plan cache", &mut state.scratch, scratch);
+        // scratch that no plan needs any more leaves with the last plan that did
         let most = state.entries.iter().map(|cached| cached.plan.scratch_bytes()).max().unwrap_or(0);
-        let unused = if scratch.bytes() > most {
-            Some(scratch)
-        } else {
-            let _ = push("plan cache", &mut state.scratch, scratch);
-            None
-        };
+        while let Some(at) = state.scratch.iter().position(|scratch| scratch.bytes() > most) {
+            let scratch = state.scratch.swap_remove(at);
+            if let Err(error) = push("plan cache", &mut unused, scratch) {
+                // which has dropped it
+                let _ = error;
+            }
+        }
         drop(state);
         drop((evicted, unused));
     }

@@ -175,9 +175,7 @@ pub enum Error {
         error: Box<Error>,
     },
     /// Scratch with fewer bytes than the plan needs.
-    #[error(
-        "scratch: the plan needs {expected} bytes, aligned to a cache line, and there are {got}: reserve room for the plan"
-    )]
+    #[error("scratch: the plan needs {expected} bytes from a multiple of 64 on, got {got}")]
     #[non_exhaustive]
     SmallScratch {
         /// [`crate::Plan::scratch_bytes`] of the plan.

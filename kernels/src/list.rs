@@ -46,6 +46,7 @@ macro_rules! kernels {
             isa: Isa,
             arithmetic: Arithmetic,
             dwconv3x3_by_strips: bool,
+            dwplanes3x3_copies: fn(usize, usize, usize, [usize; 2]) -> bool,
             $(#[doc = concat!("Enters `", $name, "`. Unsafe as that kernel's `run` is.")] pub $field: unsafe fn(&$args),)*
         }
 
@@ -55,6 +56,7 @@ macro_rules! kernels {
                     isa: <L::Token as Vector>::ISA,
                     arithmetic: <L::MulAdd as MulAdd>::ARITHMETIC,
                     dwconv3x3_by_strips: crate::depthwise::by_strips::<L::Token>(),
+                    dwplanes3x3_copies: crate::depthwise::copies::<L::Token>,
                     $($field: L::enter::<$kernel>,)*
                 }
             }
@@ -104,6 +106,12 @@ impl Kernels {
     /// rows a call has the better. Else it takes two rows at a time, however many there are.
     pub const fn dwconv3x3_by_strips(&self) -> bool {
         self.dwconv3x3_by_strips
+    }
+
+    /// Whether [`DwPlanes`](crate::DwPlanes) copies the rows that it reads, which takes it about twice as long: for output planes of
+    /// `[rows, columns]`, input rows of `columns` pixels that lie together, and `before` columns of padding before them.
+    pub fn dwplanes3x3_copies(&self, stride: usize, before: usize, columns: usize, out: [usize; 2]) -> bool {
+        (self.dwplanes3x3_copies)(stride, before, columns, out)
     }
 }
 

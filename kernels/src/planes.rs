@@ -5,14 +5,14 @@
 //!   pixels     p0: c0 c1 c2 c3 …    p1: c0 c1 c2 c3 …
 //! ```
 //!
-//! Nothing is computed. Four planes by four pixels are transposed in registers, 16 pixels of a block of channels at a time: so
-//! each line of a plane is read whole, by four streams at once, and the lines of the pixels stay in L1 until they are full.
+//! Nothing is computed. AVX and AVX-512 transpose eight planes by eight pixels in registers, other levels four by four, a block of
+//! channels at a time.
 //!
 //! ```text
-//!   for block of 16 channels:
-//!       for 16 pixels:
-//!           for 4 channels:
-//!               for 4 pixels:  load 4 × 4, transpose, store 4 × 4
+//!   for block of 16 channels:                AVX, AVX-512              others, and remainders
+//!       for 8 (16) pixels:
+//!           for 8 (4) channels:
+//!               for 8 (4) pixels:            transpose 8 × 8           load 4 × 4, transpose, store 4 × 4
 //! ```
 //!
 //! `docs/kernels/planes.md` has what was tried.
@@ -88,7 +88,7 @@ impl Kernel for FromPlanes {
     }
 }
 
-/// One function for all levels: four values fill a register of each.
+/// By quads, one function for all levels: four values fill a register of each. AVX leaves it the remainders.
 ///
 /// # Safety
 /// As [`FromPlanes::run`].
@@ -130,9 +130,9 @@ unsafe fn to_pixels(a: &FromPlanesArgs, x: *const f32, lanes: usize, out: *mut f
             break;
         }
         let mut p = 0;
-        // SAFETY: the caller's, for pixels `p..p + 4` and channels `lane..lane + here`.
+        // SAFETY: the caller's, for pixels `p..p + 4` and channels `lane..lane + here`. Without a channel, nothing is read of `x`.
         unsafe {
-            let (x, out) = (x.add(lane * a.plane), out.add(lane));
+            let (x, out) = (x.wrapping_add(lane * a.plane), out.add(lane));
             // loops of a number of channels that the compiler does not know would keep the registers in memory
             while here == 4 && p + 4 <= width {
                 let load = |i: usize| Quad::load(x.add(i * a.plane + p));
@@ -241,7 +241,7 @@ impl Kernel for ToPlanes {
     }
 }
 
-/// One function for all levels, as [`from_planes`].
+/// By quads, as [`from_planes`].
 ///
 /// # Safety
 /// As [`ToPlanes::run`].

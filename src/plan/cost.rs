@@ -110,6 +110,8 @@ thresholds! {
     /// Output columns from which a depthwise 3×3 goes from planes to planes, a channel at a time. Narrower planes are transposed: their
     /// rows fill few lanes.
     planes_width
+    /// The same where the kernel copies the rows that it reads: such planes must fill vectors to win.
+    copied_planes_width
     /// Offsets of the longest table of pixels that is written when a step is planned: 64 KiB, and no step has more than
     /// five. No group of pixels of a MobileNet has as many. Longer tables are written at each run.
     planned_offsets
@@ -163,6 +165,7 @@ impl Thresholds {
             group_values: 64 << 10,
             staged_values: 32 << 10,
             planes_width: 4,
+            copied_planes_width: 12,
             planned_offsets: 8 << 10,
             padding_columns: 16,
             worth_sharing: 40_000,

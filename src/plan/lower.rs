@@ -171,7 +171,7 @@ fn step(
             Step::Conv(Arc::try_new("plan", step)?)
         }
         DraftKind::Chain { chain, schedule, by_channels } => {
-            if let Some(kind) = PlanesStep::kind_of(&chain, tensors, &ends, thresholds) {
+            if let Some(kind) = PlanesStep::kind_of(&chain, tensors, &ends, lowering)? {
                 let step = PlanesStep::new(&chain, kind, tensors, ends, workers, scratch)?;
                 report.kernels.push(kind);
                 report.schedule = Some(text(format_args!("planes, a channel at a time"))?);

@@ -2,7 +2,7 @@
 
 use sepconv_kernels::{DwPlanesArgs, KernelKind};
 
-use super::cost::Thresholds;
+use super::Lowering;
 use super::layout::{Order, PlannedTensor};
 use super::stage::{Chain, DepthwiseStage, Ends, Misfit, STAGES};
 use crate::Result;
@@ -29,19 +29,24 @@ impl PlanesStep {
         chain: &Chain,
         tensors: &[PlannedTensor],
         ends: &Ends,
-        thresholds: &Thresholds,
-    ) -> Option<KernelKind> {
+        lowering: &Lowering,
+    ) -> Result<Option<KernelKind>> {
         let planes = [ends.input, ends.output].into_iter().all(|end| tensors[end].layout.order == Order::Planes);
-        let wide = tensors[ends.output].shape.w >= thresholds.planes_width;
         let window = match (chain.head(), chain.depthwise(), chain.tail()) {
-            (None, Some(depthwise), None) if planes && wide => depthwise.op.window,
-            _ => return None,
+            (None, Some(depthwise), None) if planes => depthwise.op.window,
+            _ => return Ok(None),
         };
-        match (window.kernel, window.stride, window.dilation) {
-            ([3, 3], [1, 1], [1, 1]) => Some(KernelKind::DwPlanes3x3S1),
-            ([3, 3], [2, 2], [1, 1]) => Some(KernelKind::DwPlanes3x3S2),
-            _ => None,
-        }
+        let kind = match (window.kernel, window.stride, window.dilation) {
+            ([3, 3], [1, 1], [1, 1]) => KernelKind::DwPlanes3x3S1,
+            ([3, 3], [2, 2], [1, 1]) => KernelKind::DwPlanes3x3S2,
+            _ => return Ok(None),
+        };
+        let [input, output] = [ends.input, ends.output].map(|end| tensors[end].shape);
+        let before = window.over([input.h, input.w])?.before[1];
+        let copies = lowering.kernels.dwplanes3x3_copies(window.stride[1], before, input.w, [output.h, output.w]);
+        let thresholds = &lowering.thresholds;
+        let least = if copies { thresholds.copied_planes_width } else { thresholds.planes_width };
+        Ok((output.w >= least).then_some(kind))
     }
 
     /// A step of a depthwise convolution alone, or an error where it does not fit the tensors.

@@ -1,7 +1,7 @@
 //! A plan, ready to run: the program that `plan/` decided on, with the kernels and the threads that execute it.
 //!
 //! Here slices become pointers. Outside of this folder and of `kernels/`, unsafe code is in the one-shot call on the `gemm` crate, in
-//! `memory.rs`, and in what C calls (`capi/`). What makes it sound is said once: every offset is computed from the shapes that the
+//! `memory.rs`, in the views (`tensor/`), and in what C calls (`capi/`). What makes it sound is said once: every offset is computed from the shapes that the
 //! plan was made for, [`Plan::run`] checks that slices have those shapes, and that the scratch is as large as the plan asks for.
 
 mod bind;
@@ -28,12 +28,13 @@ use team::Crew;
 
 /// An operator or a network, planned for one input shape.
 ///
-/// A plan is cheap to clone, shares its weights, and serves many threads at once, each with a [`Scratch`] of its own. A clone is
-/// the same plan.
-/// Beside weights it holds tables of offsets: at most five a step, and at most 64 KiB each.
+/// A plan is cheap to clone, shares its weights, and serves many threads at once, each with a [`Scratch`] of its own. A clone is equal to
+/// the plan that it was cloned from, and plans made apart are not.
+///
+/// Beside weights it holds tables of offsets: at most five a step, and at most 64 KiB each. With [`Plan::run_in`] it also keeps what the
+/// workers of a run share, for as many runs as were at the same time.
 ///
 /// A plan for a batch of no images has no steps and needs no scratch; a run of it writes nothing.
-/// A clone is equal to what it was cloned from, and plans made apart are not.
 #[derive(Clone)]
 pub struct Plan {
     inner: Arc<Inner>,
@@ -188,14 +189,16 @@ impl Plan {
         self.inner.memory
     }
 
-    /// Memory for one run at a time; keep it and use it again, with this plan or with others that need no more.
+    /// Memory for one run at a time; keep it and use it again, with this plan or with others that need no more bytes. A run takes at most
+    /// [`Scratch::threads`] threads.
     pub fn scratch(&self) -> Result<Scratch> {
         let mut scratch = Scratch::new();
         scratch.reserve(self)?;
         Ok(scratch)
     }
 
-    /// Computes `output` from `input` on the threads that the plan was made for.
+    /// Computes `output` from `input` on the threads that the plan was made for, at most as many as the scratch is for
+    /// ([`Scratch::threads`]).
     ///
     /// Every argument is checked before anything is written. On one thread a run allocates nothing. With a pool of rayon's it hands one
     /// job to the pool for each further worker whose last job has begun, and rayon allocates a few words for each.
@@ -264,7 +267,7 @@ impl Plan {
     /// Those of [`Plan::run_in`].
     pub fn run_on_in(&self, threads: &Threads, input: View<'_>, output: ViewMut<'_>, memory: &mut [u8]) -> Result<()> {
         let crews = &self.inner.crews;
-        let mut crew = crews.take(self.inner.workers)?;
+        let mut crew = crews.take(self.inner.workers.min(threads.count()), self.inner.workers)?;
         let result = self.execute(threads, input, output, memory, crew.as_mut());
         crews.give_back(crew);
         result

@@ -57,7 +57,7 @@ impl Scratch {
         let (bytes, workers) = (plan.scratch_bytes(), plan.threads());
         let crew = if workers > self.threads() { Some(Crew::new(workers)?) } else { None };
         if bytes > self.bytes() {
-            // the old memory may go first, but an error must leave it
+            // The old memory stays until the new one is there, so that an error changes nothing. Both exist for a moment.
             self.memory = Some(memory::zeros("scratch", bytes)?);
         }
         if crew.is_some() {
@@ -110,9 +110,10 @@ impl Crews {
         Crews { idle: Mutex::default(), process: process::id() }
     }
 
-    /// A crew that no run has. None for one worker, and in a child of `fork`, where another thread may have held the lock.
-    pub(super) fn take(&self, workers: usize) -> Result<Option<Crew>> {
-        if workers <= 1 || self.process != process::id() {
+    /// A crew of `workers` that no run has. None where the run takes one thread, and in a child of `fork`, where another thread may have
+    /// held the lock.
+    pub(super) fn take(&self, threads: usize, workers: usize) -> Result<Option<Crew>> {
+        if threads <= 1 || self.process != process::id() {
             return Ok(None);
         }
         let idle = self.lock().pop();

@@ -75,7 +75,7 @@ impl Strides {
         [(shape.n, self.image), (shape.h, self.row), (shape.w, self.pixel), (shape.c, self.channel)]
     }
 
-    /// Values from the first to the last one, both counted; 0 of a batch of no images.
+    /// Values from the first to the last one, both counted; 0 of a batch of no images, whose other strides must fit one image.
     ///
     /// # Errors
     /// [`Error::ZeroSize`] without rows, columns or channels, [`Error::TooLarge`] where the last value is beyond any memory.

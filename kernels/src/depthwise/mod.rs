@@ -43,6 +43,7 @@ mod tile;
 
 pub use args::DepthwiseArgs;
 pub(crate) use driver::by_strips;
+pub(crate) use planes::copies;
 pub use planes::{DwPlanes, DwPlanesArgs};
 
 use crate::{Kernel, Level};

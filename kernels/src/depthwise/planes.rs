@@ -18,8 +18,8 @@
 //! more padding, or whose pixels lie apart, are copied a band of rows ahead, with padding written out: a load that spans two stores waits
 //! until both have left the store buffer.
 //!
-//! Registers of AVX2: 9 weights, 4 sums and 3 taps at stride 1; 9 weights, 2 sums and 4 loads at stride 2. `docs/kernels/planes.md` has what
-//! was tried.
+//! Registers of AVX2 at stride 1: the bias, 6 of 9 weights, 4 sums, 3 taps; the rest is read from the stack. `docs/kernels/planes.md` has
+//! what was tried.
 
 use core::ops::Range;
 
@@ -50,7 +50,7 @@ pub struct DwPlanesArgs {
     pub multiplier: usize,
     /// Packed weights: for each block of 16 channels the biases, then the weights of each tap.
     pub w: *const f32,
-    /// [`DwPlanesArgs::scratch_len`] values: zeros, or as an earlier call for the same sizes and steps left them.
+    /// [`DwPlanesArgs::scratch_len`] values: zeros, or as an earlier call left them that differed in channels and pointers alone.
     pub scratch: *mut f32,
     /// The first output row of output channel 0.
     pub out: *mut f32,
@@ -159,40 +159,42 @@ enum Way {
 }
 
 impl Way {
-    /// The way of a call. The result is that of [`reference`](crate::reference) by each.
+    /// The way to compute `rows` rows of `width` pixels from rows of `columns` pixels that lie together, with `before` columns of padding
+    /// before them. Every way gives the same bits.
     #[inline(always)]
-    fn of<S: Vector, const STRIDE: usize, const ROWS: usize>(a: &DwPlanesArgs) -> Way {
-        let (lanes, [_, before], [_, columns]) = (S::F32_LANES, a.before, a.plane);
+    fn of<S: Vector>(stride: usize, before: usize, columns: usize, [rows, width]: [usize; 2]) -> Way {
+        let lanes = S::F32_LANES;
         // at most one column of padding at each side
-        if a.x_steps[1] != 1 || before > 1 || (a.width - 1) * STRIDE + 3 > before + columns + 1 {
-            Way::Band
-        } else if a.width >= lanes && columns > STRIDE * lanes {
+        let usual = before <= 1 && (width - 1) * stride + 3 <= before + columns + 1;
+        if usual && width >= lanes && columns > stride * lanes {
             // no vector reaches over both sides
-            Way::InPlace
-        } else if !S::FEW_TILES
-            && a.width <= lanes
-            && columns <= STRIDE * lanes
-            && (STRIDE == 2 || before == 1)
-            && a.rows[1] >= ROWS
-        {
-            Way::Narrow
-        } else {
-            Way::Band
+            return Way::InPlace;
         }
+        let fits = width <= lanes && columns <= stride * lanes && rows >= rows_of_tile(stride);
+        // at stride 1 the first tap is the second one, moved
+        let moved = stride == 2 || before == 1;
+        if usual && fits && moved && !S::FEW_TILES { Way::Narrow } else { Way::Band }
     }
+}
+
+/// Whether [`DwPlanes`] copies rows of the plane before it computes: see [`Kernels::dwplanes3x3_copies`](crate::Kernels::dwplanes3x3_copies).
+pub(crate) fn copies<S: Vector>(stride: usize, before: usize, columns: usize, out: [usize; 2]) -> bool {
+    Way::of::<S>(stride, before, columns, out) == Way::Band
 }
 
 /// # Safety
 /// As [`DwPlanes::run`].
 #[inline(always)]
 unsafe fn planes<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(simd: S, a: &DwPlanesArgs) {
-    let way = Way::of::<S, STRIDE, ROWS>(a);
+    let together = a.x_steps[1] == 1;
+    let way = if together { Way::of::<S>(STRIDE, a.before[1], a.plane[1], [a.rows[1], a.width]) } else { Way::Band };
     let row_len = row_len(STRIDE, a.width);
     let band = if way == Way::Band { rows_in_band(STRIDE, a.width) } else { a.rows[1] };
     let rows_of_input = if way == Way::Band { (band - 1) * STRIDE + 3 } else { 1 };
     let staged = a.scratch.wrapping_add(rows_of_input * row_len);
     for channel in a.channels.clone() {
-        let x = a.x.wrapping_add(if a.multiplier == 1 { channel } else { channel / a.multiplier } * a.x_plane);
+        let read = if a.multiplier == 1 { channel } else { channel / a.multiplier };
+        let x = a.x.wrapping_add(read * a.x_plane);
         let zeros = a.scratch.cast_const();
         let input = match way {
             Way::Band => InputRows {
@@ -230,7 +232,7 @@ unsafe fn planes<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(s
     }
 }
 
-/// Some output rows of a channel, counted from the first of the call, which goes to `out`.
+/// Computes output rows `rows` of a channel. Row 0 is the first of the call, at `out`.
 ///
 /// # Safety
 /// As [`DwPlanes::run`]; the band, if there is one, has the input rows of these output rows, and `staged` is the part of the scratch for
@@ -250,7 +252,7 @@ unsafe fn tiles<S: Vector, A: MulAdd, const STRIDE: usize, const ROWS: usize>(
     let (count, last) = (rows.len(), rows.end == a.rows[1]);
     let staged_row = row_len(STRIDE, a.width);
     // AVX-512 stores the lanes that a narrow row has. Elsewhere a store reaches into the next row of the plane, which a later store
-    // overwrites. Rows that no vector fits, or whose pixels lie apart, are computed to scratch.
+    // overwrites. Rows shorter than a vector, or whose pixels lie apart, are computed to scratch.
     let masked = S::F32_LANES == BLOCK;
     let dense = masked || (a.out_steps[0] == a.width && 2 * a.width >= S::F32_LANES);
     let apart = a.out_steps[1] != 1 || (a.width < S::F32_LANES && !(way == Way::Narrow && dense));

@@ -8,8 +8,8 @@
 //! pool, and never joins the pool, so it runs no job of anybody else. `meeting.rs` has the protocol: a run waits for a follower that
 //! has begun, and for no other.
 //!
-//! Jobs outlive the run where the pool is busy. So a job owns the team, which belongs to the scratch, and a scratch has at most one
-//! job for each follower in a pool.
+//! Jobs outlive the run where the pool is busy. So a job owns the team, which belongs to a scratch or to a plan, and a team has at most
+//! one job for each follower in a pool.
 //!
 //! Pieces that any worker claims, whichever comes first, lost: V2 0.35 96 took 0.177 ms on two threads, hardly less than on one.
 
@@ -20,25 +20,27 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::Result;
 use crate::memory::{Arc, collect};
-use crate::threads::{Home, ParallelFor, Threads, cores};
+use crate::threads::{Home, ParallelFor, Threads, cores, process};
 
 use meeting::{Patience, Slot, Team, Work};
 
 /// Polls without giving the core away: some ten microseconds, in which most meetings are over.
 const BUSY_POLLS: u32 = 500;
 
-/// The workers of a scratch, beside the calling thread.
+/// The workers of a scratch, or of a plan for runs in memory of the caller's.
 #[derive(Debug)]
 pub(crate) struct Crew {
     team: Arc<Team>,
     /// The pool that may still hold jobs of the team.
     home: Home,
+    /// The process that made the team: at `fork`, a follower of the parent may hold one of its locks.
+    process: u32,
 }
 
 impl Crew {
     /// Workers, the calling thread counted.
     pub(crate) fn new(workers: usize) -> Result<Crew> {
-        Ok(Crew { team: team(workers)?, home: Home::default() })
+        Ok(Crew { team: team(workers)?, home: Home::default(), process: process::id() })
     }
 
     /// Workers, the calling thread counted.
@@ -64,6 +66,9 @@ impl Crew {
         if workers <= 1 || pieces.is_empty() {
             serial(pieces, run);
             return Ok(());
+        }
+        if self.process != process::id() {
+            *self = Crew::new(self.team.workers())?;
         }
         if !self.home.is_of(threads) {
             if !self.team.is_idle() {

@@ -307,7 +307,8 @@ pub fn check(
                     let to = &mut out.slice_mut()[runs.output.offset..];
                     let to = ViewMut::with_strides(to, shape, runs.output.strides(shape)).unwrap();
                     note(&format!("{level:?}, {fusion:?}, {count} threads, {placement:?}\n{}", plan.explain()));
-                    let result = match turn % 2 {
+                    // neither does the memory
+                    let result = match (turn / 2 + usize::from(count > 1)) % 2 {
                         0 => plan.run(views[end], to, &mut scratch),
                         _ => plan.run_in(views[end], to, memory.slice_mut()),
                     };

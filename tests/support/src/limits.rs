@@ -50,6 +50,7 @@ fn tiny(mut thresholds: Thresholds) -> Thresholds {
             "group_values" => 100,
             "staged_values" => 300,
             "planes_width" => 3,
+            "copied_planes_width" => 4,
             "planned_offsets" => 20,
             "padding_columns" => 1,
             "worth_sharing" => 0,
