@@ -317,6 +317,8 @@ fn ways(case: &ChainCase, stages: &[StageReport]) -> Vec<String> {
 fn small_cases_take_every_way() {
     /// Plans of each way that are run.
     const RUN: usize = 5;
+    /// Networks that are drawn. Behind them come depthwise convolutions alone.
+    const CHAINS: usize = 3000;
     const STAGES: [&str; 9] = [
         "pointwise",
         "convolution",
@@ -345,13 +347,15 @@ fn small_cases_take_every_way() {
     }
     expected.extend(["rows read in place", "pixels read in place"].map(String::from));
     expected.extend(["rows copied into the ring", "rows computed into the ring"].map(String::from));
+    expected.push("planes, a channel at a time".into());
     expected.extend(["the pointwise weights", "threads share its channels"].map(String::from));
     expected.extend(["threads share the channels", "fused, its"].map(String::from));
     // always the same cases, however many the tests above run
     let mut runner = TestRunner::deterministic();
-    let strategy = chain(Cases::chain());
+    let (chains, alone) = (chain(Cases::chain()), chain(Cases::depthwise()));
     let mut seen = BTreeMap::<String, usize>::new();
-    for turn in 0..3000 {
+    for turn in 0..CHAINS + 150 {
+        let strategy = if turn < CHAINS { &chains } else { &alone };
         let case = strategy.new_tree(&mut runner).unwrap().current();
         let problem = case.problem();
         let network = Network::new(layers(&problem)).unwrap();

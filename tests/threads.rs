@@ -430,6 +430,12 @@ mod fork {
                 runs(&job, &mut scratch)
             };
             assert_eq!(child(made), Some(0), "a new plan, {threads:?}");
+            let made_with_inherited_scratch = || {
+                let job = Job::new(&options(Threads::Pool(super::pool(2))));
+                scratch.reserve(&job.plan).unwrap();
+                runs(&job, &mut scratch)
+            };
+            assert_eq!(child(made_with_inherited_scratch), Some(0), "inherited scratch, {threads:?}");
             job.run(&mut scratch);
         }
         let own_pool = || {
