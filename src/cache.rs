@@ -1,16 +1,15 @@
 //! Plans of several shapes, kept and bounded.
 
 use core::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::memory::push;
-use crate::threads::process;
+use crate::threads::process::ForkLock;
 use crate::{Layout, Network, Plan, PlanOptions, Result, Scratch, Shape, Threads, View, ViewMut};
 
 /// Plans of the networks and shapes that an engine ran last, with scratch for each thread that runs.
 ///
 /// An engine with dynamic shapes calls [`PlanCache::run`] and nothing else. A plan is made for a network, an input shape, and the
-/// layouts of the views: it takes 0.05 to 0.15 ms for MobileNetV2. Many threads may share a cache. A run holds its lock only to take
+/// layouts of the views: it takes less than a millisecond for MobileNetV2. Many threads may share a cache. A run holds its lock only to take
 /// and to give back a plan with its scratch. In a child of `fork`, all plans of a cache of the parent run on the calling thread.
 ///
 /// ```
@@ -31,9 +30,7 @@ use crate::{Layout, Network, Plan, PlanOptions, Result, Scratch, Shape, Threads,
 pub struct PlanCache {
     options: PlanOptions,
     capacity: usize,
-    state: Mutex<State>,
-    /// The process that made the cache: in a child of `fork` another thread may have held the lock.
-    process: u32,
+    state: ForkLock<State>,
 }
 
 #[derive(Default)]
@@ -63,12 +60,12 @@ impl PlanCache {
     /// A cache of at most `plans` plans, at least 1. All plans are made by `options`, but for their layouts, which the views of a run
     /// give. All plans share the scratch: a cache holds as many as runs were at the same time, each as large as the largest plan asked for.
     pub fn new(options: PlanOptions, plans: usize) -> PlanCache {
-        PlanCache { options, capacity: plans.max(1), state: Mutex::default(), process: process::id() }
+        PlanCache { options, capacity: plans.max(1), state: ForkLock::new(State::default()) }
     }
 
     /// Plans that it holds.
     pub fn len(&self) -> usize {
-        self.lock().map_or(0, |state| state.entries.len())
+        self.state.lock().map_or(0, |state| state.entries.len())
     }
 
     /// Whether it holds no plan.
@@ -78,12 +75,12 @@ impl PlanCache {
 
     /// Bytes of all scratch that no run has now.
     pub fn scratch_bytes(&self) -> usize {
-        self.lock().map_or(0, |state| state.scratch.iter().map(Scratch::bytes).sum())
+        self.state.lock().map_or(0, |state| state.scratch.iter().map(Scratch::bytes).sum())
     }
 
     /// Drops all plans and all scratch. Runs that have begun end as they would, and keep their plan and scratch here.
     pub fn clear(&self) {
-        let state = self.lock().map(|mut state| core::mem::take(&mut *state));
+        let state = self.state.lock().map(|mut state| core::mem::take(&mut *state));
         // outside of the lock
         drop(state);
     }
@@ -100,7 +97,7 @@ impl PlanCache {
             || {
                 let [from, to] = layouts;
                 let mut options = self.options.clone().input_layout(from).output_layout(to);
-                if self.process != process::id() {
+                if !self.state.is_of_this_process() {
                     // the threads of the options are the parent's
                     options = options.threads(Threads::Serial);
                 }
@@ -119,22 +116,9 @@ impl PlanCache {
         result
     }
 
-    /// None in a child of `fork` where the lock is taken: by a thread that the child does not have, or by one of the child's own.
-    fn lock(&self) -> Option<MutexGuard<'_, State>> {
-        if self.process == process::id() {
-            // no code that may panic runs under the lock
-            return Some(self.state.lock().unwrap_or_else(PoisonError::into_inner));
-        }
-        match self.state.try_lock() {
-            Ok(state) => Some(state),
-            Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
-    }
-
     /// The plan of a key, if it is kept, and scratch that no thread has.
     fn take(&self, key: Key) -> (Option<Plan>, Scratch) {
-        let Some(mut state) = self.lock() else { return (None, Scratch::new()) };
+        let Some(mut state) = self.state.lock() else { return (None, Scratch::new()) };
         state.clock += 1;
         let now = state.clock;
         let plan = state.entries.iter_mut().find(|cached| cached.key == key).map(|cached| {
@@ -144,10 +128,10 @@ impl PlanCache {
         (plan, state.scratch.pop().unwrap_or_default())
     }
 
-    /// Keeps a plan and scratch, where there is memory for that: the run is over, and its result stands. What the cache has no room for
-    /// is dropped outside of the lock.
+    /// Keeps a plan and scratch, where there is memory for that: the run is over, and its result stands. A plan that leaves, and scratch that
+    /// no plan needs, are dropped outside of the lock.
     fn give_back(&self, key: Key, plan: Option<Plan>, scratch: Scratch) {
-        let Some(mut state) = self.lock() else { return };
+        let Some(mut state) = self.state.lock() else { return };
         let now = state.clock;
         let (mut evicted, mut unused) = (None, Vec::new());
         // another thread may have made a plan of its own meanwhile
@@ -163,11 +147,8 @@ impl PlanCache {
         // scratch that no plan needs any more leaves with the last plan that did
         let most = state.entries.iter().map(|cached| cached.plan.scratch_bytes()).max().unwrap_or(0);
         while let Some(at) = state.scratch.iter().position(|scratch| scratch.bytes() > most) {
-            let scratch = state.scratch.swap_remove(at);
-            if let Err(error) = push("plan cache", &mut unused, scratch) {
-                // which has dropped it
-                let _ = error;
-            }
+            // without memory for it, the scratch is dropped here
+            let _ = push("plan cache", &mut unused, state.scratch.swap_remove(at));
         }
         drop(state);
         drop((evicted, unused));

@@ -174,6 +174,8 @@ pub(crate) fn cores() -> usize {
 
 /// The process, which `fork` changes without a notice.
 pub(crate) mod process {
+    use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
     /// The number of this process.
     pub(crate) fn id() -> u32 {
         // there is no process to ask for, and no fork
@@ -181,6 +183,38 @@ pub(crate) mod process {
         return 1;
         #[cfg(not(target_family = "wasm"))]
         std::process::id()
+    }
+
+    /// A mutex that a child of `fork` does not wait for: a thread that the child does not have may hold it for ever.
+    #[derive(Debug)]
+    pub(crate) struct ForkLock<T> {
+        state: Mutex<T>,
+        /// The process that made it.
+        process: u32,
+    }
+
+    impl<T> ForkLock<T> {
+        pub(crate) fn new(state: T) -> ForkLock<T> {
+            ForkLock { state: Mutex::new(state), process: id() }
+        }
+
+        /// Whether this process made it, and no parent did.
+        pub(crate) fn is_of_this_process(&self) -> bool {
+            self.process == id()
+        }
+
+        /// Waits for the lock. None in a child of `fork` where the lock is taken: by a thread of the parent, or by one of the child's own.
+        /// No code that may panic may run under the lock.
+        pub(crate) fn lock(&self) -> Option<MutexGuard<'_, T>> {
+            if self.is_of_this_process() {
+                return Some(self.state.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+            match self.state.try_lock() {
+                Ok(state) => Some(state),
+                Err(TryLockError::Poisoned(state)) => Some(state.into_inner()),
+                Err(TryLockError::WouldBlock) => None,
+            }
+        }
     }
 
     /// Whether a parent of this process used the global pool, whose threads are then not in this process.

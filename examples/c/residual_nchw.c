@@ -50,20 +50,26 @@ struct weights {
     float *project, *project_bias;     /* [CHANNELS][EXPANDED] */
 };
 
+/* A pointwise convolution from `in` channels to `out`, without an activation. */
+static void describe_pointwise(sepconv_conv_desc *desc, const float *matrix, const float *bias, size_t in, size_t out)
+{
+    check(sepconv_conv_desc_init(desc, sizeof *desc));
+    desc->filter = matrix;
+    desc->filter_len = out * in;
+    desc->filter_order = SEPCONV_FILTER_ORDER_OIHW;
+    desc->kernel_h = desc->kernel_w = 1;
+    desc->input_channels = in;
+    desc->output_channels = out;
+    desc->bias = bias;
+    desc->bias_len = out;
+}
+
 static sepconv_operator *make_block(const struct weights *w)
 {
     sepconv_conv_desc expand, depthwise, project;
     sepconv_operator *block;
 
-    check(sepconv_conv_desc_init(&expand, sizeof expand));
-    expand.filter = w->expand;
-    expand.filter_len = EXPANDED * CHANNELS;
-    expand.filter_order = SEPCONV_FILTER_ORDER_OIHW;
-    expand.kernel_h = expand.kernel_w = 1;
-    expand.input_channels = CHANNELS;
-    expand.output_channels = EXPANDED;
-    expand.bias = w->expand_bias;
-    expand.bias_len = EXPANDED;
+    describe_pointwise(&expand, w->expand, w->expand_bias, CHANNELS, EXPANDED);
     expand.activation = SEPCONV_ACTIVATION_RELU6;
 
     check(sepconv_conv_desc_init(&depthwise, sizeof depthwise));
@@ -76,15 +82,7 @@ static sepconv_operator *make_block(const struct weights *w)
     depthwise.bias_len = EXPANDED;
     depthwise.activation = SEPCONV_ACTIVATION_RELU6;
 
-    check(sepconv_conv_desc_init(&project, sizeof project));
-    project.filter = w->project;
-    project.filter_len = CHANNELS * EXPANDED;
-    project.filter_order = SEPCONV_FILTER_ORDER_OIHW;
-    project.kernel_h = project.kernel_w = 1;
-    project.input_channels = EXPANDED;
-    project.output_channels = CHANNELS;
-    project.bias = w->project_bias;
-    project.bias_len = CHANNELS;
+    describe_pointwise(&project, w->project, w->project_bias, EXPANDED, CHANNELS);
 
     check(sepconv_inverted_residual_new(&expand, &depthwise, &project, 1, &block));
     return block;

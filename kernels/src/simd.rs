@@ -208,6 +208,20 @@ macro_rules! clamp_by_operand_order {
     };
 }
 
+/// [`Vector::transpose_eight`] of the levels that have AVX.
+#[cfg(all(target_arch = "x86_64", any(feature = "avx512", feature = "avx2")))]
+macro_rules! transpose_eight_by_avx {
+    () => {
+        const TRANSPOSES_EIGHT: bool = true;
+
+        #[inline(always)]
+        unsafe fn transpose_eight(self, from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+            // SAFETY: the caller's; the token says that the CPU has AVX.
+            unsafe { transpose_eight(from, from_row, to, to_row) }
+        }
+    };
+}
+
 /// Of `shufps`: the lanes at even places of four lanes of each register, and those at odd places.
 #[cfg(all(target_arch = "x86_64", any(feature = "avx512", feature = "avx2", feature = "sse42")))]
 const EVEN: i32 = 0b10_00_10_00;
@@ -218,14 +232,7 @@ const ODD: i32 = 0b11_01_11_01;
 impl Vector for pulp::x86::V4 {
     const ISA: Isa = Isa::Avx512;
     clamp_by_operand_order!();
-
-    const TRANSPOSES_EIGHT: bool = true;
-
-    #[inline(always)]
-    unsafe fn transpose_eight(self, from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
-        // SAFETY: the caller's; the token says that the CPU has AVX.
-        unsafe { transpose_eight(from, from_row, to, to_row) }
-    }
+    transpose_eight_by_avx!();
 
     #[inline(always)]
     fn even_odd(self, a: Self::f32s, b: Self::f32s) -> [Self::f32s; 2] {
@@ -375,14 +382,7 @@ fn first_lanes(n: usize) -> u16 {
 impl Vector for pulp::x86::V3 {
     const ISA: Isa = Isa::Avx2;
     clamp_by_operand_order!();
-
-    const TRANSPOSES_EIGHT: bool = true;
-
-    #[inline(always)]
-    unsafe fn transpose_eight(self, from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
-        // SAFETY: the caller's; the token says that the CPU has AVX.
-        unsafe { transpose_eight(from, from_row, to, to_row) }
-    }
+    transpose_eight_by_avx!();
 
     #[inline(always)]
     unsafe fn load_lanes(self, p: *const f32, n: usize) -> Self::f32s {

@@ -237,8 +237,8 @@ impl Plan {
 
     /// Computes `output` from `input` in memory of the caller's, on the threads that the plan was made for.
     ///
-    /// The run uses [`Plan::scratch_bytes`] bytes from the first address that is a multiple of [`Plan::SCRATCH_ALIGNMENT`]. What they
-    /// hold before and after means nothing. A plan of several threads allocates what its workers share at the first run, and once more for
+    /// The run uses [`Plan::scratch_bytes`] bytes from the first address that is a multiple of [`Plan::SCRATCH_ALIGNMENT`]. Their
+    /// values before and after mean nothing. A plan of several threads allocates what its workers share at the first run, and once more for
     /// each run at the same time.
     ///
     /// ```

@@ -1,18 +1,17 @@
 //! The memory of runs: a [`Scratch`], or bytes of the caller's.
 
 use core::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Plan;
 use super::team::Crew;
 use crate::memory::{self, Aligned, LINE};
-use crate::threads::process;
+use crate::threads::process::ForkLock;
 use crate::{Error, Result};
 
 /// The memory of a run: tensors between steps, and what each worker needs for itself. One run at a time has it.
 ///
 /// A scratch serves each plan that needs no more bytes than it has. [`Plan::scratch`] makes one of a plan's size, and
-/// [`Scratch::reserve`] makes room for another plan. What it holds between runs means nothing.
+/// [`Scratch::reserve`] makes room for another plan. Its bytes mean nothing between runs.
 ///
 /// ```
 /// # fn main() -> sepconv::Result<()> {
@@ -77,14 +76,14 @@ impl Scratch {
         self.crew.as_ref().map_or(1, Crew::workers)
     }
 
-    /// The bytes themselves. What they hold between runs means nothing and may be overwritten.
+    /// The bytes themselves. They mean nothing between runs, and may be overwritten.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        self.memory.as_mut().map_or(&mut [], |memory| &mut **memory)
+        self.memory.as_deref_mut().unwrap_or_default()
     }
 
-    /// What a run takes of it.
+    /// The bytes and the crew, for a run.
     pub(super) fn parts(&mut self) -> (&mut [u8], Option<&mut Crew>) {
-        (self.memory.as_mut().map_or(&mut [], |memory| &mut **memory), self.crew.as_mut())
+        (self.memory.as_deref_mut().unwrap_or_default(), self.crew.as_mut())
     }
 }
 
@@ -101,35 +100,28 @@ pub(super) fn aligned(memory: &mut [u8], needed: usize) -> Result<&mut [u8]> {
 /// Workers for runs in memory of the caller's: kept by the plan, since jobs of a busy pool may outlive a run.
 #[derive(Debug)]
 pub(super) struct Crews {
-    idle: Mutex<Vec<Crew>>,
-    process: u32,
+    idle: ForkLock<Vec<Crew>>,
 }
 
 impl Crews {
     pub(super) fn new() -> Crews {
-        Crews { idle: Mutex::default(), process: process::id() }
+        Crews { idle: ForkLock::new(Vec::new()) }
     }
 
-    /// A crew of `workers` that no run has. None where the run takes one thread, and in a child of `fork`, where another thread may have
-    /// held the lock.
+    /// A crew of `workers` that no run has. None where the run takes one thread, as all runs of an inherited plan do.
     pub(super) fn take(&self, threads: usize, workers: usize) -> Result<Option<Crew>> {
-        if threads <= 1 || self.process != process::id() {
+        if threads <= 1 || !self.idle.is_of_this_process() {
             return Ok(None);
         }
-        let idle = self.lock().pop();
+        let idle = self.idle.lock().and_then(|mut idle| idle.pop());
         idle.map_or_else(|| Crew::new(workers), Ok).map(Some)
     }
 
     /// Keeps a crew for the next run, where there is memory for that.
     pub(super) fn give_back(&self, crew: Option<Crew>) {
-        if let Some(crew) = crew {
+        if let (Some(crew), Some(mut idle)) = (crew, self.idle.lock()) {
             // a later run makes what was not kept
-            let _ = memory::push("crews of a plan", &mut self.lock(), crew);
+            let _ = memory::push("crews of a plan", &mut idle, crew);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Crew>> {
-        // no code that may panic runs under the lock
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

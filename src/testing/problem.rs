@@ -407,7 +407,7 @@ impl Problem {
         strides(self.layout, self.case.input, self.case.input_gap)
     }
 
-    /// The distances between the values of the output. What lies between them is not to be written.
+    /// The distances between the values of the output. Values between them are not to be written.
     pub fn output_strides(&self) -> Strides {
         strides(self.layout, self.output_shape(), self.case.output_gap)
     }
