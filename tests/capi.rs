@@ -1198,7 +1198,8 @@ fn threads_share_a_plan_cache() {
                     // SAFETY: slices, and handles that live.
                     done(unsafe { sepconv_plan_cache_run(cache.handle, network.handle, shape, &from, &to) }).unwrap();
                     assert_eq!(frames[1].read(&got, out_shape), expected[..got.len()]);
-                    assert!((1..=3).contains(&cache_len(cache)));
+                    // 0 where another thread has cleared it since
+                    assert!(cache_len(cache) <= 3);
                     if i % 16 == 15 {
                         // SAFETY: a cache, which others run by.
                         done(unsafe { sepconv_plan_cache_clear(cache.handle) }).unwrap();

@@ -39,24 +39,24 @@ pub(super) unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs) {
         let resident = a.k * a.n * size_of::<f32>() <= RESIDENT_WEIGHTS;
         for (part, half) in [(0..wide, false), (wide..panels, half)] {
             let step = if resident || part.end > wide { part.len() } else { panels_of_tile::<L::Token>() };
-            let mut first = part.start;
-            while first < part.end {
-                all_pixels::<L>(a, first..first + step, half, resident);
-                first += step;
+            if !part.is_empty() {
+                all_pixels::<L>(a, part, step, half, resident);
             }
         }
     }
 }
 
-/// All pixels, one tile after the other, each in all of some panels.
+/// All pixels in `step` panels, one tile after the other, and then in the next panels.
 ///
 /// Where weights are not `resident`, the panels that follow are fetched into the cache meanwhile: the last tiles ask for
 /// them, since what the first ones asked for would be gone again.
 ///
+/// What is the same of all panels is computed once: a call of few pixels has as many groups of tiles as tiles.
+///
 /// # Safety
 /// As [`run`].
 #[inline(always)]
-unsafe fn all_pixels<L: Level>(a: &PointwiseArgs, panels: Range<usize>, half: bool, resident: bool) {
+unsafe fn all_pixels<L: Level>(a: &PointwiseArgs, panels: Range<usize>, step: usize, half: bool, resident: bool) {
     let lanes = <L::Token as Simd>::F32_LANES;
     // what stands around a few steps of k counts, so that most calls have a tile of their own that asks nothing
     let whole = if lanes == BLOCK { BLOCK } else { BLOCK / 2 };
@@ -65,32 +65,40 @@ unsafe fn all_pixels<L: Level>(a: &PointwiseArgs, panels: Range<usize>, half: bo
         && a.partial.is_null()
         && a.residual.is_none()
         && (a.store.whole || a.n.is_multiple_of(whole));
-    let max = max_mr::<L::Token>(panels.len(), half);
-    let tiles = a.m.div_ceil(max);
+    let max = max_mr::<L::Token>(step, half);
+    let count = a.m.div_ceil(max);
     let reduction = Reduction::of(a, unrolls::<L::Token>(if half { 1 } else { 2 }, max));
-    let mut ahead = Ahead { w: a.w.wrapping_add(panels.end * a.w_panel), from: tiles, times: 0, hop: 0 };
+    let mut ahead = Ahead { w: a.w, from: count, times: 0, hop: 0 };
     if !resident {
         // places of a tile at which it asks
         let places = if reduction.blocks > 0 { reduction.blocks } else { a.k.div_ceil(a.segment) };
-        let (lines, at_once) = (panels.len() * (a.k + 1), places * Ahead::at_once::<L::Token>());
-        let asking = tiles.min(lines.div_ceil(at_once));
+        let (lines, at_once) = (step * (a.k + 1), places * Ahead::at_once::<L::Token>());
+        let asking = count.min(lines.div_ceil(at_once));
         ahead.times = lines.div_ceil(asking * at_once);
         ahead.hop = ahead.times * at_once * BLOCK;
-        ahead.from = tiles - asking;
+        ahead.from = count - asking;
     }
-    let mut done = 0;
-    for (first, count, mr) in split(a.m, max, sharing::<L::Token>(panels.len(), half)) {
-        let group = Tiles { call: *a, first, count, reduction, panels: panels.clone(), half, ahead: ahead.after(done) };
-        // SAFETY: the caller's.
-        unsafe {
-            // a level of few tiles has none of these
-            if const { !L::Token::FEW_TILES } && plain {
-                enter_tiles::<L, true>(&group, mr);
-            } else {
-                enter_tiles::<L, false>(&group, mr);
+    let groups = split(a.m, max, sharing::<L::Token>(step, half));
+    let mut tiles = Tiles { call: *a, first: 0, count: 0, reduction, panels: panels.start..panels.start, half, ahead };
+    while tiles.panels.end < panels.end {
+        tiles.panels = tiles.panels.end..tiles.panels.end + step;
+        tiles.ahead = Ahead { w: a.w.wrapping_add(tiles.panels.end * a.w_panel), ..ahead };
+        for (first, count, mr) in groups {
+            if count == 0 {
+                continue;
             }
+            (tiles.first, tiles.count) = (first, count);
+            // SAFETY: the caller's.
+            unsafe {
+                // a level of few tiles has none of these
+                if const { !L::Token::FEW_TILES } && plain {
+                    enter_tiles::<L, true>(&tiles, mr);
+                } else {
+                    enter_tiles::<L, false>(&tiles, mr);
+                }
+            }
+            tiles.ahead = tiles.ahead.after(count);
         }
-        done += count;
     }
 }
 
@@ -117,15 +125,13 @@ const fn max_mr<S: Vector>(panels: usize, half: bool) -> usize {
 }
 
 /// Splits `m` pixels into the fewest tiles of at most `max`, evenly, by `unit` of them: the longer tiles, and those of one unit less. Of
-/// each, the first pixel, the number of tiles, and the pixels of one; the last tile of all may lack a pixel. Of 3 pixels or more, no
+/// each, the first pixel, the number of tiles, which may be 0, and the pixels of one; the last tile of all may lack a pixel. Of 3 pixels or more, no
 /// tile has fewer than 3, or than 2 where `max` is 3: there are none for these.
 #[inline(always)]
-fn split(m: usize, max: usize, unit: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+fn split(m: usize, max: usize, unit: usize) -> [(usize, usize, usize); 2] {
     let (units, tiles) = (m.div_ceil(unit), m.div_ceil(max));
     let (each, longer) = (units / tiles, units % tiles);
-    let behind = longer * (each + 1) * unit;
-    let groups = [(0, longer, (each + 1) * unit), (behind, tiles - longer, each * unit)];
-    groups.into_iter().filter(|&(_, count, _)| count > 0)
+    [(0, longer, (each + 1) * unit), (longer * (each + 1) * unit, tiles - longer, each * unit)]
 }
 
 /// Whether two pixels share a vector, in tiles of half a panel.
@@ -148,20 +154,20 @@ const fn sharing<S: Vector>(panels: usize, half: bool) -> usize {
 /// # Safety
 /// As [`run`], for the pixels and panels of the group.
 #[inline(always)]
-unsafe fn enter_tiles<L: Level, const PLAIN: bool>(group: &Tiles, mr: usize) {
+unsafe fn enter_tiles<L: Level, const PLAIN: bool>(tiles: &Tiles, mr: usize) {
     macro_rules! enter {
         ($np:literal by $nv:literal: $($mr:literal)*) => { enter!(false, $np by $nv: $($mr)*) };
         ($half:literal, $np:literal by $nv:literal: $($mr:literal)*) => {
             match mr {
-                $($mr => L::enter::<Tile<PLAIN, $half, $mr, $np, $nv>>(group),)*
+                $($mr => L::enter::<Tile<PLAIN, $half, $mr, $np, $nv>>(tiles),)*
                 _ => unreachable!(),
             }
         };
     }
     // SAFETY: the caller's.
     unsafe {
-        match (<L::Token as Simd>::F32_LANES, <L::Token as Simd>::REGISTER_COUNT, group.half) {
-            (16, ..) => match (group.panels.len(), group.half) {
+        match (<L::Token as Simd>::F32_LANES, <L::Token as Simd>::REGISTER_COUNT, tiles.half) {
+            (16, ..) => match (tiles.panels.len(), tiles.half) {
                 // such a call is never plain
                 (2, true) if const { !PLAIN } => enter!(true, 1 by 1: 4 6 8 10),
                 (3, true) if const { !PLAIN } => enter!(true, 2 by 1: 4 6 8 10),
