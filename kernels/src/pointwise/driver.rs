@@ -38,8 +38,8 @@ pub(super) unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs) {
         }
         let resident = a.k * a.n * size_of::<f32>() <= RESIDENT_WEIGHTS;
         for (part, half) in [(0..wide, false), (wide..panels, half)] {
-            let step = if resident || part.end > wide { part.len() } else { panels_of_tile::<L::Token>() };
             if !part.is_empty() {
+                let step = if resident || part.end > wide { part.len() } else { panels_at_once::<L::Token>(a.k, wide) };
                 all_pixels::<L>(a, part, step, half, resident);
             }
         }
@@ -72,16 +72,17 @@ unsafe fn all_pixels<L: Level>(a: &PointwiseArgs, panels: Range<usize>, step: us
     if !resident {
         // places of a tile at which it asks
         let places = if reduction.blocks > 0 { reduction.blocks } else { a.k.div_ceil(a.segment) };
-        let (lines, at_once) = (step * (a.k + 1), places * Ahead::at_once::<L::Token>());
+        let rounds = step.div_ceil(panels_of_tile::<L::Token>());
+        let (lines, at_once) = (step * (a.k + 1), rounds * places * Ahead::at_once::<L::Token>());
         let asking = count.min(lines.div_ceil(at_once));
         ahead.times = lines.div_ceil(asking * at_once);
         ahead.hop = ahead.times * at_once * BLOCK;
         ahead.from = count - asking;
     }
     let groups = split(a.m, max, sharing::<L::Token>(step, half));
-    let mut tiles = Tiles { call: *a, first: 0, count: 0, reduction, panels: panels.start..panels.start, half, ahead };
+    let mut tiles = Tiles { call: a, first: 0, count: 0, reduction, panels: panels.start..panels.start, half, ahead };
     while tiles.panels.end < panels.end {
-        tiles.panels = tiles.panels.end..tiles.panels.end + step;
+        tiles.panels = tiles.panels.end..panels.end.min(tiles.panels.end + step);
         tiles.ahead = Ahead { w: a.w.wrapping_add(tiles.panels.end * a.w_panel), ..ahead };
         for (first, count, mr) in groups {
             if count == 0 {
@@ -106,6 +107,13 @@ unsafe fn all_pixels<L: Level>(a: &PointwiseArgs, panels: Range<usize>, step: us
 #[inline(always)]
 const fn panels_of_tile<S: Vector>() -> usize {
     if S::F32_LANES == BLOCK { 2 } else { 1 }
+}
+
+/// Panels of `wide` ones that all tiles go over before the next: as many as stay in L1, evenly.
+#[inline(always)]
+fn panels_at_once<S: Vector>(k: usize, wide: usize) -> usize {
+    let most = (RESIDENT_WEIGHTS / (k * BLOCK * size_of::<f32>())).max(1);
+    wide.div_ceil(wide.div_ceil(most)).next_multiple_of(panels_of_tile::<S>())
 }
 
 /// The most pixels of a tile that goes over `panels` panels, of which the last may be half.

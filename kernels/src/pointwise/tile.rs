@@ -6,7 +6,7 @@ use pulp::Simd;
 
 use super::PointwiseArgs;
 use super::finish::{finish, finish_half};
-use crate::simd::{MulAdd, Vector, load, opaque, prefetch};
+use crate::simd::{MulAdd, Vector, load, opaque, opaque_ref, prefetch};
 use crate::{BLOCK, Kernel, Level};
 
 /// The most pixels of any tile.
@@ -69,7 +69,7 @@ impl Ahead {
 
 /// Tiles of as many pixels, one behind the other: all of a call's but those that have a pixel more, or less.
 pub(super) struct Tiles {
-    pub(super) call: PointwiseArgs,
+    pub(super) call: *const PointwiseArgs,
     /// The first pixel of the first tile.
     pub(super) first: usize,
     pub(super) count: usize,
@@ -98,6 +98,8 @@ impl<const PLAIN: bool, const HALF: bool, const MR: usize, const NP: usize, cons
         let panels = group.panels.start..group.panels.end - usize::from(HALF);
         let channels = if *half && !HALF { BLOCK / 2 } else { BLOCK };
         for t in 0..*count {
+            // SAFETY: the caller's: the arguments of a call that has not returned.
+            let call = opaque_ref(unsafe { &**call });
             let i = first + t * MR;
             // the last tile of a call may lack a pixel
             let last = MR.min(call.m - i) - 1;
@@ -242,6 +244,7 @@ unsafe fn over_panels<
         for p in 0..MR {
             pixels[p] = a.x.add(*a.x_pixels.add(i + place::<MR>(p, last)));
         }
+        let mut next = ahead.w;
         for panel in panels.step_by(NP) {
             let mut acc = [[[simd.splat_f32s(0.0); NV]; NP]; MR];
             start!(simd, a, acc, i, last, panel, lane);
@@ -251,7 +254,6 @@ unsafe fn over_panels<
             }
             let mut x = pixels;
             let mut w = a.w.add(panel * a.w_panel + lane);
-            let mut next = ahead.w;
             let mut left = a.k;
             if const { unrolls::<S>(NV, MR) } {
                 let mut at = 0;
