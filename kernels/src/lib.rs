@@ -41,21 +41,21 @@ mod epilogue;
 mod isa;
 mod list;
 pub mod pack;
-mod planes;
 mod pointwise;
 mod pool;
 mod quad;
 pub mod reference;
 pub mod simd;
+mod transpose;
 
 pub use block_row::{BlockRow, BlockRowArgs};
 pub use depthwise::{DepthwiseArgs, DwConv, DwConv3x3, DwPlanes, DwPlanesArgs};
 pub use epilogue::{Epilogue, Nonlinearity, Residual, Store};
 pub use isa::{Arithmetic, Isa, UnknownIsa};
 pub use list::{Kernel, KernelKind, Kernels, Level};
-pub use planes::{FromPlanes, FromPlanesArgs, ToPlanes, ToPlanesArgs};
 pub use pointwise::{Pointwise, PointwiseArgs};
 pub use pool::{AveragePool, PoolArgs};
+pub use transpose::{FromPlanes, FromPlanesArgs, ToPlanes, ToPlanesArgs};
 
 /// Channels of a block: the unit of every packed layout, counted in channels and never in vectors, so that packed data
 /// mean the same on every instruction set.

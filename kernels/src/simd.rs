@@ -590,6 +590,10 @@ pub fn opaque(index: usize) -> usize {
 /// Identity that hides a reference from LLVM, so that LLVM reads the arguments of a kernel where they are used. Else it reads all of them
 /// first, and writes those that have no register to the stack: half of the instructions of a short call.
 #[inline(always)]
+#[cfg_attr(
+    target_arch = "x86_64",
+    allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read through the pointer")
+)]
 pub fn opaque_ref<T>(args: &T) -> &T {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {

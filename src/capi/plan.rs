@@ -3,6 +3,7 @@
 use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char, c_void};
 use core::fmt::Write as _;
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::describe::sepconv_shape;
@@ -338,14 +339,11 @@ unsafe fn run(
             memory.check_apart(from.region())?;
             memory.check_apart(to.region())?;
             // SAFETY: as above. No two of the three have a byte in common.
-            let (input, output, memory): (_, _, &mut [u8]) = unsafe {
+            let (input, output, memory): (_, _, &mut [MaybeUninit<u8>]) = unsafe {
                 let memory = if bytes == 0 { &mut [] } else { core::slice::from_raw_parts_mut(first.cast(), bytes) };
                 (from.view()?, to.view_mut()?, memory)
             };
-            match threads {
-                Some(threads) => plan.run_on_in(&threads, input, output, memory)?,
-                None => plan.run_in(input, output, memory)?,
-            }
+            plan.run_in_any(threads.as_ref(), input, output, memory)?;
         }
     }
     Ok(())

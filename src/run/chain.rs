@@ -15,7 +15,7 @@ use core::ops::Range;
 use sepconv_kernels::{BLOCK, BlockRowArgs, DepthwiseArgs, Epilogue, FromPlanesArgs, KernelKind, PointwiseArgs, Store};
 
 use super::bind::{BoundTensor, Memory, RowTarget, zero_columns};
-use super::planes::Rows;
+use super::staging::Rows;
 use crate::plan::{ChainStep, ConvStage, Order, PackedStage, RowSource, TailPixels, lanes, rows_in, share};
 
 impl ChainStep {

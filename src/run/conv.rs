@@ -6,7 +6,7 @@ use sepconv_kernels::pack::dense_row;
 use sepconv_kernels::{BLOCK, FromPlanesArgs, PointwiseArgs};
 
 use super::bind::{BoundTensor, Memory, RowTarget, zero_columns};
-use super::planes::Rows;
+use super::staging::Rows;
 use crate::plan::{ConvRows, ConvStep, Order, Taps, TensorLayout, lanes, share};
 
 impl ConvRows {

@@ -7,13 +7,14 @@
 mod bind;
 mod chain;
 mod conv;
-mod depthwise_planes;
 mod planes;
 mod pool;
 mod scratch;
+mod staging;
 pub(crate) mod team;
 
 use core::fmt;
+use core::mem::MaybeUninit;
 
 use sepconv_kernels::Kernels;
 
@@ -232,7 +233,7 @@ impl Plan {
     /// Those of [`Plan::run`].
     pub fn run_on(&self, threads: &Threads, input: View<'_>, output: ViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
         let (memory, crew) = scratch.parts();
-        self.execute(threads, input, output, memory, crew)
+        self.execute(threads, input, output, memory::as_uninit(memory), crew)
     }
 
     /// Computes `output` from `input` in memory of the caller's, on the threads that the plan was made for.
@@ -266,7 +267,18 @@ impl Plan {
     /// # Errors
     /// Those of [`Plan::run_in`].
     pub fn run_on_in(&self, threads: &Threads, input: View<'_>, output: ViewMut<'_>, memory: &mut [u8]) -> Result<()> {
-        let crews = &self.inner.crews;
+        self.run_in_any(Some(threads), input, output, memory::as_uninit(memory))
+    }
+
+    /// As [`Plan::run_in`] or [`Plan::run_on_in`], in memory that may never have been written.
+    pub(crate) fn run_in_any(
+        &self,
+        threads: Option<&Threads>,
+        input: View<'_>,
+        output: ViewMut<'_>,
+        memory: &mut [MaybeUninit<u8>],
+    ) -> Result<()> {
+        let (crews, threads) = (&self.inner.crews, threads.unwrap_or(&self.inner.threads));
         let mut crew = crews.take(self.inner.workers.min(threads.count()), self.inner.workers)?;
         let result = self.execute(threads, input, output, memory, crew.as_mut());
         crews.give_back(crew);
@@ -280,7 +292,7 @@ impl Plan {
         threads: &Threads,
         input: View<'_>,
         mut output: ViewMut<'_>,
-        memory: &mut [u8],
+        memory: &mut [MaybeUninit<u8>],
         crew: Option<&mut Crew>,
     ) -> Result<()> {
         let inner = &*self.inner;
@@ -298,7 +310,7 @@ impl Plan {
                 return Err(Error::Layout { what, expected: layout, strides });
             }
         }
-        let arena = aligned(memory, inner.memory)?.as_mut_ptr();
+        let arena = aligned(memory, inner.memory)?.as_mut_ptr().cast::<u8>();
         let Program { steps, tensors, worker, .. } = &inner.program;
         let [input_layout, output_layout] = [0, 1].map(|end| {
             let (_, shape, _, strides) = ends[end];
@@ -339,3 +351,6 @@ impl Plan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use core::ops::Range;
 use sepconv_kernels::{BLOCK, PoolArgs};
 
 use super::bind::{BoundTensor, Memory, RowTarget, zero_columns};
-use super::planes::Rows;
+use super::staging::Rows;
 use crate::Shape;
 use crate::plan::{PoolStep, lanes, share};
 

@@ -1,6 +1,7 @@
 //! The memory of runs: a [`Scratch`], or bytes of the caller's.
 
 use core::fmt;
+use core::mem::MaybeUninit;
 
 use super::Plan;
 use super::team::Crew;
@@ -88,7 +89,7 @@ impl Scratch {
 }
 
 /// The part of `memory` that begins on a cache line and has `needed` bytes or more.
-pub(super) fn aligned(memory: &mut [u8], needed: usize) -> Result<&mut [u8]> {
+pub(super) fn aligned(memory: &mut [MaybeUninit<u8>], needed: usize) -> Result<&mut [MaybeUninit<u8>]> {
     let skip = memory.as_ptr().align_offset(LINE).min(memory.len());
     let memory = &mut memory[skip..];
     if memory.len() < needed {
