@@ -559,3 +559,46 @@ fn what_is_shared_between_threads_may_be() {
     both::<Network>();
     sent::<Scratch>();
 }
+
+/// A mean as its bound says, on planes so large that a sum pixel after pixel would lose them.
+#[test]
+fn a_mean_of_many_pixels_is_near_the_truth() {
+    on_every_level(|level| {
+        for (h, w, c) in [(4200, 4100, 1), (1, 1 << 20, 3), (1 << 18, 1, 2), (300, 257, 70)] {
+            let shape = Shape::new(1, h, w, c);
+            for layout in [sepconv::Layout::Nhwc, sepconv::Layout::Nchw] {
+                let plan = GlobalAveragePool::new(c).unwrap().plan(shape, &level.options().layout(layout)).unwrap();
+                let mean = |value: &mut dyn FnMut() -> f32| {
+                    let input: Vec<f32> = (0..shape.len().unwrap()).map(|_| value()).collect();
+                    let strides = sepconv::Strides::dense(layout, shape);
+                    let mut output = vec![CANARY; c];
+                    plan.run(
+                        View::with_strides(&input, shape, strides).unwrap(),
+                        ViewMut::with_strides(
+                            &mut output,
+                            plan.output_shape(),
+                            sepconv::Strides::dense(layout, plan.output_shape()),
+                        )
+                        .unwrap(),
+                        &mut plan.scratch().unwrap(),
+                    )
+                    .unwrap();
+                    let of_channel = |i: usize| i / strides.channel % c;
+                    let mut exact = vec![0.0_f64; c];
+                    for (i, &value) in input.iter().enumerate() {
+                        exact[of_channel(i)] += f64::from(value);
+                    }
+                    output.into_iter().zip(exact.into_iter().map(|sum| sum / (h * w) as f64)).collect::<Vec<_>>()
+                };
+                assert!(mean(&mut || 1.0).iter().all(|&(got, _)| got == 1.0), "{level:?} {shape} {layout:?}");
+                let rng = &mut Rng(7);
+                let roundings = 37.0 + ((h * w).div_ceil(256) as f64).log2().ceil();
+                for (got, exact) in mean(&mut || rng.below(1 << 24) as f32 / (1 << 24) as f32) {
+                    let error = (f64::from(got) - exact).abs() / exact;
+                    assert!(error <= roundings * 2f64.powi(-24), "{level:?} {shape} {layout:?}: {error:e}");
+                    assert!(error <= 1e-6, "{level:?} {shape} {layout:?}: {error:e}");
+                }
+            }
+        }
+    });
+}

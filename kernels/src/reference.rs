@@ -178,24 +178,56 @@ pub fn depthwise<T: Number>(
     enter(DepthwiseNest { conv, input, output }, arithmetic);
 }
 
-/// The mean of each channel over the whole plane: a sum by rows and columns, then one division by the number of pixels.
+/// The mean of each channel over the whole plane: a sum by a tree, then one division by the number of pixels.
+///
+/// The pixels, row by row, are parted into leaves of 256, of which the last may have fewer. Pixel `p` of a leaf is added to sum `p % 8`, and
+/// these are added up in neighbouring pairs, then pairs of these. So are the leaves, in their order: two sums of as many leaves become
+/// one, and what is left at the end is added up from the fewest leaves to the most.
 pub fn average_pool<T: Number>(input: Tensor<'_, T>, mut output: TensorMut<'_, T>) {
     let [batch, h, w, channels] = input.shape;
     for n in 0..batch {
-        let sum = output.pixel(n, 0, 0);
-        sum.fill(T::ZERO);
-        for y in 0..h {
-            for x in 0..w {
-                let pixel = input.pixel(n, y, x);
-                for c in 0..channels {
-                    sum[c] = sum[c] + pixel[c];
-                }
-            }
-        }
         for c in 0..channels {
-            sum[c] = sum[c] / T::from_count(h * w);
+            // of 2^level leaves, where bit `level` of `leaves` is set
+            let (mut sums, mut leaves) = ([T::ZERO; usize::BITS as usize], 0_usize);
+            for first in (0..h * w).step_by(LEAF) {
+                let of = |p: usize| input.pixel(n, (first + p) / w, (first + p) % w)[c];
+                let mut sum = leaf(LEAF.min(h * w - first), of);
+                let mut level = 0;
+                while leaves >> level & 1 == 1 {
+                    sum = sums[level] + sum;
+                    level += 1;
+                }
+                sums[level] = sum;
+                leaves += 1;
+            }
+            let mut kept = (0..sums.len()).filter(|level| leaves >> level & 1 == 1).map(|level| sums[level]);
+            let fewest = kept.next().unwrap_or(T::ZERO);
+            output.pixel(n, 0, 0)[c] = kept.fold(fewest, |few, many| many + few) / T::from_count(h * w);
         }
     }
+}
+
+/// Pixels of a leaf, and sums of it.
+const LEAF: usize = 256;
+const GROUP: usize = 8;
+
+/// The sum of the pixels of a leaf.
+fn leaf<T: Number>(pixels: usize, of: impl Fn(usize) -> T) -> T {
+    let mut sums = [T::ZERO; GROUP];
+    for p in 0..pixels {
+        sums[p % GROUP] = if p < GROUP { of(p) } else { sums[p % GROUP] + of(p) };
+    }
+    let mut left = pixels.min(GROUP);
+    while left > 1 {
+        for pair in 0..left / 2 {
+            sums[pair] = sums[2 * pair] + sums[2 * pair + 1];
+        }
+        if left % 2 == 1 {
+            sums[left / 2] = sums[left - 1];
+        }
+        left = left.div_ceil(2);
+    }
+    sums[0]
 }
 
 struct StandardNest<'a, T> {

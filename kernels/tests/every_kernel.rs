@@ -738,9 +738,12 @@ struct PoolCase {
 }
 
 fn average_pool(table: &Kernels) {
+    // leaves of one pixel, of less than a group, of a few groups, of 256 pixels and more; trees of all of these
+    const PLANES: [[usize; 2]; 11] =
+        [[1, 1], [1, 7], [2, 2], [3, 5], [7, 7], [8, 1], [1, 8], [5, 17], [37, 1], [2, 256], [3, 300]];
     let mut rng = Rng(4);
-    for channels in 1..=50 {
-        for &plane in few(&[[1, 1], [1, 7], [2, 2], [3, 5], [7, 7], [8, 1]], &[[2, 3]]) {
+    for channels in few(&(1..=50).chain([63, 64, 65, 100, 130]).collect::<Vec<_>>(), &[1, 3, 19]).iter().copied() {
+        for &plane in few(&PLANES, &[[2, 3], [3, 9]]) {
             let case =
                 PoolCase { channels, plane, blocks: rng.chance(2), values: rng.pick(&VALUES), seed: rng.next_u64() };
             pool_case(table, case);
@@ -782,6 +785,7 @@ fn pool_case(table: &Kernels, case: PoolCase) {
             }
         }
     }
+    let mut scratch = Guarded::new(PoolArgs::scratch_len(channels, h * w));
     let out_block = BLOCK + rng.below(3);
     let layout = PixelLayout {
         pixels: vec![0],
@@ -803,6 +807,7 @@ fn pool_case(table: &Kernels, case: PoolCase) {
             out: out.as_mut_ptr(),
             out_block,
             divisor: (h * w) as f32,
+            scratch: scratch.as_mut_ptr(),
         });
     }
     layout.assert_holds(&out, &expected, &what);

@@ -4,7 +4,7 @@ use crate::ops::operator;
 use crate::plan::Node;
 use crate::{Error, Result};
 
-/// The mean of every channel over the plane: pixels are added in the order of rows and columns, then divided by their
+/// The mean of every channel over the plane: pixels are added by a tree (`docs/numbers.md`), then divided by their
 /// number.
 #[derive(Clone, Debug)]
 pub struct GlobalAveragePool {

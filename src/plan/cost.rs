@@ -131,8 +131,10 @@ thresholds! {
     /// rows are an eighth to a third more, gained up to 7 % of a network on the ones; on the others up to 7 where it is
     /// wide, and lost up to 4 where it is narrow.
     worth_exchanging
-    /// Multiply-adds that take as long as a pool's addition, which waits for the one before.
+    /// Multiply-adds that take as long as a pool's addition, which reads its value from memory.
     pool_macs
+    /// Pixels of a caller's plane that a pool transposes before it adds them up. Larger planes have a call of the kernel each.
+    staged_plane
     /// Bytes of scratch that a worker may need for any stage.
     scratch_least
     /// Bytes of scratch that a worker may need, for each byte that a stage reads and writes, weights counted. Channel blocks
@@ -172,6 +174,7 @@ impl Thresholds {
             worth_meeting: 150_000,
             worth_exchanging: 112,
             pool_macs: 4,
+            staged_plane: 1024,
             scratch_least: 64 << 20,
             scratch_per_byte: 64,
             scratch_most: 1 << 30,

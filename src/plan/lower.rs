@@ -165,7 +165,7 @@ fn step(
     };
     let workers = if work < thresholds.worth_sharing as u64 { 1 } else { lowering.workers };
     Ok(match draft.kind {
-        DraftKind::Pool => Step::Pool(PoolStep::new(tensors, ends, workers, scratch)?),
+        DraftKind::Pool => Step::Pool(PoolStep::new(tensors, ends, workers, thresholds, scratch)?),
         DraftKind::Conv(chain) => {
             let step = ConvStep::new(&chain, tensors, ends, workers, thresholds, scratch)?;
             Step::Conv(Arc::try_new("plan", step)?)

@@ -1,7 +1,8 @@
 //! The mean over a plane, planned.
 
-use sepconv_kernels::BLOCK;
+use sepconv_kernels::{BLOCK, PoolArgs};
 
+use super::cost::Thresholds;
 use super::layout::PlannedTensor;
 use super::stage::Ends;
 use super::staging::Staging;
@@ -15,18 +16,29 @@ pub(crate) struct PoolStep {
     pub(crate) shape: Shape,
     /// Parts that the channel blocks of all images are shared out in.
     pub(crate) parts: usize,
-    /// Of a block of the input, and of one of the output, where they lie in planes.
+    /// Of a block of the input, where it lies in small planes, and of one of the output.
     pub(crate) staging: [Option<Staging>; 2],
+    /// The place of the kernel's scratch in a worker's, in bytes.
+    pub(crate) sums: usize,
 }
 
 impl PoolStep {
     /// A step of a pool alone, or an error where its tensors do not fit each other.
-    pub(super) fn new(tensors: &[PlannedTensor], ends: Ends, workers: usize, scratch: &mut Carver) -> Result<PoolStep> {
+    pub(super) fn new(
+        tensors: &[PlannedTensor],
+        ends: Ends,
+        workers: usize,
+        thresholds: &Thresholds,
+        scratch: &mut Carver,
+    ) -> Result<PoolStep> {
         let shape = ends.input(tensors)?.shape;
         ends.check(tensors, Shape { h: 1, w: 1, ..shape }, false)?;
         let blocks = shape.n * shape.c.div_ceil(BLOCK);
-        let of_input = Staging::new(&tensors[ends.input], shape.h, 1, scratch)?;
-        let of_output = Staging::new(&tensors[ends.output], 1, 1, scratch)?;
-        Ok(PoolStep { ends, shape, parts: workers.min(blocks), staging: [of_input, of_output] })
+        // a call for each plane takes longer than to transpose a small one, and a large one would take much scratch
+        let large = shape.h * shape.w > thresholds.staged_plane;
+        let of_input = if large { None } else { Staging::new(&tensors[ends.input], shape.h, 1, scratch)? };
+        let staging = [of_input, Staging::new(&tensors[ends.output], 1, 1, scratch)?];
+        let sums = scratch.values::<f32>(PoolArgs::scratch_len(shape.c, shape.h * shape.w))?;
+        Ok(PoolStep { ends, shape, parts: workers.min(blocks), staging, sums })
     }
 }

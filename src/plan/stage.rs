@@ -583,7 +583,7 @@ mod tests {
         let lowering = Lowering { fusion: Fusion::Auto, layouts, workers: 1, kernels, thresholds };
         let scratch = &mut Carver::default();
         match chain {
-            None => PoolStep::new(tensors, ends, 1, scratch).map(drop),
+            None => PoolStep::new(tensors, ends, 1, &lowering.thresholds, scratch).map(drop),
             Some(chain) if chain.depthwise().is_none() => {
                 ConvStep::new(chain, tensors, ends, 1, &thresholds, scratch).map(drop)
             }

@@ -7,7 +7,7 @@ use sepconv_kernels::{BLOCK, PoolArgs};
 use super::bind::{BoundTensor, Memory, RowTarget, zero_columns};
 use super::staging::Rows;
 use crate::Shape;
-use crate::plan::{PoolStep, lanes, share};
+use crate::plan::{Order, PoolStep, lanes, share};
 
 impl PoolStep {
     /// # Safety
@@ -59,7 +59,7 @@ impl PoolStep {
                 Some(staging) => staging.target(&pixel, scratch),
                 None => RowTarget::tensor(out, image, blocks.start),
             };
-            (memory.kernels.average_pool)(&PoolArgs {
+            let all = PoolArgs {
                 channels: lanes(&blocks, c),
                 plane: [h, w],
                 x: from.ptr,
@@ -69,7 +69,16 @@ impl PoolStep {
                 out: to.ptr,
                 out_block: to.block,
                 divisor: (h * w) as f32,
-            });
+                scratch: scratch.add(self.sums).cast(),
+            };
+            if x.layout.order == Order::Planes && of_input.is_none() {
+                for c in 0..all.channels {
+                    let (x, out) = (all.x.add(c * x.layout.channel), all.out.add(c / BLOCK * to.block + c % BLOCK));
+                    (memory.kernels.average_pool)(&PoolArgs { channels: 1, x, x_block: BLOCK, out, ..all });
+                }
+            } else {
+                (memory.kernels.average_pool)(&all);
+            }
             if let Some(staging) = of_output {
                 staging.store(memory.kernels, out, &pixel, scratch);
             }

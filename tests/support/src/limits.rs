@@ -49,6 +49,7 @@ fn tiny(mut thresholds: Thresholds) -> Thresholds {
             "head_values" => 60,
             "group_values" => 100,
             "staged_values" => 300,
+            "staged_plane" => 20,
             "planes_width" => 3,
             "copied_planes_width" => 4,
             "planned_offsets" => 20,
