@@ -125,15 +125,14 @@ impl NaiveEngine {
 
     fn average(&self, stage: &Stage, x: &[f32]) -> Vec<f32> {
         let Shape { n, h, w, c } = stage.input_shape();
-        let mut means = vec![0.0; n * c];
-        for (at, v) in x.iter().enumerate() {
-            means[at / (h * w * c) * c + at % c] += v;
-        }
-        for mean in &mut means {
-            let pixels = (h * w) as f32;
-            *mean = if self.has(Planted::Reciprocal) { *mean * (1.0 / pixels) } else { *mean / pixels };
-        }
-        means
+        let pixels = (h * w) as f32;
+        let mean = |at: usize| {
+            let (image, channel) = (at / c, at % c);
+            let plane: Vec<f32> = (0..h * w).map(|p| x[(image * h * w + p) * c + channel]).collect();
+            let sum = sum_of(&plane.chunks(256).map(sum_of_leaf).collect::<Vec<_>>());
+            if self.has(Planted::Reciprocal) { sum * (1.0 / pixels) } else { sum / pixels }
+        };
+        (0..n * c).map(mean).collect()
     }
 
     fn folded(&self, stage: &Stage) -> (Vec<f32>, Vec<f32>) {
@@ -293,6 +292,34 @@ fn find(planted: Planted, check: &Check, cases: &Cases, seed: u64) -> Box<Failur
     match check.try_run(small(cases.clone()), |problem: &Problem, output: &mut [f32]| engine.run(problem, output)) {
         Ok(summary) => panic!("{planted:?}, seed {seed}: not found in {summary}"),
         Err(failure) => failure,
+    }
+}
+
+/// The sum of a leaf of up to 256 pixels (docs/numbers.md).
+fn sum_of_leaf(pixels: &[f32]) -> f32 {
+    let (first, others) = pixels.split_at(pixels.len().min(8));
+    let mut sums = first.to_vec();
+    for (p, v) in others.iter().enumerate() {
+        sums[p % 8] += v;
+    }
+    while sums.len() > 1 {
+        sums = sums.chunks(2).map(|pair| if let [a, b] = pair { a + b } else { pair[0] }).collect();
+    }
+    sums[0]
+}
+
+/// The sum of leaves: of the most that are a power of two, and of the others.
+fn sum_of(leaves: &[f32]) -> f32 {
+    match leaves {
+        [leaf] => *leaf,
+        _ if leaves.len().is_power_of_two() => {
+            let (a, b) = leaves.split_at(leaves.len() / 2);
+            sum_of(a) + sum_of(b)
+        }
+        _ => {
+            let (most, others) = leaves.split_at(1 << leaves.len().ilog2());
+            sum_of(most) + sum_of(others)
+        }
     }
 }
 

@@ -566,7 +566,7 @@ fn a_mean_of_many_pixels_is_near_the_truth() {
     on_every_level(|level| {
         for (h, w, c) in [(4200, 4100, 1), (1, 1 << 20, 3), (1 << 18, 1, 2), (300, 257, 70)] {
             let shape = Shape::new(1, h, w, c);
-            for layout in [sepconv::Layout::Nhwc, sepconv::Layout::Nchw] {
+            for layout in [Layout::Nhwc, Layout::Nchw] {
                 let plan = GlobalAveragePool::new(c).unwrap().plan(shape, &level.options().layout(layout)).unwrap();
                 let mean = |value: &mut dyn FnMut() -> f32| {
                     let input: Vec<f32> = (0..shape.len().unwrap()).map(|_| value()).collect();

@@ -126,11 +126,7 @@ unsafe fn channels<S: Vector>(simd: S, a: &PoolArgs, c: usize, n: usize) {
             let m = S::F32_LANES.min(n - i);
             let mean = simd.div_f32s(tree.sum(i), divisor);
             let out = a.out.add((c + i) / BLOCK * a.out_block + (c + i) % BLOCK);
-            if m == S::F32_LANES {
-                store(simd, out, mean)
-            } else {
-                simd.store_lanes(out, mean, m)
-            }
+            store_some(simd, out, mean, m);
             i += m;
         }
     }
@@ -256,11 +252,7 @@ impl<S: Vector> Tree<S> {
                 while i < n {
                     let m = lanes.min(n - i);
                     let sum = simd.add_f32s(load_some(simd, to.add(i), m), load_some(simd, x.add(i), m));
-                    if m == lanes {
-                        store(simd, to.add(i), sum)
-                    } else {
-                        simd.store_lanes(to.add(i), sum, m)
-                    }
+                    store_some(simd, to.add(i), sum, m);
                     i += m;
                 }
             }
@@ -357,6 +349,22 @@ impl<S: Vector> Tree<S> {
 unsafe fn load_some<S: Vector>(simd: S, x: *const f32, m: usize) -> S::f32s {
     // SAFETY: the caller's.
     unsafe { if m == S::F32_LANES { load(simd, x) } else { simd.load_lanes(x, m) } }
+}
+
+/// Writes the first `m` lanes of a vector.
+///
+/// # Safety
+/// They are writable.
+#[inline(always)]
+unsafe fn store_some<S: Vector>(simd: S, out: *mut f32, v: S::f32s, m: usize) {
+    // SAFETY: the caller's.
+    unsafe {
+        if m == S::F32_LANES {
+            store(simd, out, v);
+        } else {
+            simd.store_lanes(out, v, m);
+        }
+    }
 }
 
 /// The sums of `NV` vectors, of which the last has `m` lanes, over `count` places that lie `apart`.

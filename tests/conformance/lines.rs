@@ -26,5 +26,5 @@ lines! { kernel =>
     InputGapIgnored: Check::bounded().layout(Layout::Nchw).case(&Case::new(Shape::new(1, 3, 3, 1)).depthwise(ConvCase::depthwise([3, 3]).padding(Padding::Valid)).gaps(1, 0), kernel);
     OutputGapWritten: Check::bounded().layout(Layout::Nchw).case(&Case::new(Shape::new(1, 4, 3, 1)).depthwise(ConvCase::depthwise([3, 3]).padding(Padding::Valid)).gaps(0, 1), kernel);
     LastPixelUnwritten: Check::bounded().case(&Case::new(Shape::new(1, 3, 4, 1)).separable(ConvCase::depthwise([3, 3]).padding(Padding::Valid), ConvCase::pointwise(1)), kernel);
-    Reciprocal: Check::bits(Arithmetic::Fused).case(&Case::new(Shape::new(1, 1, 5, 1)).average_pool().values(Values::Huge).seed(32576), kernel);
+    Reciprocal: Check::bits(Arithmetic::Fused).case(&Case::new(Shape::new(1, 1, 5, 1)).average_pool().values(Values::Huge).seed(24100), kernel);
 }
