@@ -2,13 +2,15 @@
 //! of the naive reference, bit for bit, or planning is an error.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use sepconv::testing::{Case, Cases, ConvCase, Op, Thresholds};
 use sepconv::{
-    Error, Fusion, Isa, Layer, Layout, Network, Padding, Plan, PlanOptions, Shape, StageReport, View, ViewMut,
+    Error, Fusion, Isa, Layer, Layout, Network, Padding, ParallelFor, Plan, PlanOptions, Shape, StageReport, Threads,
+    View, ViewMut,
 };
 use sepconv_test_support::{
     ChainCase, DenseTensor, Frame, Guarded, Limits, MOST_THREADS, Runs, SCHEDULES, assert_required_levels, chain,
@@ -262,6 +264,49 @@ fn wide_planes_go_to_planes() {
     }
 }
 
+/// The stages of the plan of a case on so many threads, which exist in no number here.
+fn stages_on(count: usize, case: &Case) -> Vec<StageReport> {
+    struct Counted(usize);
+    impl ParallelFor for Counted {
+        fn threads(&self) -> usize {
+            self.0
+        }
+        fn parallel_for(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+            (0..count).for_each(task);
+        }
+    }
+    let problem = ChainCase { case: case.clone(), runs: Runs::on(1) }.problem();
+    let network = Network::new(layers(&problem)).unwrap();
+    let options = PlanOptions::new().threads(Threads::Custom(Arc::new(Counted(count)))).max_threads(count);
+    network.plan(case.input, &options).unwrap().explain().stages.to_vec()
+}
+
+#[test]
+fn work_comes_out_even() {
+    // 7 rows on 8 threads: by channels
+    for (side, channels, workers) in [(7, 1024, 8), (7, 512, 8), (5, 1024, 8), (3, 512, 4)] {
+        let case = Case::new(Shape::new(1, side, side, channels)).depthwise(depthwise(1));
+        let pieces = stages_on(workers, &case)[0].pieces;
+        assert!(pieces >= workers, "{case}: {pieces} pieces on {workers} threads");
+    }
+    // stretches of all rows: no more than one image for each border between two threads is in two pieces
+    for (images, workers) in [(19, 4), (35, 8), (67, 16), (7, 4)] {
+        let block = Case::new(Shape::new(images, 24, 24, 32));
+        let block = block.inverted_residual(Some(point(192)), depthwise(1), point(32), true);
+        let stages = stages_on(workers, &block);
+        assert!(stages.iter().all(|stage| stage.pieces == workers), "{block}: {stages:?}");
+    }
+}
+
+#[test]
+fn small_planes_of_a_batch_run_stage_by_stage() {
+    let block = |images, side: usize| {
+        let case = Case::new(Shape::new(images, side, side, 32));
+        stages_on(1, &case.inverted_residual(Some(point(192)), depthwise(1), point(32), true)).len()
+    };
+    assert_eq!([block(100, 3), block(1, 3), block(100, 7)], [3, 1, 1]);
+}
+
 /// What a plan made of a case, by name.
 fn ways(case: &ChainCase, stages: &[StageReport]) -> Vec<String> {
     let mut ways = Vec::new();
@@ -284,8 +329,13 @@ fn ways(case: &ChainCase, stages: &[StageReport]) -> Vec<String> {
         if stage.pieces > 1 {
             ways.push(format!("shared: {}", stage.name));
         }
-        let numbers =
-            ["the pointwise weights", "threads share its channels", "threads share the channels", "fused, its"];
+        let numbers = [
+            "the pointwise weights",
+            "threads share its channels",
+            "threads share the channels",
+            "fused, its",
+            "small planes",
+        ];
         ways.extend(numbers.iter().filter(|why| stage.why.starts_with(*why)).map(|&why| why.to_owned()));
         let Some(schedule) = &stage.schedule else { continue };
         let Some((portions, rows)) = schedule.split_once("; ") else {
@@ -349,7 +399,7 @@ fn small_cases_take_every_way() {
     expected.extend(["rows copied into the ring", "rows computed into the ring"].map(String::from));
     expected.push("planes, a channel at a time".into());
     expected.extend(["the pointwise weights", "threads share its channels"].map(String::from));
-    expected.extend(["threads share the channels", "fused, its"].map(String::from));
+    expected.extend(["threads share the channels", "fused, its", "small planes"].map(String::from));
     // always the same cases, however many the tests above run
     let mut runner = TestRunner::deterministic();
     let (chains, alone) = (chain(Cases::chain()), chain(Cases::depthwise()));

@@ -72,8 +72,8 @@ impl TailPixels {
     ) -> Result<TailPixels> {
         let most = thresholds.planned_offsets;
         let dense = PixelTable::dense(rows, width, most, carver)?;
-        let out = pixels_of(&tensors[ends.output], [rows, width], most, carver)?;
-        let of_residual = |r: usize| pixels_of(&tensors[r], [rows, width], most, carver);
+        let out = pixels_of(&tensors[ends.output], [1, rows, width], most, carver)?;
+        let of_residual = |r: usize| pixels_of(&tensors[r], [1, rows, width], most, carver);
         let residual = ends.residual.map(of_residual).transpose()?;
         Ok(TailPixels { dense, out, residual })
     }
@@ -135,8 +135,8 @@ impl ChainStep {
         let alone = head.is_none() && tail.is_none();
 
         // sums of a tail go over all channels
-        let parts = ChainParts::new(after_depthwise, workers, by_channels && tail.is_none());
-        let plane = Plane::new(middle, depthwise.op.window, parts.rows)?;
+        let parts = ChainParts::new(after_depthwise, workers, by_channels && tail.is_none(), alone);
+        let plane = Plane::new(middle, depthwise.op.window, parts.rows(after_depthwise))?;
         let source = match head {
             Some(_) => RowSource::Head,
             None => plane.row_source(x, depthwise.op.multiplier),

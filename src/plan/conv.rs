@@ -38,6 +38,8 @@ pub(crate) struct ConvRows {
     pub(crate) taps: Taps,
     /// Output rows of one call of the kernel.
     pub(crate) group: usize,
+    /// Images of one call, of which it takes all rows: a batch of small planes is as good as a large one. 1 where they have more rows.
+    pub(crate) images: usize,
     pub(crate) x_pixels: PixelTable,
     pub(crate) out_pixels: PixelTable,
     pub(crate) residual_pixels: Option<PixelTable>,
@@ -72,32 +74,44 @@ impl ConvRows {
         let width = extent.out[1];
         let group = group_rows(conv, taps, &extent, out, budget, thresholds)?;
         let (k, columns) = (conv.k(), conv.columns_read(width));
-        let window = match taps {
-            Taps::InPlace => 0,
+        let of_image = match taps {
+            Taps::InPlace | Taps::Gathered => product(&[group, width, k])?,
             Taps::Planes => product(&[conv.rows_read(group), columns, conv.inputs.next_multiple_of(BLOCK)])?,
             Taps::Window => product(&[conv.rows_read(group), columns, conv.inputs])?,
-            Taps::Gathered => product(&[group, width, k])?,
         };
-        let dense = |w, c| TensorLayout::nhwc(Shape { n: 1, h: group, w, c });
+        let images = match out {
+            Destination::Tensor(out) if group == extent.out[0] => {
+                let planes = [Some(x), Some(out), residual]
+                    .into_iter()
+                    .flatten()
+                    .any(|tensor| tensor.layout.order == Order::Planes);
+                if planes { 1 } else { images_within(budget, of_image, input.n) }
+            }
+            _ => 1,
+        };
+        let window = if taps == Taps::InPlace { 0 } else { product(&[images, of_image])? };
+        let pixels = [images, group, width];
+        let dense = |h, w, c| TensorLayout::nhwc(Shape { n: images, h, w, c });
         let x_pixels = match taps {
-            Taps::InPlace => PixelTable::of(x, group, width, conv.window.stride, most, scratch)?,
+            Taps::InPlace => PixelTable::of(x, pixels, conv.window.stride, most, scratch)?,
             Taps::Planes => {
                 let blocks = TensorLayout::blocked(Shape::new(1, group, columns, BLOCK), [0, 0])?;
-                PixelTable::within(blocks, group, width, conv.window.stride, most, scratch)?
+                PixelTable::within(blocks, pixels, conv.window.stride, most, scratch)?
             }
             Taps::Window => {
-                PixelTable::within(dense(columns, conv.inputs), group, width, conv.window.stride, most, scratch)?
+                let window = dense(conv.rows_read(group), columns, conv.inputs);
+                PixelTable::within(window, pixels, conv.window.stride, most, scratch)?
             }
-            Taps::Gathered => PixelTable::within(dense(width, k), group, width, [1, 1], most, scratch)?,
+            Taps::Gathered => PixelTable::within(dense(group, width, k), pixels, [1, 1], most, scratch)?,
         };
         let out_pixels = match out {
-            Destination::Tensor(out) => pixels_of(out, [group, width], most, scratch)?,
+            Destination::Tensor(out) => pixels_of(out, pixels, most, scratch)?,
             Destination::Ring(layout, rows) => PixelTable::of_ring(layout, rows, width, most, scratch)?,
         };
-        let of_residual = |residual| pixels_of(residual, [group, width], most, scratch);
+        let of_residual = |residual| pixels_of(residual, pixels, most, scratch);
         let residual_pixels = residual.map(of_residual).transpose()?;
         let window = scratch.values::<f32>(window)?;
-        Ok(ConvRows { taps, group, x_pixels, out_pixels, residual_pixels, window, stage, input, extent })
+        Ok(ConvRows { taps, group, images, x_pixels, out_pixels, residual_pixels, window, stage, input, extent })
     }
 }
 
@@ -111,6 +125,12 @@ impl Taps {
             Taps::Gathered
         }
     }
+}
+
+/// Images of one call of the kernel, of which each takes `values` values, in calls of as many as come out even.
+fn images_within(budget: usize, values: usize, images: usize) -> usize {
+    let most = rows_within(budget, values, images);
+    images.div_ceil(images.div_ceil(most))
 }
 
 /// Output rows of one call of the kernel, of which the input takes at most `budget` values.

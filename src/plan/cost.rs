@@ -133,6 +133,8 @@ thresholds! {
     worth_exchanging
     /// Multiply-adds that take as long as a pool's addition, which reads its value from memory.
     pool_macs
+    /// Output pixels of a plane from which on the stages of a block are fused in a batch of several images.
+    batch_pixels
     /// Pixels of a caller's plane that a pool transposes before it adds them up. Larger planes have a call of the kernel each.
     staged_plane
     /// Bytes of scratch that a worker may need for any stage.
@@ -174,6 +176,7 @@ impl Thresholds {
             worth_meeting: 150_000,
             worth_exchanging: 112,
             pool_macs: 4,
+            batch_pixels: 24,
             staged_plane: 1024,
             scratch_least: 64 << 20,
             scratch_per_byte: 64,

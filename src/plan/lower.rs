@@ -388,6 +388,15 @@ impl Choice {
             _ if head.is_none() && tail.is_none() => choice(false, schedule, format_args!("one stage")),
             Fusion::Require(schedule) => choice(true, schedule, format_args!("asked for")),
             Fusion::Never => choice(false, schedule, format_args!("{DECLINED}")),
+            Fusion::Auto
+                if after_depthwise.n > 1 && after_depthwise.h * after_depthwise.w < thresholds.batch_pixels =>
+            {
+                choice(
+                    false,
+                    schedule,
+                    format_args!("small planes: by itself, a stage takes those of several images at once"),
+                )
+            }
             // with the caller's rows the depthwise rows fill L2 after a few: fused is no faster, and up to a twentieth slower
             Fusion::Auto
                 if head.is_none()

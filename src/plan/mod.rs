@@ -115,7 +115,7 @@ impl Step {
     pub(crate) fn pieces(&self) -> usize {
         match self {
             Step::Conv(step) => step.parts.rows * step.parts.panels,
-            Step::Chain(step) => step.middle.n * step.parts.rows * step.parts.channels,
+            Step::Chain(step) => step.parts.lines * step.parts.channels,
             Step::Planes(step) => step.parts,
             Step::Pool(step) => step.parts,
         }

@@ -76,7 +76,7 @@ pub(crate) struct Portions {
 }
 
 impl Plane {
-    pub(super) fn new(middle: Shape, window: ConvWindow, parts: usize) -> Result<Plane> {
+    pub(super) fn new(middle: Shape, window: ConvWindow, piece_rows: usize) -> Result<Plane> {
         let extent = window.over([middle.h, middle.w])?;
         let columns = [extent.before[1], extent.after[1]];
         let padded_width = columns[0] + middle.w + columns[1];
@@ -88,7 +88,6 @@ impl Plane {
             ([3, 3], [3, 3], [1, 1]) => KernelKind::DwConv3x3S3,
             _ => KernelKind::DwConv,
         };
-        let piece_rows = extent.out[0].div_ceil(parts);
         Ok(Plane { middle, extent, window, kind, columns, padded_width, blocks, piece_rows })
     }
 

@@ -34,21 +34,32 @@ pub(super) fn rows_within(budget: usize, values: usize, rows: usize) -> usize {
     (budget / values.max(1)).clamp(1, rows.max(1))
 }
 
-/// Parts that the rows of each image of a depthwise step are shared out in, and its channels.
+/// Parts of the rows of all images of a depthwise step, and parts of its channels. One of them is 1.
+///
+/// Rows at the border between two parts of one image are read, and behind a head computed, by both. So the parts are stretches of all rows,
+/// of which a border is in at most one image.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChainParts {
-    pub(crate) rows: usize,
+    pub(crate) lines: usize,
     pub(crate) channels: usize,
 }
 
 impl ChainParts {
-    /// Of a step that makes `out`. Workers share out the rows of an image only where images alone do not come out even.
-    pub(super) fn new(out: Shape, workers: usize, by_channels: bool) -> ChainParts {
-        match (out.n.is_multiple_of(workers), by_channels) {
-            (true, _) => ChainParts { rows: 1, channels: 1 },
-            (false, true) => ChainParts { rows: 1, channels: workers.min(out.c.div_ceil(BLOCK)) },
-            (false, false) => ChainParts { rows: workers.min(out.h), channels: 1 },
+    /// Of a step that makes `out`. `by_channels`: workers share out channels where images alone do not come out even. Stages that are
+    /// `alone` have no border at all by channels.
+    pub(super) fn new(out: Shape, workers: usize, by_channels: bool, alone: bool) -> ChainParts {
+        let (lines, blocks) = (out.n * out.h, out.c.div_ceil(BLOCK));
+        let evener = alone && busiest(blocks, workers) < busiest(lines, workers);
+        if !out.n.is_multiple_of(workers) && (by_channels || evener) {
+            ChainParts { lines: 1, channels: workers.min(blocks) }
+        } else {
+            ChainParts { lines: workers.min(lines), channels: 1 }
         }
+    }
+
+    /// The most output rows of one image in a part.
+    pub(super) fn rows(&self, out: Shape) -> usize {
+        out.h.min((out.n * out.h).div_ceil(self.lines))
     }
 }
 

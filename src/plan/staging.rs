@@ -51,15 +51,15 @@ pub(super) fn of_ends(
     Ok([of_output, of_residual])
 }
 
-/// The table of a group of rows of `tensor`, one pixel after the other, or of their staging.
+/// The table of `[images, rows, width]` pixels of `tensor`, or of the staging of rows of one image.
 pub(super) fn pixels_of(
     tensor: &PlannedTensor,
-    [rows, width]: [usize; 2],
+    [images, rows, width]: [usize; 3],
     most: usize,
     carver: &mut Carver,
 ) -> Result<PixelTable> {
     match tensor.layout.order {
         Order::Planes => PixelTable::dense(rows, width, most, carver),
-        Order::Pixels | Order::Blocks => PixelTable::of(tensor, rows, width, [1, 1], most, carver),
+        Order::Pixels | Order::Blocks => PixelTable::of(tensor, [images, rows, width], [1, 1], most, carver),
     }
 }

@@ -23,10 +23,9 @@ impl ChainStep {
     /// As [`super::Step::run`].
     pub(super) unsafe fn run(&self, memory: &Memory<'_>, piece: usize, scratch: *mut u8) {
         let (piece, channels) = (piece / self.parts.channels, piece % self.parts.channels);
-        let (n, part) = (piece / self.parts.rows, piece % self.parts.rows);
-        let rows = share(self.extent.out[0], self.parts.rows, part);
+        let height = self.extent.out[0];
+        let lines = share(self.middle.n * height, self.parts.lines, piece);
         let blocks = share(self.middle.c.div_ceil(BLOCK), self.parts.channels, channels);
-        let slabs = blocks.len().div_ceil(self.portions.slab);
         // SAFETY: every offset is that of a row, pixel and channel of tensors that the plan was made for, or of scratch
         // as `new` carved it; pieces write disjoint rows of the output, or disjoint channels of the same rows. Of those
         // the one with the first channels writes the columns of zeros beside them.
@@ -35,25 +34,44 @@ impl ChainStep {
             scratch.add(self.scratch.zeros).cast::<f32>().write_bytes(0, self.zero_row);
             let ring = scratch.add(self.scratch.ring).cast::<f32>();
             zero_columns(ring, self.ring.rows, &self.ring.layout, self.middle.w, self.portions.slab);
-            if out.layout.columns != [0, 0] && blocks.start == 0 {
-                let first = out.ptr.add(out.row(n, rows.start) - out.layout.origin);
-                zero_columns(first, rows.len(), &out.layout, out.shape.w, out.shape.c.div_ceil(BLOCK));
-            }
             self.prepare(memory, x, out, scratch);
-            for outer in 0..if self.alone { slabs } else { 1 } {
-                let inner = if self.alone { outer..outer + 1 } else { 0..slabs };
-                let mut filled = 0;
-                let mut first = rows.start;
-                while first < rows.end {
-                    let group = first..(first + self.portions.group).min(rows.end);
-                    first = group.end;
-                    let needed = self.rows_needed(&group);
-                    for slab in inner.clone() {
-                        let slab = share(blocks.len(), slabs, slab);
-                        let slab = blocks.start + slab.start..blocks.start + slab.end;
-                        let here = Rows { image: n, rows: group.clone(), blocks: slab.clone() };
-                        // of another slab, or of another piece, the ring holds nothing
-                        let kept = if inner.len() == 1 { needed.start.max(filled) } else { needed.start };
+            let mut line = lines.start;
+            while line < lines.end {
+                let (image, y) = (line / height, line % height);
+                let rows = y..height.min(y + (lines.end - line));
+                line += rows.len();
+                if out.layout.columns != [0, 0] && blocks.start == 0 {
+                    let first = out.ptr.add(out.row(image, rows.start) - out.layout.origin);
+                    zero_columns(first, rows.len(), &out.layout, out.shape.w, out.shape.c.div_ceil(BLOCK));
+                }
+                self.image(memory, [x, out], Rows { image, rows, blocks: blocks.clone() }, scratch);
+            }
+        }
+    }
+
+    /// Computes rows of an image.
+    ///
+    /// # Safety
+    /// As [`ChainStep::run`]; tables, the row of zeros and the columns of the ring are written.
+    unsafe fn image(&self, memory: &Memory<'_>, [x, out]: [BoundTensor; 2], of: Rows, scratch: *mut u8) {
+        let Rows { image: n, rows, blocks } = of;
+        let slabs = blocks.len().div_ceil(self.portions.slab);
+        for outer in 0..if self.alone { slabs } else { 1 } {
+            let inner = if self.alone { outer..outer + 1 } else { 0..slabs };
+            let mut filled = 0;
+            let mut first = rows.start;
+            while first < rows.end {
+                let group = first..(first + self.portions.group).min(rows.end);
+                first = group.end;
+                let needed = self.rows_needed(&group);
+                for slab in inner.clone() {
+                    let slab = share(blocks.len(), slabs, slab);
+                    let slab = blocks.start + slab.start..blocks.start + slab.end;
+                    let here = Rows { image: n, rows: group.clone(), blocks: slab.clone() };
+                    // of another slab, or of another piece, the ring holds nothing
+                    let kept = if inner.len() == 1 { needed.start.max(filled) } else { needed.start };
+                    // SAFETY: the caller's.
+                    unsafe {
                         self.fill_ring(memory, x, n, kept.min(needed.end)..needed.end, slab.clone(), scratch);
                         self.depthwise_rows(memory, x, out, n, &group, slab.clone(), scratch);
                         match (&self.tail, &self.staging[0]) {
@@ -62,8 +80,8 @@ impl ChainStep {
                             (None, None) => {}
                         }
                     }
-                    filled = filled.max(needed.end);
                 }
+                filled = filled.max(needed.end);
             }
         }
     }
@@ -133,7 +151,7 @@ impl ChainStep {
         unsafe {
             let to = self.ring_target(scratch);
             if let Some(head) = &self.head {
-                head.run(memory, x, n, rows, slab, &to, None, scratch);
+                head.run(memory, x, n..n + 1, rows, slab, &to, None, scratch);
             } else if self.source == RowSource::Copy {
                 self.copy_rows(memory, x, n, rows, &slab, &to);
             }

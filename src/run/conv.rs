@@ -31,16 +31,17 @@ impl ConvRows {
         }
     }
 
-    /// Computes output rows `rows` of image `n` in the panels `panels`.
+    /// Computes output rows `rows` of some images in the panels `panels`: all rows, where there are several images.
     ///
     /// # Safety
     /// As [`super::Step::run`]; [`ConvRows::prepare`] wrote the tables for these layouts; `to` has room for those rows and
-    /// panels, and `residual` has them too, the first of the panels first.
+    /// panels, and `residual` has them too, the first of the panels of the first image first. There are at most as many images as the
+    /// plan said.
     pub(super) unsafe fn run(
         &self,
         memory: &Memory<'_>,
         x: BoundTensor,
-        n: usize,
+        images: Range<usize>,
         rows: Range<usize>,
         panels: Range<usize>,
         to: &RowTarget,
@@ -62,18 +63,18 @@ impl ConvRows {
                 let (source, segment, x_segment) = match self.taps {
                     Taps::InPlace => {
                         let together = x.layout.within.block == BLOCK;
-                        let source = x.ptr.add(x.row(n, first * conv.window.stride[0])).cast_const();
+                        let source = x.ptr.add(x.row(images.start, first * conv.window.stride[0])).cast_const();
                         (source, if together { k } else { BLOCK }, x.layout.within.block)
                     }
                     Taps::Planes => {
-                        let (pixels, block) = self.copy_planes(memory, x, n, &group, scratch);
+                        let (pixels, block) = self.copy_planes(memory, x, images.start, &group, scratch);
                         (pixels, BLOCK, block)
                     }
                     Taps::Window => {
-                        let (window, row) = self.copy_window(memory, x, n, &group, scratch);
+                        let (window, row) = self.copy_window(memory, x, images.clone(), &group, scratch);
                         (window, conv.window.kernel[1] * conv.inputs, conv.window.dilation[0] * row)
                     }
-                    Taps::Gathered => (self.gather(memory, x, n, &group, scratch), k, 0),
+                    Taps::Gathered => (self.gather(memory, x, images.clone(), &group, scratch), k, 0),
                 };
                 let store = if rings {
                     // rows of a ring may begin at any of its rows and go on with the first
@@ -84,7 +85,7 @@ impl ConvRows {
                 let residual = residual.zip(self.residual_pixels.as_ref());
                 let w = conv.weights.as_ptr::<f32>().add(panels.start * panel_len);
                 (memory.kernels.pointwise)(&PointwiseArgs {
-                    m: group.len() * width,
+                    m: images.len() * group.len() * width,
                     k,
                     n: outputs,
                     x: source,
@@ -142,7 +143,7 @@ impl ConvRows {
         }
     }
 
-    /// Copies the input rows that a group of output rows reads, dense and padded. Returns them and the length of one.
+    /// Copies the input rows that a group of output rows of each image reads, dense and padded. Returns them and the length of one.
     ///
     /// # Safety
     /// As [`ConvRows::run`].
@@ -150,7 +151,7 @@ impl ConvRows {
         &self,
         memory: &Memory<'_>,
         x: BoundTensor,
-        n: usize,
+        images: Range<usize>,
         group: &Range<usize>,
         scratch: *mut u8,
     ) -> (*const f32, usize) {
@@ -160,11 +161,12 @@ impl ConvRows {
         let row_len = columns * c;
         let left = self.extent.before[1].min(columns);
         let copied = self.input.w.min(columns - left);
-        // SAFETY: the window holds `window_rows × columns` pixels; `copied` columns are in the input as well.
+        // SAFETY: the window holds `rows_read × columns` pixels of each image; `copied` columns are in the input as well.
         unsafe {
             let window = scratch.add(self.window).cast::<f32>();
-            for i in 0..conv.rows_read(group.len()) {
-                let to = window.add(i * row_len);
+            let rows = conv.rows_read(group.len());
+            for (at, n, i) in images.enumerate().flat_map(|(at, n)| (0..rows).map(move |i| (at * rows + i, n, i))) {
+                let to = window.add(at * row_len);
                 let y = (group.start * conv.window.stride[0] + i).checked_sub(self.extent.before[0]);
                 match y.filter(|&y| y < self.input.h) {
                     None => to.write_bytes(0, row_len),
@@ -197,7 +199,7 @@ impl ConvRows {
         }
     }
 
-    /// Gathers the taps of every pixel of a group, zeros for padding.
+    /// Gathers the taps of every pixel of a group of each image, zeros for padding.
     ///
     /// # Safety
     /// As [`ConvRows::run`].
@@ -205,7 +207,7 @@ impl ConvRows {
         &self,
         memory: &Memory<'_>,
         x: BoundTensor,
-        n: usize,
+        images: Range<usize>,
         group: &Range<usize>,
         scratch: *mut u8,
     ) -> *const f32 {
@@ -213,11 +215,11 @@ impl ConvRows {
         let ([kh, kw], c) = (conv.window.kernel, conv.inputs);
         let ([sy, sx], [dy, dx]) = (conv.window.stride, conv.window.dilation);
         let [top, left] = self.extent.before;
-        // SAFETY: `to` runs over group × width × k values, which `new` carved; taps are checked to be in the input.
+        // SAFETY: `to` runs over images × group × width × k values, which `new` carved; taps are checked to be in the input.
         unsafe {
             let gathered = scratch.add(self.window).cast::<f32>();
             let mut to = gathered;
-            for oy in group.clone() {
+            for (n, oy) in images.flat_map(|n| group.clone().map(move |oy| (n, oy))) {
                 for ox in 0..self.extent.out[1] {
                     for ky in 0..kh {
                         for kx in 0..kw {
@@ -259,12 +261,17 @@ impl ConvStep {
             let mut line = lines.start;
             while line < lines.end {
                 let (n, y) = (line / height, line % height);
-                let end = height.min(y + (lines.end - line).min(most));
+                let left = lines.end - line;
+                // some whole images, or some rows of one
+                let images = if y == 0 { n..n + (left / height).clamp(1, self.rows.images) } else { n..n + 1 };
+                let end = height.min(y + left.min(most));
                 let here = Rows { image: n, rows: y..end, blocks: panels.clone() };
-                line += here.rows.len();
+                line += images.len() * here.rows.len();
                 if panels.start == 0 && out.layout.columns != [0, 0] {
-                    let first = out.ptr.add(out.row(n, y) - out.layout.origin);
-                    zero_columns(first, here.rows.len(), &out.layout, out.shape.w, out.shape.c.div_ceil(BLOCK));
+                    for n in images.clone() {
+                        let first = out.ptr.add(out.row(n, y) - out.layout.origin);
+                        zero_columns(first, here.rows.len(), &out.layout, out.shape.w, out.shape.c.div_ceil(BLOCK));
+                    }
                 }
                 let residual = residual.map(|r| match of_residual {
                     Some(staging) => staging.load(memory.kernels, r, &here, scratch),
@@ -274,7 +281,7 @@ impl ConvStep {
                     Some(staging) => staging.target(&here, scratch),
                     None => RowTarget::tensor(out, n, panels.start),
                 };
-                self.rows.run(memory, x, n, here.rows.clone(), panels.clone(), &to, residual.as_ref(), scratch);
+                self.rows.run(memory, x, images, here.rows.clone(), panels.clone(), &to, residual.as_ref(), scratch);
                 if let Some(staging) = of_output {
                     staging.store(memory.kernels, out, &here, scratch);
                 }

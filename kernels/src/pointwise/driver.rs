@@ -31,9 +31,7 @@ pub(super) unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs) {
     // SAFETY: the caller's promise, for every pixel and panel.
     unsafe {
         if a.m <= 2 {
-            for i in 0..a.m {
-                few_pixels::<L::Token, L::MulAdd>(simd, a, i, panels);
-            }
+            few_pixels::<L::Token, L::MulAdd>(simd, a, panels);
             return;
         }
         let resident = a.k * a.n * size_of::<f32>() <= RESIDENT_WEIGHTS;

@@ -50,6 +50,7 @@ fn tiny(mut thresholds: Thresholds) -> Thresholds {
             "group_values" => 100,
             "staged_values" => 300,
             "staged_plane" => 20,
+            "batch_pixels" => 6,
             "planes_width" => 3,
             "copied_planes_width" => 4,
             "planned_offsets" => 20,
