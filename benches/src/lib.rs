@@ -1,6 +1,7 @@
 //! What the programs that measure sepconv share.
 
 pub mod bandwidth;
+pub mod cliffs;
 pub mod cost;
 pub mod machine;
 pub mod peak;

@@ -351,6 +351,3 @@ impl Plan {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,6 +5,7 @@
 //! cargo run --release -q -p sepconv-bench --bin operators -- --fusion
 //! cargo run --release -q -p sepconv-bench --bin operators -- --layout
 //! cargo run --release -q -p sepconv-bench --bin operators -- --planning
+//! cargo run --release -q -p sepconv-bench --bin operators -- --cliffs
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program, whose output is its purpose")]
 
@@ -16,6 +17,7 @@ use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
 use indicatif::{ProgressBar, ProgressStyle};
 use sepconv::models::Weights;
 use sepconv::{Error, Fusion, Isa, Layout, MAX_THREADS, PlanOptions, Result, Schedule, Shape};
+use sepconv_bench::cliffs;
 use sepconv_bench::roofline::{Limit, Roofline};
 use sepconv_bench::rounds::{self, Budget, Figure, Moment};
 use sepconv_bench::shapes::{self, BenchStage, Family, List, Net, Operator, UsedOperator};
@@ -67,6 +69,13 @@ struct OperatorsOptions {
     /// Time how long it takes to make and plan the networks.
     #[arg(long)]
     planning: bool,
+    /// Compare shapes beside those of MobileNet with fast ones, and the ratio with what it may be: fails where one is over. On one
+    /// thread.
+    #[arg(long, conflicts_with_all = ["planning", "fusion", "layout", "net", "alpha", "size", "threads", "cache", "rounds"])]
+    cliffs: bool,
+    /// Times its bound that a ratio of --cliffs may be: machines are noisy.
+    #[arg(long, requires = "cliffs", default_value_t = 1.0, value_parser = seconds)]
+    slack: f64,
     /// Print an object of JSON a line.
     #[arg(long)]
     json: bool,
@@ -555,17 +564,62 @@ fn planning(options: &OperatorsOptions, plan_options: &PlanOptions) -> Result<()
     Ok(())
 }
 
+/// Shapes beside those of MobileNet against fast ones. Whether all are within their bounds.
+fn cliffs(options: &OperatorsOptions, plan_options: &PlanOptions) -> Result<bool> {
+    let mut cliffs = cliffs::all(plan_options)?;
+    cliffs.retain(|cliff| {
+        let text = format!("{} {}", cliff.family, cliff.case).to_lowercase();
+        options.filter.is_empty() || options.filter.iter().any(|part| text.contains(&part.to_lowercase()))
+    });
+    if cliffs.is_empty() {
+        return Err(Error::Network(format!("no case is left by --filter {}", options.filter.join(","))));
+    }
+    let time = Duration::from_secs_f64(options.seconds / cliffs.len() as f64);
+    let (mut over, mut family) = (0, "");
+    for cliff in &cliffs {
+        let (ratio, bound) = (cliff.ratio(time)?, cliff.bound * options.slack);
+        over += usize::from(ratio > bound);
+        if options.json {
+            // JSON has no infinity
+            let ratio = ratio.is_finite().then_some(ratio);
+            println!(
+                "{}",
+                serde_json::json!({
+                    "family": cliff.family, "case": cliff.case, "against": cliff.against, "ratio": ratio, "bound": bound,
+                })
+            );
+            continue;
+        }
+        if family != cliff.family {
+            family = cliff.family;
+            println!("{family}");
+        }
+        let mark = if ratio > bound { "over" } else { "" };
+        println!("  {ratio:>6.2} of {bound:<5.2} {mark:<4} {}, over {}", cliff.case, cliff.against);
+    }
+    if !options.json {
+        println!("\n{} of {} are within their bounds", cliffs.len() - over, cliffs.len());
+    }
+    Ok(over == 0)
+}
+
 fn main() -> ExitCode {
     let options = OperatorsOptions::parse();
     let prepared = plan_options(options.isa, options.threads as usize).and_then(|plan_options| {
-        let entries = if options.planning { Vec::new() } else { options.operators()? };
+        let entries = if options.planning || options.cliffs { Vec::new() } else { options.operators()? };
         Ok((plan_options, entries))
     });
     let (plan_options, entries) = match prepared {
         Ok(prepared) => prepared,
         Err(e) => OperatorsOptions::command().error(ErrorKind::ValueValidation, e).exit(),
     };
-    let done = if options.planning {
+    let done = if options.cliffs {
+        match cliffs(&options, &plan_options) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(e) => Err(e),
+        }
+    } else if options.planning {
         planning(&options, &plan_options)
     } else if options.layout {
         layout(&options, &entries, &plan_options)
