@@ -14,4 +14,3 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/miri
 # tests read variables of the environment
 export MIRIFLAGS="${MIRIFLAGS-} -Zmiri-disable-isolation"
 cargo +nightly miri test --quiet -p sepconv-kernels --no-default-features --features std --test every_kernel --test packing "$@"
-cargo +nightly miri test --quiet -p sepconv --lib --no-default-features -- run::scratch

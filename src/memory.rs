@@ -2,7 +2,6 @@
 //! result allocates by `Arc::new`, `Box::new`, `format!`, `collect` or a `push` without room.
 
 use core::fmt;
-use core::mem::MaybeUninit;
 use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering, fence};
@@ -30,12 +29,6 @@ pub(crate) fn zeros(what: &'static str, len: usize) -> Result<Aligned> {
     memory.try_reserve_exact(len).map_err(|_| failed)?;
     memory.resize(len, 0);
     Ok(memory.into_boxed_slice())
-}
-
-/// The same bytes, of which nobody reads one that was not written before.
-pub(crate) fn as_uninit(bytes: &mut [u8]) -> &mut [MaybeUninit<u8>] {
-    // SAFETY: the same layout. Runs, for which this is, write numbers, and never leave a byte without a value.
-    unsafe { &mut *(core::ptr::from_mut(bytes) as *mut [MaybeUninit<u8>]) }
 }
 
 /// Packed weights: elements of one type, as bytes that start on a cache line.

@@ -266,8 +266,9 @@ fn wide_planes_go_to_planes() {
 
 /// The stages of the plan of a case on so many threads, which exist in no number here.
 fn stages_on(count: usize, case: &Case) -> Vec<StageReport> {
-    struct Counted(usize);
-    impl ParallelFor for Counted {
+    struct SomeThreads(usize);
+
+    impl ParallelFor for SomeThreads {
         fn threads(&self) -> usize {
             self.0
         }
@@ -277,7 +278,7 @@ fn stages_on(count: usize, case: &Case) -> Vec<StageReport> {
     }
     let problem = ChainCase { case: case.clone(), runs: Runs::on(1) }.problem();
     let network = Network::new(layers(&problem)).unwrap();
-    let options = PlanOptions::new().threads(Threads::Custom(Arc::new(Counted(count)))).max_threads(count);
+    let options = PlanOptions::new().threads(Threads::Custom(Arc::new(SomeThreads(count)))).max_threads(count);
     network.plan(case.input, &options).unwrap().explain().stages.to_vec()
 }
 

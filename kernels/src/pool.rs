@@ -15,7 +15,7 @@
 //! three ways to its eight sums:
 //!
 //! ```text
-//!   few pixels                    eight sums in registers, a vector of channels after the other
+//!   few pixels of one row         eight sums in registers, a vector of channels after the other
 //!   no gap between pixels         eight pixels are a stretch of 8 × channels values: whole vectors for few channels too
 //!   else, row by row              pixel after pixel is added to its sum, in L1
 //! ```
@@ -84,7 +84,7 @@ impl Kernel for AveragePool {
 
     /// # Safety
     /// `x` is readable in `channels` channels of every pixel of the plane, `out` writable in `channels` channels; they
-    /// do not overlap. The plane has a pixel. `scratch` is writable.
+    /// do not overlap. The plane has a pixel. `scratch` is writable in [`PoolArgs::scratch_len`] values.
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &PoolArgs) {
         let at_once = if a.x_block == BLOCK { CHANNELS } else { BLOCK };
@@ -168,9 +168,9 @@ impl<S: Vector> Tree<S> {
         // SAFETY: the caller's.
         unsafe {
             // of few channels, vectors of a pixel are not whole
-            let apart = x_pixel != self.channels || self.channels.is_multiple_of(S::F32_LANES) || pixels < GROUP;
+            let wide = x_pixel != self.channels || self.channels.is_multiple_of(S::F32_LANES) || pixels < GROUP;
             let near = pixels * x_pixel <= NEAR;
-            if whole && self.pixels == 0 && (near || pixels <= GROUP) && apart {
+            if whole && self.pixels == 0 && (near || pixels <= GROUP) && wide {
                 self.few_pixels(x, x_pixel, pixels);
                 return;
             }

@@ -3,7 +3,6 @@
 use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char, c_void};
 use core::fmt::Write as _;
-use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::describe::sepconv_shape;
@@ -269,7 +268,7 @@ pub unsafe extern "C" fn sepconv_plan_run_on(
 ///
 /// The run uses the bytes that `sepconv_plan_scratch_bytes` says, from the first address on that is a multiple of
 /// `SEPCONV_SCRATCH_ALIGNMENT`. So memory of any alignment has room with `SEPCONV_SCRATCH_ALIGNMENT - 1` bytes more. Its bytes mean
-/// nothing before and after the run. It must not overlap with input or output. It may be NULL where `bytes` is 0.
+/// nothing before and after the run, which fills them with zeros first. It must not overlap with input or output. It may be NULL where `bytes` is 0.
 ///
 /// A plan of several threads allocates what they share at the first run, and once more for each run at the same time. It keeps that
 /// until it is freed. A plan of one thread allocates nothing.
@@ -339,11 +338,17 @@ unsafe fn run(
             memory.check_apart(from.region())?;
             memory.check_apart(to.region())?;
             // SAFETY: as above. No two of the three have a byte in common.
-            let (input, output, memory): (_, _, &mut [MaybeUninit<u8>]) = unsafe {
-                let memory = if bytes == 0 { &mut [] } else { core::slice::from_raw_parts_mut(first.cast(), bytes) };
+            let (input, output, memory): (_, _, &mut [u8]) = unsafe {
+                // what is used of it, which C may never have written
+                let used = bytes.min(plan.scratch_bytes().saturating_add(SEPCONV_SCRATCH_ALIGNMENT - 1));
+                first.cast::<u8>().write_bytes(0, used);
+                let memory = if used == 0 { &mut [] } else { core::slice::from_raw_parts_mut(first.cast(), used) };
                 (from.view()?, to.view_mut()?, memory)
             };
-            plan.run_in_any(threads.as_ref(), input, output, memory)?;
+            match threads {
+                Some(threads) => plan.run_on_in(&threads, input, output, memory)?,
+                None => plan.run_in(input, output, memory)?,
+            }
         }
     }
     Ok(())

@@ -2,7 +2,6 @@
 
 use super::chain::ChainStep;
 use super::conv::ConvStep;
-use super::cost::Thresholds;
 use super::group::regroup;
 use super::layout::{PlannedTensor, layouts, places};
 use super::planes::PlanesStep;
@@ -14,7 +13,7 @@ use super::stage::{Chain, Ends, PackedStage, STAGES, channels};
 use super::{Lowering, Node, Step};
 use crate::memory::{Arc, Carver, collect, push, text};
 use crate::tensor::ElementType;
-use crate::{Error, Fusion, Result, Schedule, Shape};
+use crate::{Error, Fusion, Layout, Result, Schedule, Shape};
 
 const DECLINED: &str = "fusion was declined";
 
@@ -268,7 +267,7 @@ impl Drafts {
         if chain.depthwise().is_none() {
             return self.step(index, DraftKind::Conv(chain.clone()), after_tail, residual, one_stage()?);
         }
-        let choice = Choice::new(chain, shapes, input == 0, fusion, &lowering.thresholds)?;
+        let choice = Choice::new(chain, shapes, input == 0, fusion, lowering)?;
         let by_channels = fusion == Fusion::Auto && goes_by_channels(chain, shapes, lowering);
         match (choice.fused, chain.head().is_none() && chain.tail().is_none()) {
             (true, _) if by_channels && chain.tail().is_some() => {
@@ -348,6 +347,14 @@ fn goes_by_channels(chain: &Chain, [after_head, after_depthwise, _]: [Shape; 3],
             .is_some_and(|depthwise| worth_exchanging(chain, depthwise.op, [after_head, after_depthwise], lowering))
 }
 
+/// Whether a batch has small planes, and so many that a worker has several of them: a convolution alone takes these in one call, but not
+/// out of a caller's planes.
+fn takes_images_at_once(out: Shape, first: bool, lowering: &Lowering) -> bool {
+    out.n >= lowering.workers.saturating_mul(2)
+        && out.h * out.w < lowering.thresholds.batch_pixels
+        && !(first && lowering.layouts[0] == Layout::Nchw)
+}
+
 /// The name of a step.
 fn name_of(chain: &Chain) -> &'static str {
     let point = chain.head().is_some_and(|head| head.op.is_pointwise());
@@ -376,8 +383,9 @@ impl Choice {
         [after_head, after_depthwise, _]: [Shape; 3],
         first: bool,
         fusion: Fusion,
-        thresholds: &Thresholds,
+        lowering: &Lowering,
     ) -> Result<Choice> {
+        let thresholds = &lowering.thresholds;
         let (head, tail) = (chain.head(), chain.tail());
         let schedule = match (head, chain.depthwise()) {
             (Some(_), Some(depthwise)) => preferred_schedule(thresholds, depthwise.op, after_head, after_depthwise)?,
@@ -388,14 +396,9 @@ impl Choice {
             _ if head.is_none() && tail.is_none() => choice(false, schedule, format_args!("one stage")),
             Fusion::Require(schedule) => choice(true, schedule, format_args!("asked for")),
             Fusion::Never => choice(false, schedule, format_args!("{DECLINED}")),
-            Fusion::Auto
-                if after_depthwise.n > 1 && after_depthwise.h * after_depthwise.w < thresholds.batch_pixels =>
-            {
-                choice(
-                    false,
-                    schedule,
-                    format_args!("small planes: by itself, a stage takes those of several images at once"),
-                )
+            Fusion::Auto if takes_images_at_once(after_depthwise, first, lowering) => {
+                let why = "small planes: by itself, a stage takes those of several images at once";
+                choice(false, schedule, format_args!("{why}"))
             }
             // with the caller's rows the depthwise rows fill L2 after a few: fused is no faster, and up to a twentieth slower
             Fusion::Auto

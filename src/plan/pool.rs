@@ -3,7 +3,7 @@
 use sepconv_kernels::{BLOCK, PoolArgs};
 
 use super::cost::Thresholds;
-use super::layout::PlannedTensor;
+use super::layout::{Order, PlannedTensor};
 use super::stage::Ends;
 use super::staging::Staging;
 use crate::memory::Carver;
@@ -38,7 +38,10 @@ impl PoolStep {
         let large = shape.h * shape.w > thresholds.staged_plane;
         let of_input = if large { None } else { Staging::new(&tensors[ends.input], shape.h, 1, scratch)? };
         let staging = [of_input, Staging::new(&tensors[ends.output], 1, 1, scratch)?];
-        let sums = scratch.values::<f32>(PoolArgs::scratch_len(shape.c, shape.h * shape.w))?;
+        // a large plane has a call to itself
+        let planes = tensors[ends.input].layout.order == Order::Planes;
+        let channels = if large && planes { 1 } else { shape.c };
+        let sums = scratch.values::<f32>(PoolArgs::scratch_len(channels, shape.h * shape.w))?;
         Ok(PoolStep { ends, shape, parts: workers.min(blocks), staging, sums })
     }
 }

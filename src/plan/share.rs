@@ -97,17 +97,18 @@ pub(super) fn worth_exchanging(
     let of_depthwise = depthwise.macs(after_depthwise.pixels());
     let of_tail = tail.map_or(0, |tail| tail.op.macs(after_depthwise.pixels()));
 
-    let height = after_depthwise.h;
+    // workers share the rows of all images
+    let (lines, head_lines) = (after_depthwise.n * after_depthwise.h, after_head.n * after_head.h);
     let window = &depthwise.window;
-    let read = ((height.div_ceil(workers) - 1) * window.stride[0] + window.reach(0)).min(after_head.h);
-    let by_rows = of_head as f64 * read as f64 / after_head.h as f64
-        + of_depthwise.saturating_add(of_tail) as f64 * busiest(height, workers);
+    let read = ((lines.div_ceil(workers) - 1) * window.stride[0] + window.reach(0)).min(head_lines);
+    let by_rows = of_head as f64 * read as f64 / head_lines as f64
+        + of_depthwise.saturating_add(of_tail) as f64 * busiest(lines, workers);
 
     let worth_meeting = lowering.thresholds.worth_meeting as u64;
     let shared = |macs: u64, parts: f64| macs as f64 * if macs < worth_meeting { 1.0 } else { parts };
     let blocks = busiest(after_depthwise.c.div_ceil(BLOCK), workers);
     let panels = tail.map_or(1.0, |tail| busiest(tail.op.outputs.div_ceil(BLOCK), workers));
     let by_channels =
-        shared(of_head.saturating_add(of_depthwise), blocks) + shared(of_tail, panels.min(busiest(height, workers)));
+        shared(of_head.saturating_add(of_depthwise), blocks) + shared(of_tail, panels.min(busiest(lines, workers)));
     by_rows > by_channels * (lowering.thresholds.worth_exchanging as f64 / 100.0)
 }

@@ -58,6 +58,7 @@ pub(super) fn pixels_of(
     most: usize,
     carver: &mut Carver,
 ) -> Result<PixelTable> {
+    debug_assert!(images == 1 || tensor.layout.order != Order::Planes);
     match tensor.layout.order {
         Order::Planes => PixelTable::dense(rows, width, most, carver),
         Order::Pixels | Order::Blocks => PixelTable::of(tensor, [images, rows, width], [1, 1], most, carver),

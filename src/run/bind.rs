@@ -107,7 +107,7 @@ impl PixelTable {
     /// `scratch` is a worker's, carved as the table was planned.
     pub(super) unsafe fn prepare(&self, bound: Option<&TensorLayout>, scratch: *mut u8) {
         if let Offsets::AtRun(at) = self.offsets {
-            // SAFETY: the caller's; `to` runs over `rows × width` places.
+            // SAFETY: the caller's; `to` runs over the places of all pixels of the table.
             unsafe {
                 let mut to = scratch.add(at).cast::<usize>();
                 let bound = bound.filter(|_| self.of_caller);

@@ -14,7 +14,6 @@ mod staging;
 pub(crate) mod team;
 
 use core::fmt;
-use core::mem::MaybeUninit;
 
 use sepconv_kernels::Kernels;
 
@@ -233,7 +232,7 @@ impl Plan {
     /// Those of [`Plan::run`].
     pub fn run_on(&self, threads: &Threads, input: View<'_>, output: ViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
         let (memory, crew) = scratch.parts();
-        self.execute(threads, input, output, memory::as_uninit(memory), crew)
+        self.execute(threads, input, output, memory, crew)
     }
 
     /// Computes `output` from `input` in memory of the caller's, on the threads that the plan was made for.
@@ -267,18 +266,7 @@ impl Plan {
     /// # Errors
     /// Those of [`Plan::run_in`].
     pub fn run_on_in(&self, threads: &Threads, input: View<'_>, output: ViewMut<'_>, memory: &mut [u8]) -> Result<()> {
-        self.run_in_any(Some(threads), input, output, memory::as_uninit(memory))
-    }
-
-    /// As [`Plan::run_in`] or [`Plan::run_on_in`], in memory that may never have been written.
-    pub(crate) fn run_in_any(
-        &self,
-        threads: Option<&Threads>,
-        input: View<'_>,
-        output: ViewMut<'_>,
-        memory: &mut [MaybeUninit<u8>],
-    ) -> Result<()> {
-        let (crews, threads) = (&self.inner.crews, threads.unwrap_or(&self.inner.threads));
+        let crews = &self.inner.crews;
         let mut crew = crews.take(self.inner.workers.min(threads.count()), self.inner.workers)?;
         let result = self.execute(threads, input, output, memory, crew.as_mut());
         crews.give_back(crew);
@@ -292,7 +280,7 @@ impl Plan {
         threads: &Threads,
         input: View<'_>,
         mut output: ViewMut<'_>,
-        memory: &mut [MaybeUninit<u8>],
+        memory: &mut [u8],
         crew: Option<&mut Crew>,
     ) -> Result<()> {
         let inner = &*self.inner;
@@ -310,7 +298,7 @@ impl Plan {
                 return Err(Error::Layout { what, expected: layout, strides });
             }
         }
-        let arena = aligned(memory, inner.memory)?.as_mut_ptr().cast::<u8>();
+        let arena = aligned(memory, inner.memory)?.as_mut_ptr();
         let Program { steps, tensors, worker, .. } = &inner.program;
         let [input_layout, output_layout] = [0, 1].map(|end| {
             let (_, shape, _, strides) = ends[end];

@@ -55,7 +55,7 @@ struct OperatorsOptions {
     #[arg(long, value_enum, default_value_t = CacheOption::Warm)]
     cache: CacheOption,
     /// How long is measured in all.
-    #[arg(long, default_value_t = 30.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 30.0, value_parser = up_to_3600)]
     seconds: f64,
     /// How often each operator is timed; the figure is the median.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=1000))]
@@ -74,7 +74,7 @@ struct OperatorsOptions {
     #[arg(long, conflicts_with_all = ["planning", "fusion", "layout", "net", "alpha", "size", "threads", "cache", "rounds"])]
     cliffs: bool,
     /// Times its bound that a ratio of --cliffs may be: machines are noisy.
-    #[arg(long, requires = "cliffs", default_value_t = 1.0, value_parser = seconds)]
+    #[arg(long, requires = "cliffs", default_value_t = 1.0, value_parser = up_to_3600)]
     slack: f64,
     /// Print an object of JSON a line.
     #[arg(long)]
@@ -108,7 +108,7 @@ impl CacheOption {
     }
 }
 
-fn seconds(text: &str) -> std::result::Result<f64, String> {
+fn up_to_3600(text: &str) -> std::result::Result<f64, String> {
     match text.parse() {
         Ok(seconds) if seconds > 0.0 && seconds <= 3600.0 => Ok(seconds),
         _ => Err("expected a number above 0 and at most 3600".into()),

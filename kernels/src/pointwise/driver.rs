@@ -110,8 +110,9 @@ const fn panels_of_tile<S: Vector>() -> usize {
 /// Panels of `wide` ones that all tiles go over before the next: as many as stay in L1, evenly.
 #[inline(always)]
 fn panels_at_once<S: Vector>(k: usize, wide: usize) -> usize {
-    let most = (RESIDENT_WEIGHTS / (k * BLOCK * size_of::<f32>())).max(1);
-    wide.div_ceil(wide.div_ceil(most)).next_multiple_of(panels_of_tile::<S>())
+    let unit = panels_of_tile::<S>();
+    let most = (RESIDENT_WEIGHTS / (k * BLOCK * size_of::<f32>()) / unit * unit).max(unit);
+    wide.div_ceil(wide.div_ceil(most)).next_multiple_of(unit)
 }
 
 /// The most pixels of a tile that goes over `panels` panels, of which the last may be half.

@@ -17,6 +17,7 @@ pub(super) unsafe fn few_pixels<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs
     // SAFETY: the caller's.
     unsafe {
         match (S::F32_LANES, a.m) {
+            (_, 0) => {}
             (16, 1) => pixels::<S, A, 1, 8, 1>(simd, a, 0, panels),
             (16, _) => pixels::<S, A, 2, 8, 1>(simd, a, 0, panels),
             (8, 1) => pixels::<S, A, 1, 4, 2>(simd, a, 0, panels),

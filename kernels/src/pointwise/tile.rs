@@ -96,7 +96,8 @@ impl<const PLAIN: bool, const HALF: bool, const MR: usize, const NP: usize, cons
         let lanes = <L::Token as Simd>::F32_LANES;
         // of a tile with half a panel behind its others, that half is apart
         let panels = group.panels.start..group.panels.end - usize::from(HALF);
-        let channels = if *half && !HALF { BLOCK / 2 } else { BLOCK };
+        // a vector at the least, where that has a whole panel
+        let channels = if *half && !HALF { (BLOCK / 2).max(lanes * NV) } else { BLOCK };
         for t in 0..*count {
             // SAFETY: the caller's: the arguments of a call that has not returned.
             let call = opaque_ref(unsafe { &**call });
