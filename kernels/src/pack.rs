@@ -81,10 +81,34 @@ pub unsafe fn dense_row(x: *const f32, layout: RowLayout, out: *mut f32, width: 
             core::ptr::copy_nonoverlapping(x, out, width * channels);
             return;
         }
-        for p in 0..width {
-            for c in 0..channels {
-                *out.add(p * channels + c) = *x.add(c / BLOCK * layout.block + p * layout.pixel + c % BLOCK);
+        // of few channels, a loop over them takes longer than the copy
+        match channels {
+            1 => few_channels::<1>(x, layout.pixel, out, width),
+            2 => few_channels::<2>(x, layout.pixel, out, width),
+            3 => few_channels::<3>(x, layout.pixel, out, width),
+            4 => few_channels::<4>(x, layout.pixel, out, width),
+            _ => {
+                for p in 0..width {
+                    for first in (0..channels).step_by(BLOCK) {
+                        let from = x.add(first / BLOCK * layout.block + p * layout.pixel);
+                        let count = BLOCK.min(channels - first);
+                        core::ptr::copy_nonoverlapping(from, out.add(p * channels + first), count);
+                    }
+                }
             }
+        }
+    }
+}
+
+/// The same of `C` channels, at most 16.
+///
+/// # Safety
+/// As [`dense_row`].
+unsafe fn few_channels<const C: usize>(x: *const f32, pixel: usize, out: *mut f32, width: usize) {
+    for p in 0..width {
+        for c in 0..C {
+            // SAFETY: the caller's.
+            unsafe { *out.add(p * C + c) = *x.add(p * pixel + c) };
         }
     }
 }

@@ -38,8 +38,11 @@ pub(crate) struct ConvRows {
     pub(crate) taps: Taps,
     /// Output rows of one call of the kernel.
     pub(crate) group: usize,
-    /// Images of one call, of which it takes all rows: a batch of small planes is as good as a large one. 1 where they have more rows.
+    /// Images of one call, of which it takes all rows: a batch of small planes is as good as a large one. 1 where they have more rows, and
+    /// where pixels go to a ring, or lie in a caller's planes.
     pub(crate) images: usize,
+    /// Columns of one call: fewer than a row has only where one row alone would leave L2.
+    pub(crate) columns: usize,
     pub(crate) x_pixels: PixelTable,
     pub(crate) out_pixels: PixelTable,
     pub(crate) residual_pixels: Option<PixelTable>,
@@ -73,33 +76,33 @@ impl ConvRows {
         let taps = Taps::of(conv, &extent, x.layout.order);
         let width = extent.out[1];
         let group = group_rows(conv, taps, &extent, out, budget, thresholds)?;
-        let (k, columns) = (conv.k(), conv.columns_read(width));
+        let (k, columns_read) = (conv.k(), conv.columns_read(width));
         let of_image = match taps {
             Taps::InPlace | Taps::Gathered => product(&[group, width, k])?,
-            Taps::Planes => product(&[conv.rows_read(group), columns, conv.inputs.next_multiple_of(BLOCK)])?,
-            Taps::Window => product(&[conv.rows_read(group), columns, conv.inputs])?,
+            Taps::Planes => product(&[conv.rows_read(group), columns_read, conv.inputs.next_multiple_of(BLOCK)])?,
+            Taps::Window => product(&[conv.rows_read(group), columns_read, conv.inputs])?,
         };
-        let images = match out {
-            Destination::Tensor(out) if group == extent.out[0] => {
-                let planes = [Some(x), Some(out), residual]
-                    .into_iter()
-                    .flatten()
-                    .any(|tensor| tensor.layout.order == Order::Planes);
-                if planes { 1 } else { images_within(budget, of_image, input.n) }
-            }
-            _ => 1,
+        // where pixels are found in planes, or in a ring, a call has rows of one image
+        let tensors = match out {
+            Destination::Tensor(out) => [Some(x), Some(out), residual],
+            Destination::Ring(..) => [None; 3],
         };
+        let anywhere = tensors[0].is_some() && tensors.into_iter().flatten().all(|t| t.layout.order != Order::Planes);
+        // tables that the plan does not keep are written by each piece of a run
+        let kept = (most / (group * width)).max(1);
+        let images = if anywhere && group == extent.out[0] { evenly(budget, of_image, input.n.min(kept)) } else { 1 };
+        let columns = if anywhere && group == 1 && taps == Taps::InPlace { evenly(budget, k, width) } else { width };
         let window = if taps == Taps::InPlace { 0 } else { product(&[images, of_image])? };
-        let pixels = [images, group, width];
+        let pixels = [images, group, columns];
         let dense = |h, w, c| TensorLayout::nhwc(Shape { n: images, h, w, c });
         let x_pixels = match taps {
             Taps::InPlace => PixelTable::of(x, pixels, conv.window.stride, most, scratch)?,
             Taps::Planes => {
-                let blocks = TensorLayout::blocked(Shape::new(1, group, columns, BLOCK), [0, 0])?;
+                let blocks = TensorLayout::blocked(Shape::new(1, group, columns_read, BLOCK), [0, 0])?;
                 PixelTable::within(blocks, pixels, conv.window.stride, most, scratch)?
             }
             Taps::Window => {
-                let window = dense(conv.rows_read(group), columns, conv.inputs);
+                let window = dense(conv.rows_read(group), columns_read, conv.inputs);
                 PixelTable::within(window, pixels, conv.window.stride, most, scratch)?
             }
             Taps::Gathered => PixelTable::within(dense(group, width, k), pixels, [1, 1], most, scratch)?,
@@ -111,7 +114,19 @@ impl ConvRows {
         let of_residual = |residual| pixels_of(residual, pixels, most, scratch);
         let residual_pixels = residual.map(of_residual).transpose()?;
         let window = scratch.values::<f32>(window)?;
-        Ok(ConvRows { taps, group, images, x_pixels, out_pixels, residual_pixels, window, stage, input, extent })
+        Ok(ConvRows {
+            taps,
+            group,
+            images,
+            columns,
+            x_pixels,
+            out_pixels,
+            residual_pixels,
+            window,
+            stage,
+            input,
+            extent,
+        })
     }
 }
 
@@ -127,10 +142,10 @@ impl Taps {
     }
 }
 
-/// Images of one call of the kernel, of which each takes `values` values, in calls of as many as come out even.
-fn images_within(budget: usize, values: usize, images: usize) -> usize {
-    let most = rows_within(budget, values, images);
-    images.div_ceil(images.div_ceil(most))
+/// Images or pixels of one call of the kernel, of which each takes `values` values of `budget`, in calls that come out even.
+fn evenly(budget: usize, values: usize, count: usize) -> usize {
+    let most = rows_within(budget, values, count);
+    count.div_ceil(count.div_ceil(most))
 }
 
 /// Output rows of one call of the kernel, of which the input takes at most `budget` values.

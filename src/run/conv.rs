@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use sepconv_kernels::pack::dense_row;
-use sepconv_kernels::{BLOCK, FromPlanesArgs, PointwiseArgs};
+use sepconv_kernels::{BLOCK, FromPlanesArgs, PointwiseArgs, Residual, Store};
 
 use super::bind::{BoundTensor, Memory, RowTarget, zero_columns};
 use super::staging::Rows;
@@ -84,8 +84,8 @@ impl ConvRows {
                 };
                 let residual = residual.zip(self.residual_pixels.as_ref());
                 let w = conv.weights.as_ptr::<f32>().add(panels.start * panel_len);
-                (memory.kernels.pointwise)(&PointwiseArgs {
-                    m: images.len() * group.len() * width,
+                let call = PointwiseArgs {
+                    m: images.len() * group.len() * self.columns,
                     k,
                     n: outputs,
                     x: source,
@@ -100,7 +100,23 @@ impl ConvRows {
                     residual: residual.map(|(r, pixels)| r.residual(first, pixels.row(0, scratch))),
                     epilogue: self.stage.epilogue,
                     store,
-                });
+                };
+                (memory.kernels.pointwise)(&call);
+                // the other columns of a row that is too long for one call
+                for column in (self.columns..width).step_by(self.columns) {
+                    let of_pixel = conv.window.stride[1] * x.layout.within.pixel;
+                    let residual = call
+                        .residual
+                        .zip(residual)
+                        .map(|(call, (of, _))| Residual { ptr: call.ptr.add(column * of.pixel), ..call });
+                    (memory.kernels.pointwise)(&PointwiseArgs {
+                        m: self.columns.min(width - column),
+                        x: call.x.add(column * of_pixel),
+                        residual,
+                        store: Store { ptr: call.store.ptr.add(column * to.pixel), ..call.store },
+                        ..call
+                    });
+                }
             }
             first = group.end;
         }
