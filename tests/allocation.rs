@@ -13,7 +13,7 @@ use sepconv::{
     InvertedResidualDesc, Layer, Network, Padding, ParallelFor, Plan, PlanCache, PlanOptions, PointwiseConv2d, Result,
     SeparableConv2d, Shape, Shortcut, Threads, ViewMut,
 };
-use sepconv_test_support::{CANARY, DenseTensor, LEVELS, Rng, SCHEDULES, ValueKind};
+use sepconv_test_support::{CANARY, DenseTensor, LEVELS, OnCaller, Rng, SCHEDULES, ValueKind};
 
 thread_local! {
     /// Where the allocations of this thread are counted, if they are: tests run side by side, and libtest allocates
@@ -174,19 +174,6 @@ impl ParallelFor for Parked {
     }
 }
 
-/// Three threads in name: the calling one runs all tasks.
-struct OnCaller;
-
-impl ParallelFor for OnCaller {
-    fn threads(&self) -> usize {
-        3
-    }
-
-    fn parallel_for(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
-        (0..count).for_each(task);
-    }
-}
-
 /// The one pool of this file, which nothing drops: what rayon leaves behind of a pool that is gone, any thread of another
 /// pool may free, in the middle of a run. A test at a time has it, since its threads have one counter.
 fn pool() -> MutexGuard<'static, Arc<ThreadPool>> {
@@ -331,7 +318,7 @@ fn a_run_on_threads_of_the_callers_own_allocates_nothing() {
             shared += usize::from(begun > 0);
         }
         assert!(shared >= 10, "only {shared} plans are shared out");
-        for (name, plan) in plans(&level.options().threads(Threads::Custom(Arc::new(OnCaller)))) {
+        for (name, plan) in plans(&level.options().threads(Threads::Custom(Arc::new(OnCaller(3))))) {
             let count = allocations_of_5_runs(&name, &plan, None);
             assert_eq!(count, 0, "{name}: allocations or deallocations in 5 runs, all on the caller");
         }

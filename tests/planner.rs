@@ -9,12 +9,11 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use sepconv::testing::{Case, Cases, ConvCase, Op, Thresholds};
 use sepconv::{
-    Error, Fusion, Isa, Layer, Layout, Network, Padding, ParallelFor, Plan, PlanOptions, Shape, StageReport, Threads,
-    View, ViewMut,
+    Error, Fusion, Isa, Layer, Layout, Network, Padding, Plan, PlanOptions, Shape, StageReport, Threads, View, ViewMut,
 };
 use sepconv_test_support::{
-    ChainCase, DenseTensor, Frame, Guarded, Limits, MOST_THREADS, Runs, SCHEDULES, assert_required_levels, chain,
-    check, for_each_case, input, layers, note, reference, same_bits, threads,
+    ChainCase, DenseTensor, Frame, Guarded, Limits, MOST_THREADS, OnCaller, Runs, SCHEDULES, assert_required_levels,
+    chain, check, for_each_case, input, layers, note, reference, same_bits, threads,
 };
 
 fn equals_the_reference(case: &Case, fusions: &[Fusion], runs: Runs) -> Result<(), TestCaseError> {
@@ -264,21 +263,11 @@ fn wide_planes_go_to_planes() {
     }
 }
 
-/// The stages of the plan of a case on so many threads, which exist in no number here.
+/// The stages of the plan of a case on so many threads.
 fn stages_on(count: usize, case: &Case) -> Vec<StageReport> {
-    struct SomeThreads(usize);
-
-    impl ParallelFor for SomeThreads {
-        fn threads(&self) -> usize {
-            self.0
-        }
-        fn parallel_for(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
-            (0..count).for_each(task);
-        }
-    }
     let problem = ChainCase { case: case.clone(), runs: Runs::on(1) }.problem();
     let network = Network::new(layers(&problem)).unwrap();
-    let options = PlanOptions::new().threads(Threads::Custom(Arc::new(SomeThreads(count)))).max_threads(count);
+    let options = PlanOptions::new().threads(Threads::Custom(Arc::new(OnCaller(count)))).max_threads(count);
     network.plan(case.input, &options).unwrap().explain().stages.to_vec()
 }
 

@@ -12,21 +12,21 @@ use sepconv::{
     Scratch, SeparableConv2d, Shape, Shortcut, Strides, Threads, View, ViewMut,
 };
 
-/// A shape, what it is held against, and how many times as long it may take.
+/// A shape, a fast shape or a plain loop beside it, and how many times as long the first may take.
 #[derive(Debug)]
 pub struct Cliff {
     /// The kind of shape.
     pub family: &'static str,
     /// The shape.
     pub case: String,
-    /// What it is held against.
+    /// The fast shape, or the plain loop.
     pub against: String,
     /// The most that the ratio may be.
     pub bound: f64,
     measure: Measure,
 }
 
-/// What of a cliff is measured.
+/// How a cliff is measured.
 enum Measure {
     /// The time of the first over that of the second, each for one unit of its work.
     Time(Box<[Side; 2]>, [f64; 2]),
@@ -49,7 +49,7 @@ impl std::fmt::Debug for Measure {
     }
 }
 
-/// What is timed.
+/// One of the two sides of a timed ratio.
 enum Side {
     /// A plan for an input whose pixels lie so far apart and that begins so many values behind a cache line.
     Run { network: Network, input: Shape, options: PlanOptions, pixel: usize, behind: usize },
@@ -555,7 +555,7 @@ impl CliffList<'_> {
     }
 }
 
-/// What anybody would write.
+/// Plain loops: the programs that have no library to call.
 mod loops {
     use super::Shape;
 

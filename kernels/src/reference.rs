@@ -20,7 +20,7 @@ use crate::Arithmetic;
 
 /// What the reference computes in: f32 or f64.
 pub trait Number:
-    sealed::Sealed + Copy + PartialOrd + Add<Output = Self> + Mul<Output = Self> + Div<Output = Self>
+    sealed::SealedNumber + Copy + PartialOrd + Add<Output = Self> + Mul<Output = Self> + Div<Output = Self>
 {
     /// `0.0`, which padding reads as.
     const ZERO: Self;
@@ -34,9 +34,9 @@ pub trait Number:
 
 mod sealed {
     #[allow(unnameable_types, reason = "its name is private so that no other crate implements it")]
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
+    pub trait SealedNumber {}
+    impl SealedNumber for f32 {}
+    impl SealedNumber for f64 {}
 }
 
 macro_rules! number {

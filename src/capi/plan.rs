@@ -268,7 +268,8 @@ pub unsafe extern "C" fn sepconv_plan_run_on(
 ///
 /// The run uses the bytes that `sepconv_plan_scratch_bytes` says, from the first address on that is a multiple of
 /// `SEPCONV_SCRATCH_ALIGNMENT`. So memory of any alignment has room with `SEPCONV_SCRATCH_ALIGNMENT - 1` bytes more. Its bytes mean
-/// nothing before and after the run, which fills them with zeros first. It must not overlap with input or output. It may be NULL where `bytes` is 0.
+/// nothing before and after the run, which fills them with zeros first. It must not overlap with input or output. It may be NULL where
+/// `bytes` is 0.
 ///
 /// A plan of several threads allocates what they share at the first run, and once more for each run at the same time. It keeps that
 /// until it is freed. A plan of one thread allocates nothing.

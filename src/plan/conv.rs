@@ -12,7 +12,7 @@ use sepconv_kernels::BLOCK;
 use super::cost::Thresholds;
 use super::layout::{Order, PlannedTensor, TensorLayout};
 use super::offsets::PixelTable;
-use super::share::{ConvParts, rows_within};
+use super::share::{ConvParts, evenly, rows_within};
 use super::stage::{Chain, ConvStage, Ends, Misfit, PackedConv, STAGES};
 use super::staging::{self, Staging, pixels_of};
 use crate::memory::{Carver, product};
@@ -82,16 +82,25 @@ impl ConvRows {
             Taps::Planes => product(&[conv.rows_read(group), columns_read, conv.inputs.next_multiple_of(BLOCK)])?,
             Taps::Window => product(&[conv.rows_read(group), columns_read, conv.inputs])?,
         };
-        // where pixels are found in planes, or in a ring, a call has rows of one image
-        let tensors = match out {
-            Destination::Tensor(out) => [Some(x), Some(out), residual],
-            Destination::Ring(..) => [None; 3],
+        // where pixels are found in planes, or in a ring, a call has whole rows of one image
+        let anywhere = match out {
+            Destination::Tensor(out) => {
+                [Some(x), Some(out), residual].into_iter().flatten().all(|tensor| tensor.layout.order != Order::Planes)
+            }
+            Destination::Ring(..) => false,
         };
-        let anywhere = tensors[0].is_some() && tensors.into_iter().flatten().all(|t| t.layout.order != Order::Planes);
         // tables that the plan does not keep are written by each piece of a run
         let kept = (most / (group * width)).max(1);
-        let images = if anywhere && group == extent.out[0] { evenly(budget, of_image, input.n.min(kept)) } else { 1 };
-        let columns = if anywhere && group == 1 && taps == Taps::InPlace { evenly(budget, k, width) } else { width };
+        let images = if anywhere && group == extent.out[0] {
+            evenly(input.n, rows_within(budget, of_image, input.n).min(kept))
+        } else {
+            1
+        };
+        let columns = if anywhere && group == 1 && taps == Taps::InPlace {
+            evenly(width, rows_within(budget, k, width))
+        } else {
+            width
+        };
         let window = if taps == Taps::InPlace { 0 } else { product(&[images, of_image])? };
         let pixels = [images, group, columns];
         let dense = |h, w, c| TensorLayout::nhwc(Shape { n: images, h, w, c });
@@ -140,12 +149,6 @@ impl Taps {
             Taps::Gathered
         }
     }
-}
-
-/// Images or pixels of one call of the kernel, of which each takes `values` values of `budget`, in calls that come out even.
-fn evenly(budget: usize, values: usize, count: usize) -> usize {
-    let most = rows_within(budget, values, count);
-    count.div_ceil(count.div_ceil(most))
 }
 
 /// Output rows of one call of the kernel, of which the input takes at most `budget` values.

@@ -5,7 +5,7 @@ use sepconv_kernels::{BLOCK, KernelKind};
 use super::Lowering;
 use super::cost::Thresholds;
 use super::layout::{Order, Place, PlannedTensor};
-use super::share::rows_within;
+use super::share::{evenly, rows_within};
 use super::stage::{PackedConv, PackedDepthwise};
 use crate::memory::product;
 use crate::shape::{ConvWindow, Extent};
@@ -151,7 +151,7 @@ impl Plane {
         let group = rows_within(budget, stride.saturating_mul(row).saturating_add(out_row), self.piece_rows);
         // the 3×3 kernels take two rows at a time
         let group = if group > 1 { group } else { self.piece_rows.min(2) };
-        let group = self.piece_rows.div_ceil(self.piece_rows.div_ceil(group));
+        let group = evenly(self.piece_rows, group);
         // rows too long for all channels at once: some channels at a time, which computes or copies rows again
         let block = product(&[self.padded_width, self.rows_read(group), BLOCK])?;
         Ok([group, self.even_slab(thresholds.long_rows / block)])
@@ -183,6 +183,6 @@ impl Plane {
 
     /// Blocks of as many slabs as slabs of at most `blocks` blocks are, and that are as even as can be.
     fn even_slab(&self, blocks: usize) -> usize {
-        self.blocks.div_ceil(self.blocks.div_ceil(blocks.clamp(1, self.blocks)))
+        evenly(self.blocks, blocks.clamp(1, self.blocks))
     }
 }

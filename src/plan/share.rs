@@ -29,9 +29,14 @@ pub(super) fn busiest(count: usize, workers: usize) -> f64 {
     count.div_ceil(workers) as f64 / count as f64
 }
 
-/// The longest run of output rows that a step takes at once, so that `values` a row stay below `budget`.
+/// The most output rows, of `rows`, that a step takes at once, so that `values` a row stay below `budget`. Images and pixels are counted so too.
 pub(super) fn rows_within(budget: usize, values: usize, rows: usize) -> usize {
     (budget / values.max(1)).clamp(1, rows.max(1))
+}
+
+/// How many of `count` each of the fewest parts has, of at most `most`, so that all are as even as can be.
+pub(super) fn evenly(count: usize, most: usize) -> usize {
+    count.div_ceil(count.div_ceil(most))
 }
 
 /// Parts of the rows of all images of a depthwise step, and parts of its channels. One of them is 1.

@@ -84,37 +84,28 @@ impl ConvRows {
                 };
                 let residual = residual.zip(self.residual_pixels.as_ref());
                 let w = conv.weights.as_ptr::<f32>().add(panels.start * panel_len);
-                let call = PointwiseArgs {
-                    m: images.len() * group.len() * self.columns,
-                    k,
-                    n: outputs,
-                    x: source,
-                    x_pixels: self.x_pixels.row(0, scratch),
-                    segment,
-                    x_segment,
-                    w: w.add(BLOCK),
-                    w_panel: panel_len,
-                    bias: w,
-                    partial: core::ptr::null(),
-                    partial_panel: 0,
-                    residual: residual.map(|(r, pixels)| r.residual(first, pixels.row(0, scratch))),
-                    epilogue: self.stage.epilogue,
-                    store,
-                };
-                (memory.kernels.pointwise)(&call);
-                // the other columns of a row that is too long for one call
-                for column in (self.columns..width).step_by(self.columns) {
-                    let of_pixel = conv.window.stride[1] * x.layout.within.pixel;
-                    let residual = call
-                        .residual
-                        .zip(residual)
-                        .map(|(call, (of, _))| Residual { ptr: call.ptr.add(column * of.pixel), ..call });
+                // all columns, unless a row is too long for one call
+                for column in (0..width).step_by(self.columns) {
+                    let columns = self.columns.min(width - column);
                     (memory.kernels.pointwise)(&PointwiseArgs {
-                        m: self.columns.min(width - column),
-                        x: call.x.add(column * of_pixel),
-                        residual,
-                        store: Store { ptr: call.store.ptr.add(column * to.pixel), ..call.store },
-                        ..call
+                        m: images.len() * group.len() * columns,
+                        k,
+                        n: outputs,
+                        x: source.add(column * conv.window.stride[1] * x.layout.within.pixel),
+                        x_pixels: self.x_pixels.row(0, scratch),
+                        segment,
+                        x_segment,
+                        w: w.add(BLOCK),
+                        w_panel: panel_len,
+                        bias: w,
+                        partial: core::ptr::null(),
+                        partial_panel: 0,
+                        residual: residual.map(|(r, pixels)| {
+                            let row = r.residual(first, pixels.row(0, scratch));
+                            Residual { ptr: row.ptr.add(column * r.pixel), ..row }
+                        }),
+                        epilogue: self.stage.epilogue,
+                        store: Store { ptr: store.ptr.add(column * to.pixel), ..store },
                     });
                 }
             }

@@ -18,7 +18,7 @@ impl ElementType {
 }
 
 /// A type that values of a [`View`](crate::View) may have. Only types of this crate's list implement it.
-pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
+pub trait Element: sealed::SealedElement + Copy + Send + Sync + 'static {
     /// The type, as a value.
     const TYPE: ElementType;
 }
@@ -26,8 +26,8 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + 'static {
 mod sealed {
     /// Types of which every pattern of bytes is a value, and whose alignment is at most a cache line.
     #[allow(unnameable_types, reason = "no other crate implements it")]
-    pub trait Sealed {}
-    impl Sealed for f32 {}
+    pub trait SealedElement {}
+    impl SealedElement for f32 {}
 }
 
 impl Element for f32 {

@@ -49,7 +49,7 @@ pub(super) unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs) {
 /// Where weights are not `resident`, the panels that follow are fetched into the cache meanwhile: the last tiles ask for
 /// them, since what the first ones asked for would be gone again.
 ///
-/// What is the same of all panels is computed once: a call of few pixels has as many groups of tiles as tiles.
+/// Numbers that are the same for all panels are computed once: a call of few pixels has as many groups of tiles as tiles.
 ///
 /// # Safety
 /// As [`run`].
@@ -132,8 +132,8 @@ const fn max_mr<S: Vector>(panels: usize, half: bool) -> usize {
 }
 
 /// Splits `m` pixels into the fewest tiles of at most `max`, evenly, by `unit` of them: the longer tiles, and those of one unit less. Of
-/// each, the first pixel, the number of tiles, which may be 0, and the pixels of one; the last tile of all may lack a pixel. Of 3 pixels or more, no
-/// tile has fewer than 3, or than 2 where `max` is 3: there are none for these.
+/// each, the first pixel, the number of tiles, which may be 0, and the pixels of one; the last tile of all may lack a pixel. Of 3 pixels
+/// or more, no tile has fewer than 3, or than 2 where `max` is 3: there are none for these.
 #[inline(always)]
 fn split(m: usize, max: usize, unit: usize) -> [(usize, usize, usize); 2] {
     let (units, tiles) = (m.div_ceil(unit), m.div_ceil(max));

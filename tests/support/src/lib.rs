@@ -10,7 +10,8 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sepconv::{
-    Arithmetic, Fusion, Isa, Layout, Plan, PlanOptions, Result, Schedule, Shape, Strides, Threads, View, ViewMut,
+    Arithmetic, Fusion, Isa, Layout, ParallelFor, Plan, PlanOptions, Result, Schedule, Shape, Strides, Threads, View,
+    ViewMut,
 };
 use sepconv_kernels::Kernels;
 
@@ -83,6 +84,20 @@ pub fn threads(count: usize) -> Threads {
         1 => Threads::Serial,
         2..=MOST_THREADS => Threads::Pool(POOLS[count - 2].get_or_init(build).clone()),
         _ => Threads::Global,
+    }
+}
+
+/// So many threads in name: the calling one runs all tasks.
+#[derive(Debug)]
+pub struct OnCaller(pub usize);
+
+impl ParallelFor for OnCaller {
+    fn threads(&self) -> usize {
+        self.0
+    }
+
+    fn parallel_for(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        (0..count).for_each(task);
     }
 }
 
