@@ -2,16 +2,16 @@
 //!
 //! ```text
 //!   1×1, no padding    pixels are read where they lie; of a caller's planes, groups of rows are transposed to channel blocks
-//!   k×k                the input rows of a group of output rows are copied once, dense and with their padding; the taps of a
-//!                      kernel row then lie together, and each kernel row is a segment
-//!   dilated columns    the taps of each pixel of a group are gathered: one segment
+//!   k×k                the input rows of a group of output rows are copied once, dense and with their padding; columns that are a
+//!                      dilation apart are put together, so the taps of a kernel row lie together: each kernel row is a segment
+//!   far taps           the taps of each pixel of a group are gathered, one segment: windows reach over far more than they have taps
 //! ```
 
 use sepconv_kernels::BLOCK;
 
 use super::cost::Thresholds;
 use super::layout::{Order, PlannedTensor, TensorLayout};
-use super::offsets::PixelTable;
+use super::offsets::{Phases, PixelTable};
 use super::share::{ConvParts, evenly, rows_within};
 use super::stage::{Chain, ConvStage, Ends, Misfit, PackedConv, STAGES};
 use super::staging::{self, Staging, pixels_of};
@@ -25,7 +25,8 @@ pub(crate) enum Taps {
     InPlace,
     /// Pixels of a caller's planes, as channel blocks in scratch.
     Planes,
-    Window,
+    /// Rows of so many pixels, in the order of these phases.
+    Window(Phases),
     Gathered,
 }
 
@@ -80,7 +81,7 @@ impl ConvRows {
         let of_image = match taps {
             Taps::InPlace | Taps::Gathered => product(&[group, width, k])?,
             Taps::Planes => product(&[conv.rows_read(group), columns_read, conv.inputs.next_multiple_of(BLOCK)])?,
-            Taps::Window => product(&[conv.rows_read(group), columns_read, conv.inputs])?,
+            Taps::Window(phases) => product(&[conv.rows_read(group), phases.columns()?, conv.inputs])?,
         };
         // where pixels are found in planes, or in a ring, a call has whole rows of one image
         let anywhere = match out {
@@ -108,13 +109,13 @@ impl ConvRows {
             Taps::InPlace => PixelTable::of(x, pixels, conv.window.stride, most, scratch)?,
             Taps::Planes => {
                 let blocks = TensorLayout::blocked(Shape::new(1, group, columns_read, BLOCK), [0, 0])?;
-                PixelTable::within(blocks, pixels, conv.window.stride, most, scratch)?
+                PixelTable::within(blocks, pixels, conv.window.stride, Phases::ONE, most, scratch)?
             }
-            Taps::Window => {
-                let window = dense(conv.rows_read(group), columns_read, conv.inputs);
-                PixelTable::within(window, pixels, conv.window.stride, most, scratch)?
+            Taps::Window(phases) => {
+                let window = dense(conv.rows_read(group), phases.columns()?, conv.inputs);
+                PixelTable::within(window, pixels, conv.window.stride, phases, most, scratch)?
             }
-            Taps::Gathered => PixelTable::within(dense(group, width, k), pixels, [1, 1], most, scratch)?,
+            Taps::Gathered => PixelTable::within(dense(group, width, k), pixels, [1, 1], Phases::ONE, most, scratch)?,
         };
         let out_pixels = match out {
             Destination::Tensor(out) => pixels_of(out, pixels, most, scratch)?,
@@ -143,10 +144,12 @@ impl Taps {
     fn of(conv: &PackedConv, extent: &Extent, order: Order) -> Taps {
         if conv.window.kernel == [1, 1] && extent.before == [0, 0] && extent.after == [0, 0] {
             if order == Order::Planes { Taps::Planes } else { Taps::InPlace }
-        } else if conv.window.dilation[1] == 1 {
-            Taps::Window
         } else {
-            Taps::Gathered
+            let columns = conv.columns_read(extent.out[1]);
+            let copied = conv.window.reach(0).saturating_mul(columns);
+            let taps = conv.window.kernel[0].saturating_mul(conv.window.kernel[1]).saturating_mul(extent.out[1]);
+            // rows that are copied serve several output rows
+            if copied / 4 > taps { Taps::Gathered } else { Taps::Window(Phases::new(columns, conv.window.dilation[1])) }
         }
     }
 }
@@ -167,7 +170,7 @@ fn group_rows(
     let ([kh, kw], [sy, sx]) = (conv.window.kernel, conv.window.stride);
     let width = extent.out[1];
     let values = match taps {
-        Taps::Window => product(&[width, sy.min(kh), sx.min(kw), conv.inputs])?,
+        Taps::Window(_) => product(&[width, sy.min(kh), sx.min(kw), conv.inputs])?,
         Taps::InPlace | Taps::Planes | Taps::Gathered => product(&[width, conv.k()])?,
     };
     let to_planes = matches!(out, Destination::Tensor(out) if out.layout.order == Order::Planes);

@@ -107,6 +107,9 @@ thresholds! {
     /// Values of input and output of one call of the pointwise kernel where one of them is transposed from planes or to planes: both
     /// are in scratch then, and stay in L2.
     staged_values
+    /// Taps of the largest window, other than 3×3, that a depthwise convolution reads from a caller's pixels where they lie. Larger
+    /// windows take so long that a copy of their rows costs little, and read it faster.
+    pixel_taps
     /// Output columns from which a depthwise 3×3 goes from planes to planes, a channel at a time. Narrower planes are transposed: their
     /// rows fill few lanes.
     planes_width
@@ -168,6 +171,7 @@ impl Thresholds {
             head_values: 32 << 10,
             group_values: 64 << 10,
             staged_values: 32 << 10,
+            pixel_taps: 16,
             planes_width: 4,
             copied_planes_width: 12,
             planned_offsets: 8 << 10,

@@ -1,7 +1,10 @@
 //! From nodes to steps: what is fused, how tensors lie, and where they live.
 
+use sepconv_kernels::KernelKind;
+
 use super::chain::ChainStep;
 use super::conv::ConvStep;
+use super::flat::FlatStep;
 use super::group::regroup;
 use super::layout::{PlannedTensor, layouts, places};
 use super::planes::PlanesStep;
@@ -175,6 +178,17 @@ fn step(
                 report.kernels.push(kind);
                 report.schedule = Some(text(format_args!("planes, a channel at a time"))?);
                 return Ok(Step::Planes(step));
+            }
+            if FlatStep::suits(&chain, tensors, &ends, lowering)? {
+                let step = FlatStep::new(&chain, tensors, ends, workers, thresholds, scratch)?;
+                report.kernels.push(KernelKind::DwConv);
+                let (width, columns) = (step.extent.out[1], step.columns);
+                report.schedule = Some(if columns < width {
+                    text(format_args!("flat rows, several pixels in a vector, {columns} columns at a time"))?
+                } else {
+                    text(format_args!("flat rows, several pixels in a vector"))?
+                });
+                return Ok(Step::Flat(Arc::try_new("plan", step)?));
             }
             let step = ChainStep::new(&chain, tensors, ends, schedule, by_channels, workers, lowering, scratch)?;
             let head = usize::from(chain.head().is_some());

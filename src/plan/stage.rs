@@ -3,6 +3,7 @@
 //! ```text
 //!   [convolution] depthwise [pointwise]     runs as a ChainStep
 //!   depthwise, from planes to planes        runs as a PlanesStep
+//!   depthwise, of few channels              runs as a FlatStep
 //!   convolution                             runs as a ConvStep
 //!   average pool                            runs as a PoolStep
 //! ```
@@ -15,7 +16,7 @@
 
 use core::ops::Range;
 
-use sepconv_kernels::{Epilogue, pack};
+use sepconv_kernels::{BLOCK, Epilogue, pack};
 
 use super::layout::{Order, Place, PlannedTensor, TensorLayout};
 use crate::memory::{Arc, Packed, product, text};
@@ -38,6 +39,28 @@ pub(crate) struct PackedDepthwise {
     pub(crate) inputs: usize,
     pub(crate) multiplier: usize,
     pub(crate) weights: Packed,
+    /// The same weights for flat rows, where its channels would leave lanes of a block empty.
+    pub(crate) flat: Option<FlatWeights>,
+}
+
+/// Weights of flat rows: those of all channels, over and over, until they fill whole blocks.
+#[derive(Debug)]
+pub(crate) struct FlatWeights {
+    /// Channels of as many pixels as fill whole blocks.
+    pub(crate) lanes: usize,
+    pub(crate) weights: Packed,
+}
+
+impl FlatWeights {
+    /// The lanes that weights of so many channels and taps are packed for, or `None` where flat rows gain nothing: a tenth of the lanes
+    /// of blocks must be empty, and the weights stay in L1.
+    pub(crate) fn lanes(channels: usize, taps: usize) -> Option<usize> {
+        const MOST: usize = 8 << 10;
+        let blocks = channels.checked_next_multiple_of(BLOCK)?;
+        let lanes = channels.checked_mul(BLOCK >> channels.trailing_zeros().min(BLOCK.trailing_zeros()))?;
+        let values = lanes.checked_mul(taps.checked_add(1)?)?;
+        ((blocks - channels) >= blocks.div_ceil(10) && values <= MOST).then_some(lanes)
+    }
 }
 
 impl PackedConv {
@@ -87,7 +110,11 @@ impl PackedDepthwise {
             (Some(taps), Some(outputs)) if outputs > 0 => pack::depthwise_len(taps, outputs),
             _ => None,
         };
-        self.window.check("").is_ok() && len == Some(self.weights.len())
+        let is_flat = |flat: &FlatWeights| {
+            flat.lanes.is_multiple_of(self.outputs())
+                && pack::depthwise_len(kh * kw, flat.lanes) == Some(flat.weights.len())
+        };
+        self.window.check("").is_ok() && len == Some(self.weights.len()) && self.flat.iter().all(is_flat)
     }
 }
 

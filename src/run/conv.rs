@@ -2,12 +2,12 @@
 
 use core::ops::Range;
 
-use sepconv_kernels::pack::dense_row;
-use sepconv_kernels::{BLOCK, FromPlanesArgs, PointwiseArgs, Residual, Store};
+use sepconv_kernels::{BLOCK, PointwiseArgs, Residual, Store};
 
 use super::bind::{BoundTensor, Memory, RowTarget, zero_columns};
+use super::columns::Columns;
 use super::staging::Rows;
-use crate::plan::{ConvRows, ConvStep, Order, Taps, TensorLayout, lanes, share};
+use crate::plan::{ConvRows, ConvStep, Phases, Taps, TensorLayout, lanes, share};
 
 impl ConvRows {
     /// Writes the tables of pixels that the plan did not keep, once for a piece.
@@ -70,8 +70,8 @@ impl ConvRows {
                         let (pixels, block) = self.copy_planes(memory, x, images.start, &group, scratch);
                         (pixels, BLOCK, block)
                     }
-                    Taps::Window => {
-                        let (window, row) = self.copy_window(memory, x, images.clone(), &group, scratch);
+                    Taps::Window(phases) => {
+                        let (window, row) = self.copy_window(memory, x, images.clone(), &group, phases, scratch);
                         (window, conv.window.kernel[1] * conv.inputs, conv.window.dilation[0] * row)
                     }
                     Taps::Gathered => (self.gather(memory, x, images.clone(), &group, scratch), k, 0),
@@ -150,7 +150,8 @@ impl ConvRows {
         }
     }
 
-    /// Copies the input rows that a group of output rows of each image reads, dense and padded. Returns them and the length of one.
+    /// Copies the input rows that a group of output rows of each image reads, dense and padded, in `phases`. Returns them and the length
+    /// of one.
     ///
     /// # Safety
     /// As [`ConvRows::run`].
@@ -160,49 +161,27 @@ impl ConvRows {
         x: BoundTensor,
         images: Range<usize>,
         group: &Range<usize>,
+        phases: Phases,
         scratch: *mut u8,
     ) -> (*const f32, usize) {
         let conv = &*self.stage.op;
         let c = conv.inputs;
-        let columns = conv.columns_read(self.extent.out[1]);
-        let row_len = columns * c;
-        let left = self.extent.before[1].min(columns);
-        let copied = self.input.w.min(columns - left);
-        // SAFETY: the window holds `rows_read × columns` pixels of each image; `copied` columns are in the input as well.
+        let row_len = phases.count * phases.len * c;
+        let columns = Columns { first: 0, before: self.extent.before[1], phases };
+        // SAFETY: the window holds `rows_read` rows of each image, of the pixels of all phases.
         unsafe {
             let window = scratch.add(self.window).cast::<f32>();
             let rows = conv.rows_read(group.len());
             for (at, n, i) in images.enumerate().flat_map(|(at, n)| (0..rows).map(move |i| (at * rows + i, n, i))) {
                 let to = window.add(at * row_len);
                 let y = (group.start * conv.window.stride[0] + i).checked_sub(self.extent.before[0]);
-                match y.filter(|&y| y < self.input.h) {
-                    None => to.write_bytes(0, row_len),
-                    Some(y) => {
-                        to.write_bytes(0, left * c);
-                        self.copy_pixels(memory, x, x.row(n, y), to.add(left * c), copied);
-                        to.add((left + copied) * c).write_bytes(0, (columns - left - copied) * c);
-                    }
-                }
+                let Some(y) = y.filter(|&y| y < self.input.h) else {
+                    to.write_bytes(0, row_len);
+                    continue;
+                };
+                x.copy_columns(memory.kernels, x.row(n, y), &columns, 1, to);
             }
             (window, row_len)
-        }
-    }
-
-    /// Copies `width` pixels, of which the first is at `from`, to where their channels lie together and pixels follow each other.
-    ///
-    /// # Safety
-    /// The tensor has these pixels; `to` has room for them.
-    unsafe fn copy_pixels(&self, memory: &Memory<'_>, x: BoundTensor, from: usize, to: *mut f32, width: usize) {
-        let c = self.stage.op.inputs;
-        // SAFETY: the caller's.
-        unsafe {
-            match x.layout.order {
-                Order::Planes => {
-                    let copy = x.planes(from, width, 0..c, to, BLOCK);
-                    (memory.kernels.from_planes)(&FromPlanesArgs { out_pixel: c, whole: false, ..copy });
-                }
-                Order::Pixels | Order::Blocks => dense_row(x.ptr.add(from), x.layout.within, to, width, c),
-            }
         }
     }
 
@@ -235,7 +214,7 @@ impl ConvRows {
                             match (y, px) {
                                 (Some(y), Some(px)) => {
                                     let from = x.row(n, y) + px * x.layout.within.pixel;
-                                    self.copy_pixels(memory, x, from, to, 1);
+                                    x.copy_pixels(memory.kernels, from, 1, 1, 1, to);
                                 }
                                 _ => to.write_bytes(0, c),
                             }

@@ -6,7 +6,9 @@
 
 mod bind;
 mod chain;
+mod columns;
 mod conv;
+mod flat;
 mod planes;
 mod pool;
 mod scratch;
@@ -91,6 +93,7 @@ impl Step {
                 Step::Conv(step) => step.run(memory, piece, scratch),
                 Step::Chain(step) => step.run(memory, piece, scratch),
                 Step::Planes(step) => step.run(memory, piece, scratch),
+                Step::Flat(step) => step.run(memory, piece, scratch),
                 Step::Pool(step) => step.run(memory, piece, scratch),
             }
         }

@@ -51,6 +51,7 @@ fn tiny(mut thresholds: Thresholds) -> Thresholds {
             "staged_values" => 300,
             "staged_plane" => 20,
             "batch_pixels" => 6,
+            "pixel_taps" => 4,
             "planes_width" => 3,
             "copied_planes_width" => 4,
             "planned_offsets" => 20,
