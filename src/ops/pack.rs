@@ -98,7 +98,7 @@ fn packed(
     outputs: usize,
     repeat: usize,
     weights: impl Fn(usize, usize, &mut [f32]),
-) -> Result<Packed> {
+) -> Result<Arc<Packed>> {
     let overflow = Error::Allocation { what: "packed weights", bytes: usize::MAX };
     let len = pack::pointwise_len(k, outputs).ok_or(overflow)?;
     let scales = collect("folded batch norm", (0..outputs).map(|o| desc.fold(o / repeat).0))?;
@@ -118,7 +118,7 @@ fn packed(
             }
         }
     };
-    Packed::new(len, |packed| pack::pack_rows(k, outputs, packed, row))
+    Arc::try_new("packed weights", Packed::new(len, |packed| pack::pack_rows(k, outputs, packed, row))?)
 }
 
 /// How the sums of a stage end.

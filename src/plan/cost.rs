@@ -131,6 +131,9 @@ thresholds! {
     /// rows are an eighth to a third more, gained up to 7 % of a network on the ones; on the others up to 7 where it is
     /// wide, and lost up to 4 where it is narrow.
     worth_exchanging
+    /// Times. A signal along H is planned as one along W, where the busiest worker then has at most so many times the work: threads share
+    /// the rows of a plane, and a signal along W has one. 0 for never.
+    swap_gain
     /// Multiply-adds that take as long as a pool's addition, which reads its value from memory.
     pool_macs
     /// Output pixels of a plane from which on the stages of a block are fused in a batch of several images.
@@ -175,6 +178,7 @@ impl Thresholds {
             worth_sharing: 40_000,
             worth_meeting: 150_000,
             worth_exchanging: 112,
+            swap_gain: 2,
             pool_macs: 4,
             batch_pixels: 24,
             staged_plane: 1024,

@@ -28,7 +28,7 @@ pub(crate) struct PackedConv {
     pub(crate) window: ConvWindow,
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
-    pub(crate) weights: Packed,
+    pub(crate) weights: Arc<Packed>,
 }
 
 /// A depthwise convolution, packed: output `c` reads input `c / multiplier`.
@@ -37,7 +37,7 @@ pub(crate) struct PackedDepthwise {
     pub(crate) window: ConvWindow,
     pub(crate) inputs: usize,
     pub(crate) multiplier: usize,
-    pub(crate) weights: Packed,
+    pub(crate) weights: Arc<Packed>,
 }
 
 impl PackedConv {
@@ -56,6 +56,12 @@ impl PackedConv {
     /// Multiply-adds of `pixels` output pixels.
     pub(super) fn macs(&self, pixels: usize) -> u64 {
         (pixels as u64).saturating_mul((self.k() as u64).saturating_mul(self.outputs as u64))
+    }
+
+    /// The same convolution over planes whose rows are columns.
+    fn swapped(&self) -> PackedConv {
+        let PackedConv { window, inputs, outputs, ref weights } = *self;
+        PackedConv { window: window.swapped(), inputs, outputs, weights: weights.clone() }
     }
 
     /// Whether its weights are packed for its sizes, which are at least 1 and do not overflow.
@@ -78,6 +84,12 @@ impl PackedDepthwise {
     pub(super) fn macs(&self, pixels: usize) -> u64 {
         let taps = self.window.kernel[0] * self.window.kernel[1];
         (pixels as u64).saturating_mul((taps as u64).saturating_mul(self.outputs() as u64))
+    }
+
+    /// As [`PackedConv::swapped`].
+    fn swapped(&self) -> PackedDepthwise {
+        let PackedDepthwise { window, inputs, multiplier, ref weights } = *self;
+        PackedDepthwise { window: window.swapped(), inputs, multiplier, weights: weights.clone() }
     }
 
     /// As [`PackedConv::is_packed`].
@@ -301,6 +313,31 @@ impl Chain {
         &self.stages
     }
 
+    /// Whether every window has one column, and no padding beside it.
+    pub(super) fn has_windows_of_one_column(&self) -> bool {
+        self.stages.iter().flatten().all(|stage| match &stage.op {
+            PackedOp::Conv(conv) => conv.window.is_of_one_column(),
+            PackedOp::Depthwise(depthwise) => depthwise.window.is_of_one_column(),
+        })
+    }
+
+    /// The same stages over planes whose rows are columns. They share the packed weights, so every window has one column: its taps
+    /// keep their order then.
+    pub(super) fn swapped(&self) -> Result<Chain> {
+        debug_assert!(self.has_windows_of_one_column());
+        let mut stages = [None, None, None];
+        for (to, stage) in stages.iter_mut().zip(&self.stages) {
+            let Some(PackedStage { name, op, epilogue }) = stage else { continue };
+            let op = match op {
+                PackedOp::Conv(conv) => PackedOp::Conv(Arc::try_new("plan", conv.swapped())?),
+                PackedOp::Depthwise(depthwise) => PackedOp::Depthwise(Arc::try_new("plan", depthwise.swapped())?),
+            };
+            *to = Some(PackedStage { name, op, epilogue: *epilogue });
+        }
+        // unreached: stages that fit each other still do
+        Chain::of_places(stages).map_err(|misfit| misfit.named(STAGES))
+    }
+
     /// Input channels and output channels.
     pub(crate) fn channels(&self) -> [usize; 2] {
         let of = |stage: &PackedStage| match &stage.op {
@@ -449,8 +486,8 @@ mod tests {
         ConvWindow { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], padding: Padding::Same }
     }
 
-    fn zeros(len: Option<usize>) -> Packed {
-        Packed::new::<f32>(len.unwrap(), |_| {}).unwrap()
+    fn zeros(len: Option<usize>) -> Arc<Packed> {
+        Arc::try_new("zeros", Packed::new::<f32>(len.unwrap(), |_| {}).unwrap()).unwrap()
     }
 
     fn conv(kernel: usize, inputs: usize, outputs: usize) -> PackedConv {
