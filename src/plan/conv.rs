@@ -4,6 +4,7 @@
 //!   1×1, no padding    pixels are read where they lie; of a caller's planes, groups of rows are transposed to channel blocks
 //!   k×k                the input rows of a group of output rows are copied once, dense and with their padding; the taps of a
 //!                      kernel row then lie together, and each kernel row is a segment
+//!   1×k, dilated       the same, and each tap is a segment
 //!   dilated columns    the taps of each pixel of a group are gathered: one segment
 //! ```
 
@@ -41,7 +42,7 @@ pub(crate) struct ConvRows {
     /// Images of one call, of which it takes all rows: a batch of small planes is as good as a large one. 1 where they have more rows, and
     /// where pixels go to a ring, or lie in a caller's planes.
     pub(crate) images: usize,
-    /// Columns of one call: fewer than a row has only where one row alone would leave L2.
+    /// Columns of one call: fewer than a row has only where one row alone would leave L2. A window has the columns that these read.
     pub(crate) columns: usize,
     pub(crate) x_pixels: PixelTable,
     pub(crate) out_pixels: PixelTable,
@@ -76,12 +77,16 @@ impl ConvRows {
         let taps = Taps::of(conv, &extent, x.layout.order);
         let width = extent.out[1];
         let group = group_rows(conv, taps, &extent, out, budget, thresholds)?;
-        let (k, columns_read) = (conv.k(), conv.columns_read(width));
-        let of_image = match taps {
-            Taps::InPlace | Taps::Gathered => product(&[group, width, k])?,
-            Taps::Planes => product(&[conv.rows_read(group), columns_read, conv.inputs.next_multiple_of(BLOCK)])?,
-            Taps::Window => product(&[conv.rows_read(group), columns_read, conv.inputs])?,
+        let k = conv.k();
+        let values = |columns| {
+            let columns_read = conv.columns_read(columns);
+            match taps {
+                Taps::InPlace | Taps::Gathered => product(&[group, columns, k]),
+                Taps::Planes => product(&[conv.rows_read(group), columns_read, conv.inputs.next_multiple_of(BLOCK)]),
+                Taps::Window => product(&[conv.rows_read(group), columns_read, conv.inputs]),
+            }
         };
+        let of_image = values(width)?;
         // where pixels are found in planes, or in a ring, a call has whole rows of one image
         let anywhere = match out {
             Destination::Tensor(out) => {
@@ -96,12 +101,16 @@ impl ConvRows {
         } else {
             1
         };
-        let columns = if anywhere && group == 1 && taps == Taps::InPlace {
-            evenly(width, rows_within(budget, k, width))
-        } else {
-            width
+        // values that a column adds to a call
+        let of_column = match taps {
+            _ if !anywhere || group > 1 || images > 1 => 0,
+            Taps::InPlace => k,
+            Taps::Window => product(&[conv.window.kernel[0], conv.window.stride[1], conv.inputs])?,
+            Taps::Planes | Taps::Gathered => 0,
         };
-        let window = if taps == Taps::InPlace { 0 } else { product(&[images, of_image])? };
+        let columns = if of_column == 0 { width } else { evenly(width, rows_within(budget, of_column, width)) };
+        let columns_read = conv.columns_read(columns);
+        let window = if taps == Taps::InPlace { 0 } else { product(&[images, values(columns)?])? };
         let pixels = [images, group, columns];
         let dense = |h, w, c| TensorLayout::nhwc(Shape { n: images, h, w, c });
         let x_pixels = match taps {
@@ -143,7 +152,7 @@ impl Taps {
     fn of(conv: &PackedConv, extent: &Extent, order: Order) -> Taps {
         if conv.window.kernel == [1, 1] && extent.before == [0, 0] && extent.after == [0, 0] {
             if order == Order::Planes { Taps::Planes } else { Taps::InPlace }
-        } else if conv.window.dilation[1] == 1 {
+        } else if conv.window.dilation[1] == 1 || conv.taps_are_segments(extent.out[1]) {
             Taps::Window
         } else {
             Taps::Gathered
@@ -183,6 +192,23 @@ impl PackedConv {
     /// Input rows that `rows` output rows read.
     pub(crate) fn rows_read(&self, rows: usize) -> usize {
         (rows - 1) * self.window.stride[0] + self.window.reach(0)
+    }
+
+    /// Whether a window of one row is copied with the columns between its taps, since that is no more than its taps are.
+    fn taps_are_segments(&self, width: usize) -> bool {
+        let [kh, kw] = self.window.kernel;
+        kh == 1 && self.columns_read(width) <= width.saturating_mul(kw)
+    }
+
+    /// The values of a segment of a copied window of rows of `row` values, and the values from one segment to the next.
+    pub(crate) fn segments(&self, row: usize) -> [usize; 2] {
+        let ([kh, kw], [dy, dx]) = (self.window.kernel, self.window.dilation);
+        match (kh, kw) {
+            (1, 1) => [self.inputs, 0],
+            (1, _) if dx > 1 || self.inputs >= BLOCK => [self.inputs, dx * self.inputs],
+            (1, _) => [kw * self.inputs, 0],
+            _ => [kw * self.inputs, dy * row],
+        }
     }
 
     /// Input columns that a row of `width` output pixels reads.

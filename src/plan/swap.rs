@@ -12,8 +12,9 @@
 //! The bits stay. The taps of a window of one column have the same order as those of a window of one row, so both share the packed
 //! weights. A mean adds its pixels by their number, row by row: down one column, pixels have the same numbers as along one row.
 
+use super::cost::Thresholds;
 use super::lower::{Program, Refused, lower_as_given};
-use super::{Lowering, Node};
+use super::{Lowering, Node, Step};
 use crate::memory::push;
 use crate::{Error, Result, Shape};
 
@@ -32,6 +33,9 @@ pub(super) fn lower_swapped(nodes: &[Node], input: Shape, lowering: &Lowering) -
     };
     // a long row takes more scratch than short ones, and leaves every cache
     if program.worker > lowering.thresholds.scratch_least {
+        return Ok(None);
+    }
+    if program.steps.iter().any(|step| loses_by_a_long_row(step, &lowering.thresholds)) {
         return Ok(None);
     }
     // threads share the rows of a plane, and have fewer parts of one row
@@ -64,6 +68,16 @@ impl Node {
             Node::Chain { chain, shortcut } => Node::Chain { chain: chain.swapped()?, shortcut: *shortcut },
         })
     }
+}
+
+/// Whether a step keeps a row beyond L2 between its stages, and does so much for each pixel that what a row of one pixel costs is less.
+fn loses_by_a_long_row(step: &Step, thresholds: &Thresholds) -> bool {
+    let Step::Chain(step) = step else { return false };
+    let tail = step.tail.as_ref().map(|(tail, _)| tail);
+    let convs = [step.head.as_ref().map(|head| &head.stage), tail];
+    let macs = convs.into_iter().flatten().fold(0u64, |macs, conv| macs.saturating_add(conv.op.macs(1)));
+    let row = step.middle.w.saturating_mul(step.middle.c);
+    row > thresholds.near_border && macs > thresholds.swap_macs as u64
 }
 
 /// A program, or `None` where a size of it is too large.

@@ -57,6 +57,7 @@ fn tiny(mut thresholds: Thresholds) -> Thresholds {
             "padding_columns" => 1,
             "worth_sharing" => 0,
             "worth_meeting" => 300,
+            "swap_macs" => 200,
             "strip_rows.channels" => 16,
             "strip_rows.above" => 1,
             // small already, ratios, and the scratch without which there is no plan
