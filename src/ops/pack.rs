@@ -86,7 +86,10 @@ fn depthwise_of(desc: &ConvDesc<'_>, what: &'static str, once: bool) -> Result<D
         }
     })?;
     let flat = match FlatWeights::lanes(outputs, kh * kw) {
-        Some(lanes) => Some(FlatWeights { lanes, weights: flat(&weights, kh * kw, outputs, lanes)? }),
+        Some(lanes) => {
+            let weights = flat(&weights, kh * kw, outputs, lanes)?;
+            Some(Arc::try_new("operator", FlatWeights { lanes, weights })?)
+        }
         None => None,
     };
     let (inputs, multiplier) = if once { (outputs, 1) } else { (inputs, multiplier) };
@@ -115,7 +118,7 @@ fn packed(
     outputs: usize,
     repeat: usize,
     weights: impl Fn(usize, usize, &mut [f32]),
-) -> Result<Packed> {
+) -> Result<Arc<Packed>> {
     let overflow = Error::Allocation { what: "packed weights", bytes: usize::MAX };
     let len = pack::pointwise_len(k, outputs).ok_or(overflow)?;
     let scales = collect("folded batch norm", (0..outputs).map(|o| desc.fold(o / repeat).0))?;
@@ -135,7 +138,7 @@ fn packed(
             }
         }
     };
-    Packed::new(len, |packed| pack::pack_rows(k, outputs, packed, row))
+    Arc::try_new("packed weights", Packed::new(len, |packed| pack::pack_rows(k, outputs, packed, row))?)
 }
 
 /// How the sums of a stage end.

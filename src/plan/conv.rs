@@ -4,6 +4,7 @@
 //!   1×1, no padding    pixels are read where they lie; of a caller's planes, groups of rows are transposed to channel blocks
 //!   k×k                the input rows of a group of output rows are copied once, dense and with their padding; columns that are a
 //!                      dilation apart are put together, so the taps of a kernel row lie together: each kernel row is a segment
+//!   1×k                the same; of 16 input channels or more, each tap is a segment
 //!   far taps           the taps of each pixel of a group are gathered, one segment: windows reach over far more than they have taps
 //! ```
 
@@ -25,8 +26,7 @@ pub(crate) enum Taps {
     InPlace,
     /// Pixels of a caller's planes, as channel blocks in scratch.
     Planes,
-    /// Rows of so many pixels, in the order of these phases.
-    Window(Phases),
+    Window,
     Gathered,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct ConvRows {
     /// Images of one call, of which it takes all rows: a batch of small planes is as good as a large one. 1 where they have more rows, and
     /// where pixels go to a ring, or lie in a caller's planes.
     pub(crate) images: usize,
-    /// Columns of one call: fewer than a row has only where one row alone would leave L2.
+    /// Columns of one call: fewer than a row has only where one row alone would leave L2. A window has the columns that these read.
     pub(crate) columns: usize,
     pub(crate) x_pixels: PixelTable,
     pub(crate) out_pixels: PixelTable,
@@ -77,12 +77,16 @@ impl ConvRows {
         let taps = Taps::of(conv, &extent, x.layout.order);
         let width = extent.out[1];
         let group = group_rows(conv, taps, &extent, out, budget, thresholds)?;
-        let (k, columns_read) = (conv.k(), conv.columns_read(width));
-        let of_image = match taps {
-            Taps::InPlace | Taps::Gathered => product(&[group, width, k])?,
-            Taps::Planes => product(&[conv.rows_read(group), columns_read, conv.inputs.next_multiple_of(BLOCK)])?,
-            Taps::Window(phases) => product(&[conv.rows_read(group), phases.columns()?, conv.inputs])?,
+        let k = conv.k();
+        let values = |columns| {
+            let columns_read = conv.columns_read(columns);
+            match taps {
+                Taps::InPlace | Taps::Gathered => product(&[group, columns, k]),
+                Taps::Planes => product(&[conv.rows_read(group), columns_read, conv.inputs.next_multiple_of(BLOCK)]),
+                Taps::Window => product(&[conv.rows_read(group), conv.phases(columns).columns()?, conv.inputs]),
+            }
         };
+        let of_image = values(width)?;
         // where pixels are found in planes, or in a ring, a call has whole rows of one image
         let anywhere = match out {
             Destination::Tensor(out) => {
@@ -97,12 +101,16 @@ impl ConvRows {
         } else {
             1
         };
-        let columns = if anywhere && group == 1 && taps == Taps::InPlace {
-            evenly(width, rows_within(budget, k, width))
-        } else {
-            width
+        // values that a column adds to a call
+        let of_column = match taps {
+            _ if !anywhere || group > 1 || images > 1 => 0,
+            Taps::InPlace => k,
+            Taps::Window => product(&[conv.window.kernel[0], conv.window.stride[1], conv.inputs])?,
+            Taps::Planes | Taps::Gathered => 0,
         };
-        let window = if taps == Taps::InPlace { 0 } else { product(&[images, of_image])? };
+        let columns = if of_column == 0 { width } else { evenly(width, rows_within(budget, of_column, width)) };
+        let columns_read = conv.columns_read(columns);
+        let window = if taps == Taps::InPlace { 0 } else { product(&[images, values(columns)?])? };
         let pixels = [images, group, columns];
         let dense = |h, w, c| TensorLayout::nhwc(Shape { n: images, h, w, c });
         let x_pixels = match taps {
@@ -111,7 +119,8 @@ impl ConvRows {
                 let blocks = TensorLayout::blocked(Shape::new(1, group, columns_read, BLOCK), [0, 0])?;
                 PixelTable::within(blocks, pixels, conv.window.stride, Phases::ONE, most, scratch)?
             }
-            Taps::Window(phases) => {
+            Taps::Window => {
+                let phases = conv.phases(columns);
                 let window = dense(conv.rows_read(group), phases.columns()?, conv.inputs);
                 PixelTable::within(window, pixels, conv.window.stride, phases, most, scratch)?
             }
@@ -145,11 +154,10 @@ impl Taps {
         if conv.window.kernel == [1, 1] && extent.before == [0, 0] && extent.after == [0, 0] {
             if order == Order::Planes { Taps::Planes } else { Taps::InPlace }
         } else {
-            let columns = conv.columns_read(extent.out[1]);
-            let copied = conv.window.reach(0).saturating_mul(columns);
+            let copied = conv.window.reach(0).saturating_mul(conv.columns_read(extent.out[1]));
             let taps = conv.window.kernel[0].saturating_mul(conv.window.kernel[1]).saturating_mul(extent.out[1]);
             // rows that are copied serve several output rows
-            if copied / 4 > taps { Taps::Gathered } else { Taps::Window(Phases::new(columns, conv.window.dilation[1])) }
+            if copied / 4 > taps { Taps::Gathered } else { Taps::Window }
         }
     }
 }
@@ -170,7 +178,7 @@ fn group_rows(
     let ([kh, kw], [sy, sx]) = (conv.window.kernel, conv.window.stride);
     let width = extent.out[1];
     let values = match taps {
-        Taps::Window(_) => product(&[width, sy.min(kh), sx.min(kw), conv.inputs])?,
+        Taps::Window => product(&[width, sy.min(kh), sx.min(kw), conv.inputs])?,
         Taps::InPlace | Taps::Planes | Taps::Gathered => product(&[width, conv.k()])?,
     };
     let to_planes = matches!(out, Destination::Tensor(out) if out.layout.order == Order::Planes);
@@ -186,6 +194,21 @@ impl PackedConv {
     /// Input rows that `rows` output rows read.
     pub(crate) fn rows_read(&self, rows: usize) -> usize {
         (rows - 1) * self.window.stride[0] + self.window.reach(0)
+    }
+
+    /// The order of the columns that a copied row of `width` output pixels reads: those that a dilation puts apart lie together.
+    pub(crate) fn phases(&self, width: usize) -> Phases {
+        Phases::new(self.columns_read(width), self.window.dilation[1])
+    }
+
+    /// The values of a segment of a copied window of rows of `row` values, and the values from one segment to the next.
+    pub(crate) fn segments(&self, row: usize) -> [usize; 2] {
+        let ([kh, kw], dilation) = (self.window.kernel, self.window.dilation[0]);
+        match kh {
+            1 if self.inputs >= BLOCK => [self.inputs, self.inputs],
+            1 => [kw * self.inputs, 0],
+            _ => [kw * self.inputs, dilation * row],
+        }
     }
 
     /// Input columns that a row of `width` output pixels reads.

@@ -24,6 +24,7 @@ mod schedule;
 mod share;
 mod stage;
 mod staging;
+mod swap;
 
 use sepconv_kernels::Kernels;
 

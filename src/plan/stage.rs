@@ -29,7 +29,7 @@ pub(crate) struct PackedConv {
     pub(crate) window: ConvWindow,
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
-    pub(crate) weights: Packed,
+    pub(crate) weights: Arc<Packed>,
 }
 
 /// A depthwise convolution, packed: output `c` reads input `c / multiplier`.
@@ -38,9 +38,9 @@ pub(crate) struct PackedDepthwise {
     pub(crate) window: ConvWindow,
     pub(crate) inputs: usize,
     pub(crate) multiplier: usize,
-    pub(crate) weights: Packed,
+    pub(crate) weights: Arc<Packed>,
     /// The same weights for flat rows, where its channels would leave lanes of a block empty.
-    pub(crate) flat: Option<FlatWeights>,
+    pub(crate) flat: Option<Arc<FlatWeights>>,
 }
 
 /// Weights of flat rows: those of all channels, over and over, until they fill whole blocks.
@@ -81,6 +81,12 @@ impl PackedConv {
         (pixels as u64).saturating_mul((self.k() as u64).saturating_mul(self.outputs as u64))
     }
 
+    /// The same convolution over planes whose rows are columns.
+    fn swapped(&self) -> PackedConv {
+        let PackedConv { window, inputs, outputs, ref weights } = *self;
+        PackedConv { window: window.swapped(), inputs, outputs, weights: weights.clone() }
+    }
+
     /// Whether its weights are packed for its sizes, which are at least 1 and do not overflow.
     fn is_packed(&self) -> bool {
         let [kh, kw] = self.window.kernel;
@@ -103,6 +109,20 @@ impl PackedDepthwise {
         (pixels as u64).saturating_mul((taps as u64).saturating_mul(self.outputs() as u64))
     }
 
+    /// As [`PackedConv::swapped`].
+    fn swapped(&self) -> PackedDepthwise {
+        let PackedDepthwise { window, inputs, multiplier, ref weights, ref flat } = *self;
+        let (weights, flat) = (weights.clone(), flat.clone());
+        PackedDepthwise { window: window.swapped(), inputs, multiplier, weights, flat }
+    }
+
+    /// The same as a standard convolution, where there is one input channel: all outputs read it.
+    fn as_conv(&self) -> Option<PackedConv> {
+        let conv =
+            PackedConv { window: self.window, inputs: 1, outputs: self.outputs(), weights: self.weights.clone() };
+        (self.inputs == 1).then_some(conv)
+    }
+
     /// As [`PackedConv::is_packed`].
     fn is_packed(&self) -> bool {
         let [kh, kw] = self.window.kernel;
@@ -110,7 +130,7 @@ impl PackedDepthwise {
             (Some(taps), Some(outputs)) if outputs > 0 => pack::depthwise_len(taps, outputs),
             _ => None,
         };
-        let is_flat = |flat: &FlatWeights| {
+        let is_flat = |flat: &Arc<FlatWeights>| {
             flat.lanes.is_multiple_of(self.outputs())
                 && pack::depthwise_len(kh * kw, flat.lanes) == Some(flat.weights.len())
         };
@@ -309,6 +329,15 @@ impl Chain {
         self.conv(2)
     }
 
+    /// The same computation as a standard convolution: of a depthwise convolution alone that makes several channels of one.
+    pub(super) fn as_conv(&self) -> Result<Option<Chain>> {
+        let (None, Some(depthwise), None) = (self.head(), self.depthwise(), self.tail()) else { return Ok(None) };
+        let Some(conv) = depthwise.op.as_conv().filter(|conv| conv.outputs > 1) else { return Ok(None) };
+        let PackedStage { name, epilogue, .. } = depthwise;
+        let head = PackedStage { name, op: Arc::try_new("plan", conv)?, epilogue };
+        Ok(Some(Chain { stages: [Some(head.into()), None, None] }))
+    }
+
     /// Whether both share their packed weights.
     pub(super) fn is(&self, other: &Chain) -> bool {
         self.stages.iter().zip(&other.stages).all(|pair| match pair {
@@ -326,6 +355,31 @@ impl Chain {
     /// Its stages, each in its place.
     pub(super) fn stages(&self) -> &StageSlots {
         &self.stages
+    }
+
+    /// Whether every window has one column, and no padding beside it.
+    pub(super) fn has_windows_of_one_column(&self) -> bool {
+        self.stages.iter().flatten().all(|stage| match &stage.op {
+            PackedOp::Conv(conv) => conv.window.is_of_one_column(),
+            PackedOp::Depthwise(depthwise) => depthwise.window.is_of_one_column(),
+        })
+    }
+
+    /// The same stages over planes whose rows are columns. They share the packed weights, so every window has one column: its taps
+    /// keep their order then.
+    pub(super) fn swapped(&self) -> Result<Chain> {
+        debug_assert!(self.has_windows_of_one_column());
+        let mut stages = [None, None, None];
+        for (to, stage) in stages.iter_mut().zip(&self.stages) {
+            let Some(PackedStage { name, op, epilogue }) = stage else { continue };
+            let op = match op {
+                PackedOp::Conv(conv) => PackedOp::Conv(Arc::try_new("plan", conv.swapped())?),
+                PackedOp::Depthwise(depthwise) => PackedOp::Depthwise(Arc::try_new("plan", depthwise.swapped())?),
+            };
+            *to = Some(PackedStage { name, op, epilogue: *epilogue });
+        }
+        // unreached: stages that fit each other still do
+        Chain::of_places(stages).map_err(|misfit| misfit.named(STAGES))
     }
 
     /// Input channels and output channels.
@@ -476,8 +530,8 @@ mod tests {
         ConvWindow { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], padding: Padding::Same }
     }
 
-    fn zeros(len: Option<usize>) -> Packed {
-        Packed::new::<f32>(len.unwrap(), |_| {}).unwrap()
+    fn zeros(len: Option<usize>) -> Arc<Packed> {
+        Arc::try_new("zeros", Packed::new::<f32>(len.unwrap(), |_| {}).unwrap()).unwrap()
     }
 
     fn conv(kernel: usize, inputs: usize, outputs: usize) -> PackedConv {
@@ -487,7 +541,7 @@ mod tests {
 
     fn depthwise(inputs: usize, multiplier: usize) -> PackedDepthwise {
         let weights = zeros(pack::depthwise_len(9, inputs * multiplier));
-        PackedDepthwise { window: window(3, 1), inputs, multiplier, weights }
+        PackedDepthwise { window: window(3, 1), inputs, multiplier, weights, flat: None }
     }
 
     fn stage<O>(op: O) -> PackedStage<Arc<O>> {

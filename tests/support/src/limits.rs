@@ -58,10 +58,11 @@ fn tiny(mut thresholds: Thresholds) -> Thresholds {
             "padding_columns" => 1,
             "worth_sharing" => 0,
             "worth_meeting" => 300,
+            "swap_macs" => 200,
             "strip_rows.channels" => 16,
             "strip_rows.above" => 1,
             // small already, ratios, and the scratch without which there is no plan
-            "strip_rows.stride" | "strip_rows.rows" | "worth_exchanging" | "pool_macs" => *value,
+            "strip_rows.stride" | "strip_rows.rows" | "worth_exchanging" | "swap_gain" | "pool_macs" => *value,
             "scratch_least" | "scratch_per_byte" | "scratch_most" => *value,
             new => panic!("the threshold {new} has no small value: name it here"),
         };
