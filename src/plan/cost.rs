@@ -96,6 +96,11 @@ thresholds! {
     /// Values of a ring of all channels: 32 MiB, beyond any L2 and most L3, where nothing is won by keeping rows. Longer
     /// rows go by some channels at a time.
     long_rows
+    /// Values that a step reads and keeps for two output rows, from which on it goes by sections of columns: half a megabyte, which is the
+    /// L2 of a CPU without AVX-512. A section then has as many columns as [`ring_values`](Self::ring_values) allows.
+    section_values
+    /// The fewest columns of a section. Narrower ones compute many columns twice, and fill no tile.
+    section_columns
     /// Values of the ring of a depthwise convolution alone: 20 KiB, which leaves room for weights and output in an L1 of
     /// 32 KiB.
     near_ring
@@ -173,6 +178,8 @@ impl Thresholds {
             ring_values,
             ring_values_heavy,
             long_rows: 8 << 20,
+            section_values: 128 << 10,
+            section_columns: 16,
             near_ring: 5 << 10,
             head_values: 32 << 10,
             group_values: 64 << 10,

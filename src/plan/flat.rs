@@ -9,7 +9,7 @@
 //! ([`Phases`]), so the taps of pixels that follow each other do too. To the kernel, 48 lanes are a pixel of 48 channels. Weights for that
 //! many are packed when an operator is made.
 //!
-//! A strip of columns goes over all rows before the next, so that its ring of rows stays in L1 however long a row is.
+//! A section of columns goes over all rows before the next, so that its ring of rows stays in L1 however long a row is.
 
 use sepconv_kernels::BLOCK;
 
@@ -25,7 +25,7 @@ use crate::shape::Extent;
 use crate::{Result, Shape};
 
 /// The fewest pixels, each of as many lanes as weights repeat after, that a row is worth the way for: a tile of the kernel has so many sums.
-const LEAST_PIXELS: usize = 4;
+const LEAST_PIXELS: usize = 2;
 
 /// A depthwise convolution over flat rows.
 #[derive(Debug)]
@@ -33,13 +33,13 @@ pub(crate) struct FlatStep {
     pub(crate) stage: DepthwiseStage,
     pub(crate) ends: Ends,
     pub(crate) extent: Extent,
-    /// The order of the columns of a strip.
+    /// The order of the columns of a section.
     pub(crate) phases: Phases,
     /// Rows of the ring, and values of each.
     pub(crate) ring: [usize; 2],
-    /// Output columns of a strip.
+    /// Output columns of a section.
     pub(crate) columns: usize,
-    /// Parts of the rows of all images, and parts of the strips. One of them is 1.
+    /// Parts of the rows of all images, and parts of the sections. One of them is 1.
     pub(crate) parts: [usize; 2],
     pub(crate) scratch: FlatScratch,
 }
@@ -93,14 +93,14 @@ impl FlatStep {
         let extent = window.over([input.h, input.w])?;
         let rows = window.reach(0).min(input.h);
 
-        // a strip of whole pixels of the kernel
+        // a section of whole pixels of the kernel
         let unit = lanes / channels;
         let units = out.w.div_ceil(unit);
-        let (lines, strips) = (out.n * out.h, units.div_ceil(LEAST_PIXELS));
-        let parts = if busiest(lines, workers) <= busiest(strips, workers) {
+        let (lines, sections) = (out.n * out.h, units.div_ceil(LEAST_PIXELS));
+        let parts = if busiest(lines, workers) <= busiest(sections, workers) {
             [workers.min(lines), 1]
         } else {
-            [1, workers.min(strips)]
+            [1, workers.min(sections)]
         };
         let of_unit = product(&[rows, lanes, window.stride[1]])?;
         let longest = units.div_ceil(parts[1]);

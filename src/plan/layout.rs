@@ -118,6 +118,48 @@ pub(crate) struct PlannedTensor {
     pub(crate) place: Place,
     /// Of the caller's tensors the strides are only known at a run: there they are taken from the view.
     pub(crate) layout: TensorLayout,
+    /// None of a whole tensor.
+    pub(crate) section: Option<SectionOf>,
+}
+
+/// What a section of columns is a part of. The run says at which column it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SectionOf {
+    /// Columns of the tensor.
+    pub(super) width: usize,
+    /// Columns of zeros on each side of a row of the tensor.
+    columns: [usize; 2],
+    /// The end of the step whose columns count: 0 for its input, 1 for its output.
+    pub(crate) end: usize,
+}
+
+impl PlannedTensor {
+    /// A section of `width` columns, for an end of a step, that takes in the columns of zeros at the sides that it reaches.
+    pub(super) fn section(&self, width: usize, end: usize, reaches: [bool; 2]) -> PlannedTensor {
+        let [left, right] = self.layout.columns;
+        let kept = |columns: usize, reaches: bool| if reaches { columns } else { 0 };
+        let mut layout = self.layout;
+        layout.columns = [kept(left, reaches[0]), kept(right, reaches[1])];
+        layout.origin = kept(layout.origin, reaches[0]);
+        let section = Some(SectionOf { width: self.shape.w, columns: self.layout.columns, end });
+        PlannedTensor { shape: Shape { w: width, ..self.shape }, layout, section, ..*self }
+    }
+
+    /// The shape and the layout of the tensor, or of the one that it is a section of.
+    pub(super) fn whole(&self) -> (Shape, TensorLayout) {
+        match self.section {
+            None => (self.shape, self.layout),
+            Some(SectionOf { width, columns, .. }) => {
+                let origin = if self.layout.is_whole() { columns[0] * BLOCK } else { 0 };
+                (Shape { w: width, ..self.shape }, TensorLayout { columns, origin, ..self.layout })
+            }
+        }
+    }
+
+    /// Values from the first of the tensor to the first of a section that begins at its first column.
+    pub(crate) fn section_origin(&self) -> usize {
+        self.whole().1.origin - self.layout.origin
+    }
 }
 
 /// A layout for each tensor: the caller's for the first and the last, and else the one that the step which reads it needs.

@@ -11,6 +11,7 @@ use super::planes::PlanesStep;
 use super::pool::PoolStep;
 use super::report::StageReport;
 use super::schedule::preferred_schedule;
+use super::sections::{self, SectionsStep};
 use super::share::worth_exchanging;
 use super::stage::{Chain, Ends, PackedStage, STAGES, channels};
 use super::swap::lower_swapped;
@@ -144,7 +145,7 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, unfused: &[usize], low
         let mut scratch = Carver::default();
         let (from, to) = (program.tensors[draft.input], program.tensors[draft.output]);
         let mut report = StageReport::new(&draft, &from, &to, draft.residual.map(|r| &program.tensors[r]))?;
-        let step = step(draft, &mut report, &program.tensors, lowering, &mut scratch)?;
+        let step = step(draft, &mut report, &mut program.tensors, lowering, &mut scratch)?;
         report.scratch_bytes = scratch.len();
         let limit = lowering.thresholds.scratch_limit(report.bytes);
         if report.scratch_bytes > limit {
@@ -166,7 +167,7 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, unfused: &[usize], low
 fn step(
     draft: Draft,
     report: &mut StageReport,
-    tensors: &[PlannedTensor],
+    tensors: &mut Vec<PlannedTensor>,
     lowering: &Lowering,
     scratch: &mut Carver,
 ) -> Result<Step> {
@@ -206,6 +207,15 @@ fn step(
                     text(format_args!("flat rows, several pixels in a vector"))?
                 });
                 return Ok(Step::Flat(Arc::try_new("plan", step)?));
+            }
+            if let Some(columns) = sections::columns(&chain, tensors, &ends, schedule, by_channels, workers, lowering)?
+                && let Some(step) = SectionsStep::new(&chain, tensors, ends, columns, workers, lowering, scratch)?
+            {
+                let [first, ..] = &step.kinds;
+                report.kernels.insert(usize::from(chain.head().is_some()), first.kind);
+                let sections = format_args!("{}; {columns} columns at a time", first.explain_schedule()?);
+                report.schedule = Some(text(sections)?);
+                return Ok(Step::Sections(Arc::try_new("plan", step)?));
             }
             let step = ChainStep::new(&chain, tensors, ends, schedule, by_channels, workers, lowering, scratch)?;
             let head = usize::from(chain.head().is_some());
@@ -261,7 +271,8 @@ impl Drafts {
         let (shapes, element) = (&self.shapes, ElementType::F32);
         let layouts = layouts(shapes, lowering.layouts, &self.steps, &lowering.thresholds)?;
         let (places, arena) = places(&layouts, shapes, element, &self.steps)?;
-        let tensor = |t| PlannedTensor { shape: shapes[t], element, place: places[t], layout: layouts[t] };
+        let tensor =
+            |t| PlannedTensor { shape: shapes[t], element, place: places[t], layout: layouts[t], section: None };
         Ok((collect("plan", (0..shapes.len()).map(tensor))?, arena))
     }
 

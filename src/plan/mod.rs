@@ -21,6 +21,7 @@ mod planes;
 mod pool;
 mod report;
 mod schedule;
+mod sections;
 mod share;
 mod stage;
 mod staging;
@@ -39,6 +40,7 @@ pub(crate) use planes::PlanesStep;
 pub(crate) use pool::PoolStep;
 pub use report::{Bound, Explain, StageReport};
 pub(crate) use schedule::RowSource;
+pub(crate) use sections::SectionsStep;
 pub(crate) use share::{lanes, share};
 pub(crate) use stage::{
     Chain, ConvStage, DepthwiseStage, FlatWeights, PackedConv, PackedDepthwise, PackedStage, channels,
@@ -111,6 +113,7 @@ pub(crate) struct Lowering {
 pub(crate) enum Step {
     Conv(Arc<ConvStep>),
     Chain(Arc<ChainStep>),
+    Sections(Arc<SectionsStep>),
     Planes(PlanesStep),
     Flat(Arc<FlatStep>),
     Pool(PoolStep),
@@ -122,6 +125,9 @@ impl Step {
         match self {
             Step::Conv(step) => step.parts.rows * step.parts.panels,
             Step::Chain(step) => step.parts.lines * step.parts.channels,
+            Step::Sections(step) => {
+                step.parts.unwrap_or_else(|| step.kinds[0].parts.lines * step.kinds[0].parts.channels)
+            }
             Step::Planes(step) => step.parts,
             Step::Flat(step) => step.parts[0] * step.parts[1],
             Step::Pool(step) => step.parts,

@@ -21,7 +21,7 @@ use sepconv_kernels::{BLOCK, Epilogue, pack};
 use super::layout::{Order, Place, PlannedTensor, TensorLayout};
 use crate::memory::{Arc, Packed, product, text};
 use crate::shape::ConvWindow;
-use crate::{Error, Layout, Result, Shape};
+use crate::{Error, Layout, Padding, Result, Shape};
 
 /// A standard convolution, packed: taps in the order of rows, columns and input channels, 16 outputs a panel.
 #[derive(Debug)]
@@ -109,11 +109,11 @@ impl PackedDepthwise {
         (pixels as u64).saturating_mul((taps as u64).saturating_mul(self.outputs() as u64))
     }
 
-    /// As [`PackedConv::swapped`].
-    fn swapped(&self) -> PackedDepthwise {
-        let PackedDepthwise { window, inputs, multiplier, ref weights, ref flat } = *self;
+    /// The same weights, shared, in another window of as many taps.
+    fn with_window(&self, window: ConvWindow) -> PackedDepthwise {
+        let PackedDepthwise { inputs, multiplier, ref weights, ref flat, .. } = *self;
         let (weights, flat) = (weights.clone(), flat.clone());
-        PackedDepthwise { window: window.swapped(), inputs, multiplier, weights, flat }
+        PackedDepthwise { window, inputs, multiplier, weights, flat }
     }
 
     /// The same as a standard convolution, where there is one input channel: all outputs read it.
@@ -338,6 +338,16 @@ impl Chain {
         Ok(Some(Chain { stages: [Some(head.into()), None, None] }))
     }
 
+    /// The same stages with another padding of the depthwise stage.
+    pub(super) fn with_padding(&self, padding: Padding) -> Result<Chain> {
+        let mut stages = self.stages.clone();
+        if let Some(PackedStage { op: PackedOp::Depthwise(depthwise), .. }) = &mut stages[1] {
+            let window = ConvWindow { padding, ..depthwise.window };
+            *depthwise = Arc::try_new("plan", depthwise.with_window(window))?;
+        }
+        Ok(Chain { stages })
+    }
+
     /// Whether both share their packed weights.
     pub(super) fn is(&self, other: &Chain) -> bool {
         self.stages.iter().zip(&other.stages).all(|pair| match pair {
@@ -374,7 +384,9 @@ impl Chain {
             let Some(PackedStage { name, op, epilogue }) = stage else { continue };
             let op = match op {
                 PackedOp::Conv(conv) => PackedOp::Conv(Arc::try_new("plan", conv.swapped())?),
-                PackedOp::Depthwise(depthwise) => PackedOp::Depthwise(Arc::try_new("plan", depthwise.swapped())?),
+                PackedOp::Depthwise(depthwise) => {
+                    PackedOp::Depthwise(Arc::try_new("plan", depthwise.with_window(depthwise.window.swapped()))?)
+                }
             };
             *to = Some(PackedStage { name, op, epilogue: *epilogue });
         }
@@ -486,7 +498,8 @@ fn tensor(tensors: &[PlannedTensor], at: usize) -> Result<&PlannedTensor> {
 impl PlannedTensor {
     /// The bytes of the arena that it takes, or none; an error where its layout is not one of its shape.
     pub(super) fn memory(&self) -> Result<Range<usize>> {
-        let PlannedTensor { shape, element, place, layout } = *self;
+        let PlannedTensor { element, place, .. } = *self;
+        let (shape, layout) = self.whole();
         if shape.is_empty() {
             return Err(Error::ZeroSize { shape });
         }
@@ -524,7 +537,7 @@ mod tests {
     use crate::plan::{ChainStep, ConvStep, Lowering, PoolStep};
     use crate::shape::ConvWindow;
     use crate::tensor::ElementType;
-    use crate::{Fusion, Padding, Schedule};
+    use crate::{Fusion, Schedule};
 
     fn window(kernel: usize, stride: usize) -> ConvWindow {
         ConvWindow { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], padding: Padding::Same }
@@ -635,6 +648,7 @@ mod tests {
             element: ElementType::F32,
             place,
             layout: TensorLayout::blocked(shape, [1, 1]).unwrap(),
+            section: None,
         };
         let len = |t: &PlannedTensor| t.shape.n * t.layout.image * t.element.bytes();
         let x = blocked(from, Place::Arena(0));
@@ -649,6 +663,7 @@ mod tests {
                 shape: to,
                 place: Place::Output,
                 layout: TensorLayout::nhwc(to),
+                section: None,
             },
         ]
     }
@@ -738,6 +753,7 @@ mod tests {
                 shape: made,
                 place: Place::Input,
                 layout: TensorLayout::nhwc(made),
+                section: None,
             };
             refused(&wrong, ENDS);
             let mut wrong = fit;
@@ -746,6 +762,7 @@ mod tests {
                 shape: input,
                 place: Place::Output,
                 layout: TensorLayout::nhwc(input),
+                section: None,
             };
             refused(&wrong, ENDS);
         }

@@ -13,6 +13,8 @@ pub(crate) struct Memory<'a> {
     pub(crate) input: (*const f32, TensorLayout),
     pub(crate) output: (*mut f32, TensorLayout),
     pub(crate) arena: *mut u8,
+    /// The first column of the section that is computed, in the input and in the output of the step.
+    pub(crate) section: [usize; 2],
 }
 
 /// A tensor at a run.
@@ -32,13 +34,20 @@ impl BoundTensor {
 
 impl Memory<'_> {
     pub(super) fn bind(&self, tensor: usize) -> BoundTensor {
-        let PlannedTensor { shape, place, layout, .. } = self.tensors[tensor];
-        match place {
+        let planned = &self.tensors[tensor];
+        let PlannedTensor { shape, place, layout, section, .. } = *planned;
+        let mut bound = match place {
             Place::Input => BoundTensor { ptr: self.input.0.cast_mut(), shape, layout: self.input.1 },
             Place::Output => BoundTensor { ptr: self.output.0, shape, layout: self.output.1 },
             // SAFETY: lowering gave the tensor a place inside the arena, on a cache line
             Place::Arena(at) => BoundTensor { ptr: unsafe { self.arena.add(at) }.cast(), shape, layout },
+        };
+        if let Some(section) = section {
+            let columns = self.section[section.end] * bound.layout.within.pixel;
+            // SAFETY: the section begins at a column of the tensor
+            bound.ptr = unsafe { bound.ptr.add(planned.section_origin() + columns) };
         }
+        bound
     }
 }
 

@@ -12,6 +12,7 @@ mod flat;
 mod planes;
 mod pool;
 mod scratch;
+mod sections;
 mod staging;
 pub(crate) mod team;
 
@@ -92,6 +93,7 @@ impl Step {
             match self {
                 Step::Conv(step) => step.run(memory, piece, scratch),
                 Step::Chain(step) => step.run(memory, piece, scratch),
+                Step::Sections(step) => step.run(memory, piece, scratch),
                 Step::Planes(step) => step.run(memory, piece, scratch),
                 Step::Flat(step) => step.run(memory, piece, scratch),
                 Step::Pool(step) => step.run(memory, piece, scratch),
@@ -315,6 +317,7 @@ impl Plan {
             input: (input.data().as_ptr(), input_layout),
             output: (output.as_mut_ptr(), output_layout),
             arena,
+            section: [0, 0],
         });
         let run = |step: usize, piece: usize, of: usize| {
             let shared = &shared;

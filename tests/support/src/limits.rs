@@ -45,6 +45,8 @@ fn tiny(mut thresholds: Thresholds) -> Thresholds {
             "ring_values" => 500,
             "ring_values_heavy" => 1000,
             "long_rows" => 1000,
+            "section_values" => 3000,
+            "section_columns" => 3,
             "near_ring" => 500,
             "head_values" => 60,
             "group_values" => 100,
