@@ -56,6 +56,13 @@ impl Packed {
         self.bytes.len()
     }
 
+    /// All elements.
+    pub(crate) fn values<T: Element>(&self) -> &[T] {
+        assert_eq!(T::TYPE, self.element, "type of packed weights");
+        // SAFETY: the bytes are so many elements of that type, and begin on a cache line.
+        unsafe { core::slice::from_raw_parts(self.as_ptr(), self.len()) }
+    }
+
     /// The first element.
     pub(crate) fn as_ptr<T: Element>(&self) -> *const T {
         debug_assert_eq!(T::TYPE, self.element);

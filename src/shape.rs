@@ -71,6 +71,13 @@ impl Shape {
     }
 }
 
+impl Shape {
+    /// The shape of planes whose rows are the columns of these.
+    pub(crate) fn swapped(self) -> Shape {
+        Shape { h: self.w, w: self.h, ..self }
+    }
+}
+
 impl core::fmt::Display for Shape {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "{}×{}×{}×{}", self.n, self.h, self.w, self.c)
@@ -131,6 +138,32 @@ impl ConvWindow {
     /// Pixels from the first tap to the last one, both counted.
     pub(crate) fn reach(&self, axis: usize) -> usize {
         (self.kernel[axis] - 1) * self.dilation[axis] + 1
+    }
+
+    /// The window over planes whose rows are columns.
+    pub(crate) fn swapped(&self) -> ConvWindow {
+        let swap = |[rows, columns]: [usize; 2]| [columns, rows];
+        ConvWindow {
+            kernel: swap(self.kernel),
+            stride: swap(self.stride),
+            dilation: swap(self.dilation),
+            padding: match self.padding {
+                Padding::Explicit { top, bottom, left, right } => {
+                    Padding::Explicit { top: left, bottom: right, left: top, right: bottom }
+                }
+                Padding::Valid | Padding::Same => self.padding,
+            },
+        }
+    }
+
+    /// Whether it has one column, and no padding beside it. Over a plane of one column it makes a plane of one column.
+    pub(crate) fn is_of_one_column(&self) -> bool {
+        let beside = match self.padding {
+            Padding::Explicit { left, right, .. } => [left, right],
+            // of a window of one pixel, the padding is none
+            Padding::Valid | Padding::Same => [0, 0],
+        };
+        self.kernel[1] == 1 && beside == [0, 0]
     }
 
     /// An error of `stage` where a size is zero or the reach does not fit.

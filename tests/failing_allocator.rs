@@ -216,6 +216,10 @@ fn operators_and_blocks() {
         let block = InvertedResidualDesc::new(between, project).expand(expand).shortcut(Shortcut::Required);
         check("inverted residual", 15, &|| InvertedResidual::new(block)?.plan(PLANE, options));
     }
+    // a signal along H is planned as one along W, with stages of its own
+    let column = Shape::new(2, 9 * 7, 1, c);
+    let taps = ConvDesc::new(Filter::depthwise_hwc(&taps, [9, 1, c]));
+    check("a signal along H", 14, &|| SeparableConv2d::new(taps, pointwise)?.plan(column, &PlanOptions::new()));
     // several layers keep more than one tensor between them
     assert_every_allocation_may_fail::<Failed>("network", 30, || {
         let block = InvertedResidualDesc::new(between, project).expand(expand).shortcut(Shortcut::Required);

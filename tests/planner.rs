@@ -9,7 +9,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use sepconv::testing::{Case, Cases, ConvCase, Op, Thresholds};
 use sepconv::{
-    Error, Fusion, Isa, Layer, Layout, Network, Padding, Plan, PlanOptions, Shape, StageReport, Threads, View, ViewMut,
+    Error, Explain, Fusion, Isa, Layer, Layout, Network, Padding, Plan, PlanOptions, Shape, StageReport, Threads, View,
+    ViewMut,
 };
 use sepconv_test_support::{
     ChainCase, DenseTensor, Frame, Guarded, Limits, MOST_THREADS, OnCaller, Runs, SCHEDULES, assert_required_levels,
@@ -298,8 +299,11 @@ fn small_planes_of_a_batch_run_stage_by_stage() {
 }
 
 /// What a plan made of a case, by name.
-fn ways(case: &ChainCase, stages: &[StageReport]) -> Vec<String> {
-    let mut ways = Vec::new();
+fn ways(case: &ChainCase, explained: &Explain) -> Vec<String> {
+    let (stages, mut ways) = (&explained.stages, Vec::new());
+    if explained.axes_swapped {
+        ways.push("rows and columns swapped".to_owned());
+    }
     let described = |stage: &StageReport| {
         case.case.ops.iter().any(|op| match op {
             Op::Separable { .. } => stage.name == "depthwise → pointwise",
@@ -337,7 +341,8 @@ fn ways(case: &ChainCase, stages: &[StageReport]) -> Vec<String> {
         let slabs = portions.contains("slabs of ");
         let group = number(usize::from(portions.starts_with("channel slabs")));
         // as far as rows are shared out evenly over the images
-        let piece = stage.output.h.div_ceil((stage.pieces / stage.output.n).max(1));
+        let rows = if explained.axes_swapped { stage.output.w } else { stage.output.h };
+        let piece = rows.div_ceil((stage.pieces / stage.output.n).max(1));
         let kind = match (slabs, group < piece) {
             (false, false) => "one group of all channels",
             (false, true) => "several groups of all channels",
@@ -410,7 +415,7 @@ fn small_cases_take_every_way() {
                 Err(error) => panic!("{}: {error}", case.case),
             };
             let mut is_early = false;
-            for way in ways(&case, &plan.explain().stages) {
+            for way in ways(&case, &plan.explain()) {
                 let count = seen.entry(way.clone()).or_default();
                 *count += 1;
                 is_early |= *count <= RUN && expected.contains(&way);

@@ -58,6 +58,7 @@ impl Kernel for BlockRow {
                         let x = a.x.add(half / BLOCK * a.layout.block + half % BLOCK);
                         twice(x, a.layout.pixel, out, a.width);
                     }
+                    _ if n == BLOCK && a.layout.block == BLOCK => repeated(simd, a, block * BLOCK, out),
                     _ => any(a, block * BLOCK, n, out),
                 }
             }
@@ -104,6 +105,35 @@ unsafe fn twice(x: *const f32, pixel: usize, out: *mut f32, width: usize) {
                 (lanes[2 * half], lanes[2 * half + 1]) = (value, value);
             }
             core::ptr::copy_nonoverlapping(lanes.as_ptr(), out.add(p * BLOCK), BLOCK);
+        }
+    }
+}
+
+/// The input channels that a copy reads.
+fn inputs(a: &BlockRowArgs) -> Range<usize> {
+    a.channels.start / a.multiplier..a.channels.end.div_ceil(a.multiplier)
+}
+
+/// A whole block, from `first` on, of channels that lie together: a vector of them has all that a vector of output repeats.
+///
+/// # Safety
+/// As [`BlockRow::run`], with blocks of input 16 apart.
+#[inline(always)]
+unsafe fn repeated<S: Vector>(simd: S, a: &BlockRowArgs, first: usize, out: *mut f32) {
+    let there = inputs(a);
+    let count = there.len().min(S::F32_LANES);
+    for lane in (0..BLOCK).step_by(S::F32_LANES) {
+        let channel = |lane: usize| (first + lane) / a.multiplier;
+        // the last vector of input ends with the last channel
+        let start = channel(lane).min(there.end - count);
+        let from = core::array::from_fn(|i| if i < S::F32_LANES { (channel(lane + i) - start) as u32 } else { 0 });
+        for p in 0..a.width {
+            // SAFETY: the caller's.
+            unsafe {
+                let x = a.x.add(start + p * a.layout.pixel);
+                let v = if count == S::F32_LANES { load(simd, x) } else { simd.load_lanes(x, count) };
+                store(simd, out.add(p * BLOCK + lane), simd.pick(v, &from));
+            }
         }
     }
 }

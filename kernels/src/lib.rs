@@ -49,7 +49,7 @@ pub mod simd;
 mod transpose;
 
 pub use block_row::{BlockRow, BlockRowArgs};
-pub use depthwise::{DepthwiseArgs, DwConv, DwConv3x3, DwPlanes, DwPlanesArgs};
+pub use depthwise::{DepthwiseArgs, DwConv, DwConv3x3, DwPlanes, DwPlanesArgs, EDGE_TAPS};
 pub use epilogue::{Epilogue, Nonlinearity, Residual, Store};
 pub use isa::{Arithmetic, Isa, UnknownIsa};
 pub use list::{Kernel, KernelKind, Kernels, Level};

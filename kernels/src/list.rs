@@ -2,7 +2,7 @@
 
 use crate::simd::{self, MulAdd, Vector};
 use crate::{
-    Arithmetic, AveragePool, BlockRow, BlockRowArgs, DepthwiseArgs, DwConv, DwConv3x3, DwPlanes, DwPlanesArgs,
+    Arithmetic, AveragePool, BLOCK, BlockRow, BlockRowArgs, DepthwiseArgs, DwConv, DwConv3x3, DwPlanes, DwPlanesArgs,
     FromPlanes, FromPlanesArgs, Isa, Pointwise, PointwiseArgs, PoolArgs, ToPlanes, ToPlanesArgs,
 };
 
@@ -46,6 +46,7 @@ macro_rules! kernels {
             isa: Isa,
             arithmetic: Arithmetic,
             dwconv3x3_by_strips: bool,
+            lanes: usize,
             dwplanes3x3_copies: fn(usize, usize, usize, [usize; 2]) -> bool,
             $(#[doc = concat!("Enters `", $name, "`. Unsafe as that kernel's `run` is.")] pub $field: unsafe fn(&$args),)*
         }
@@ -55,6 +56,7 @@ macro_rules! kernels {
                 Kernels {
                     isa: <L::Token as Vector>::ISA,
                     arithmetic: <L::MulAdd as MulAdd>::ARITHMETIC,
+                    lanes: <L::Token as pulp::Simd>::F32_LANES,
                     dwconv3x3_by_strips: crate::depthwise::by_strips::<L::Token>(),
                     dwplanes3x3_copies: crate::depthwise::copies::<L::Token>,
                     $($field: L::enter::<$kernel>,)*
@@ -106,6 +108,15 @@ impl Kernels {
     /// rows a call has the better. Else it takes two rows at a time, however many there are.
     pub const fn dwconv3x3_by_strips(&self) -> bool {
         self.dwconv3x3_by_strips
+    }
+
+    /// The number of which the channels of a caller's pixels are a multiple, where a depthwise kernel is given them with
+    /// [`edges`](DepthwiseArgs::edges).
+    pub const fn edge_channels(&self, kind: KernelKind) -> usize {
+        match kind {
+            KernelKind::DwConv3x3S1 | KernelKind::DwConv3x3S2 | KernelKind::DwConv => self.lanes,
+            _ => BLOCK,
+        }
     }
 
     /// Whether [`DwPlanes`](crate::DwPlanes) copies the rows that it reads, which takes it about twice as long: for output planes of

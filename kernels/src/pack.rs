@@ -91,8 +91,13 @@ pub unsafe fn dense_row(x: *const f32, layout: RowLayout, out: *mut f32, width: 
                 for p in 0..width {
                     for first in (0..channels).step_by(BLOCK) {
                         let from = x.add(first / BLOCK * layout.block + p * layout.pixel);
-                        let count = BLOCK.min(channels - first);
-                        core::ptr::copy_nonoverlapping(from, out.add(p * channels + first), count);
+                        let (to, count) = (out.add(p * channels + first), BLOCK.min(channels - first));
+                        // a copy of known length is no call
+                        if count == BLOCK {
+                            to.cast::<[f32; BLOCK]>().write(from.cast::<[f32; BLOCK]>().read());
+                        } else {
+                            core::ptr::copy_nonoverlapping(from, to, count);
+                        }
                     }
                 }
             }
@@ -109,6 +114,33 @@ unsafe fn few_channels<const C: usize>(x: *const f32, pixel: usize, out: *mut f3
         for c in 0..C {
             // SAFETY: the caller's.
             unsafe { *out.add(p * C + c) = *x.add(p * pixel + c) };
+        }
+    }
+}
+
+/// Copies a row of `width` pixels so too, and writes each of the `channels` channels `times` times in a row.
+///
+/// # Safety
+/// As [`dense_row`], with room for `width × channels × times` values.
+pub unsafe fn repeated_row(
+    x: *const f32,
+    layout: RowLayout,
+    out: *mut f32,
+    width: usize,
+    channels: usize,
+    times: usize,
+) {
+    let mut out = out;
+    for p in 0..width {
+        for c in 0..channels {
+            // SAFETY: the caller's.
+            unsafe {
+                let value = *x.add(c / BLOCK * layout.block + p * layout.pixel + c % BLOCK);
+                for _ in 0..times {
+                    out.write(value);
+                    out = out.add(1);
+                }
+            }
         }
     }
 }

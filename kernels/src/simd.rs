@@ -156,6 +156,20 @@ pub trait Vector: Simd {
         }
     }
 
+    /// For each lane, the lane of `v` that `from` names: below `F32_LANES`.
+    #[inline(always)]
+    fn pick(self, v: Self::f32s, from: &[u32; BLOCK]) -> Self::f32s {
+        let (mut lanes, mut picked) = ([0.0; BLOCK], [0.0; BLOCK]);
+        // SAFETY: an array holds a vector or more.
+        unsafe {
+            store(self, lanes.as_mut_ptr(), v);
+            for i in 0..Self::F32_LANES {
+                picked[i] = lanes[from[i] as usize % BLOCK];
+            }
+            load(self, picked.as_ptr())
+        }
+    }
+
     /// Writes the columns of 8 × 8 values as rows, `to_row` values apart.
     ///
     /// # Safety
@@ -255,6 +269,15 @@ impl Vector for pulp::x86::V4 {
         unsafe {
             let pairs = x86_64::_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
             transmute(x86_64::_mm512_permutexvar_pd(pairs, transmute::<Self::f32s, x86_64::__m512d>(v)))
+        }
+    }
+
+    #[inline(always)]
+    fn pick(self, v: Self::f32s, from: &[u32; BLOCK]) -> Self::f32s {
+        // SAFETY: as in `load_lanes`; the array holds a vector.
+        unsafe {
+            let from = x86_64::_mm512_loadu_epi32(from.as_ptr().cast());
+            transmute(x86_64::_mm512_permutexvar_ps(from, transmute::<Self::f32s, x86_64::__m512>(v)))
         }
     }
 
@@ -414,6 +437,15 @@ impl Vector for pulp::x86::V3 {
         // SAFETY: as in `even_odd`. Pairs of lanes come from the two vectors in turns.
         unsafe {
             transmute(x86_64::_mm256_permute4x64_pd::<0b11_01_10_00>(transmute::<Self::f32s, x86_64::__m256d>(v)))
+        }
+    }
+
+    #[inline(always)]
+    fn pick(self, v: Self::f32s, from: &[u32; BLOCK]) -> Self::f32s {
+        // SAFETY: as in `even_odd`; the array holds a vector.
+        unsafe {
+            let from = x86_64::_mm256_loadu_si256(from.as_ptr().cast());
+            transmute(x86_64::_mm256_permutevar8x32_ps(transmute::<Self::f32s, x86_64::__m256>(v), from))
         }
     }
 

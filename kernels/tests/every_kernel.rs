@@ -14,7 +14,7 @@ use std::ops::Range;
 use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
 use sepconv_kernels::{
-    BLOCK, BlockRowArgs, DepthwiseArgs, DwPlanesArgs, Epilogue, FromPlanesArgs, Isa, KernelKind, Kernels,
+    BLOCK, BlockRowArgs, DepthwiseArgs, DwPlanesArgs, EDGE_TAPS, Epilogue, FromPlanesArgs, Isa, KernelKind, Kernels,
     PointwiseArgs, PoolArgs, Residual, Store, ToPlanesArgs, pack,
 };
 use sepconv_kernels_test_support::isa::{assert_required_isa_ran, isas};
@@ -690,17 +690,18 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
 
     // every row in memory of its own, as in a ring
     let zeros = Guarded::from(&vec![0.0; channels.next_multiple_of(BLOCK)]);
-    let edges = [rng.chance(2), rng.chance(2)];
-    let by_pixels = kind != KernelKind::DwConv && channels.is_multiple_of(BLOCK) && rng.chance(2);
+    let any_window = kind == KernelKind::DwConv;
+    // a window reaches over the border by all of its columns but one
+    let edges = [0, 1].map(|_| rng.below(if any_window { (kernel[1] - 1) * dilation + 1 } else { 2 }));
+    let by_pixels =
+        channels.is_multiple_of(table.edge_channels(kind)) && kernel[0] * kernel[1] <= EDGE_TAPS && rng.chance(2);
+    // where output pixels begin, in columns, and where the taps of a row are, in values
+    let (mut step, mut pixel_of): (usize, Box<dyn Fn(usize) -> usize>) = (stride, Box::new(|column| column * BLOCK));
     let (layout, _memory, pointers) = if by_pixels {
         // the columns that a row lacks are zeros for the reference
         for row in x.chunks_exact_mut(columns * channels) {
-            if edges[0] {
-                row[..channels].fill(0.0);
-            }
-            if edges[1] {
-                row[(columns - 1) * channels..].fill(0.0);
-            }
+            row[..edges[0] * channels].fill(0.0);
+            row[(columns - edges[1]) * channels..].fill(0.0);
         }
         reference::depthwise(
             &Conv { window, filter: &weights.filter, bias: &weights.bias, clamp },
@@ -708,7 +709,7 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
             dense_mut(&mut expected, shape),
             table.arithmetic(),
         );
-        let there = usize::from(edges[0])..columns - usize::from(edges[1]);
+        let there = edges[0]..columns - edges[1];
         // a multiple of 1 KiB too, which has tiles of its own
         let pixel = rng.pick(&[channels, channels + 4, channels + 9, 256]);
         let rows = x.chunks_exact(columns * channels);
@@ -718,6 +719,22 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
             false => memory.as_ptr(),
         };
         let pointers: Vec<*const f32> = memory.iter().enumerate().map(row).collect();
+        pixel_of = Box::new(move |column| column * pixel);
+        (RowLayout { block: BLOCK, pixel }, memory, pointers)
+    } else if any_window && rng.chance(2) {
+        // columns that are a stride apart lie together: the rows that hold several pixels in a vector
+        let (len, pixel) = (columns.div_ceil(stride), channels.next_multiple_of(BLOCK) + rng.below(2) * 5);
+        let place = move |column: usize| (column % stride * len + column / stride) * pixel;
+        let layout = PixelLayout {
+            pixels: (0..columns).map(place).collect(),
+            block: BLOCK,
+            whole: true,
+            channels,
+            len: (0..columns).map(place).max().unwrap_or(0) + channels.next_multiple_of(BLOCK),
+        };
+        let memory: Vec<Guarded> = x.chunks_exact(columns * channels).map(|row| layout.lay_out(row)).collect();
+        let pointers = memory.iter().map(Guarded::as_ptr).collect();
+        (step, pixel_of) = (1, Box::new(place));
         (RowLayout { block: BLOCK, pixel }, memory, pointers)
     } else {
         let layout = PixelLayout::blocks(rng, columns, channels);
@@ -726,6 +743,7 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
         (RowLayout { block: layout.block, pixel: BLOCK }, memory, pointers)
     };
     let pointers = Guarded::from(&pointers);
+    let places = Guarded::from(&(0..kernel[1]).map(|kx| pixel_of(kx * dilation)).collect::<Vec<_>>());
 
     let (out_layout, out_pixel) = depthwise_output(rng, width, channels);
     let mut out: Vec<Guarded> = (0..rows_out).map(|_| Guarded::new(out_layout.len)).collect();
@@ -746,7 +764,8 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
             out_pixel,
             whole_blocks: out_layout.whole,
             kernel,
-            stride,
+            stride: step,
+            taps: places.as_ptr(),
             dilation,
             epilogue: Epilogue::clamp(clamp),
         });

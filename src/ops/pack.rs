@@ -1,9 +1,9 @@
 //! From a description to packed weights.
 
-use sepconv_kernels::{Epilogue, pack};
+use sepconv_kernels::{BLOCK, Epilogue, pack};
 
 use crate::memory::{Arc, Packed, collect};
-use crate::plan::{ConvStage, DepthwiseStage, PackedConv, PackedDepthwise, PackedStage};
+use crate::plan::{ConvStage, DepthwiseStage, FlatWeights, PackedConv, PackedDepthwise, PackedStage};
 use crate::{ConvDesc, Error, Padding, Result};
 
 /// Checks and packs a standard convolution, the stage `what` of an operator.
@@ -85,9 +85,29 @@ fn depthwise_of(desc: &ConvDesc<'_>, what: &'static str, once: bool) -> Result<D
             *out = filter.at(tap / kw, tap % kw, o / multiplier, o % multiplier);
         }
     })?;
+    let flat = match FlatWeights::lanes(outputs, kh * kw) {
+        Some(lanes) => {
+            let weights = flat(&weights, kh * kw, outputs, lanes)?;
+            Some(Arc::try_new("operator", FlatWeights { lanes, weights })?)
+        }
+        None => None,
+    };
     let (inputs, multiplier) = if once { (outputs, 1) } else { (inputs, multiplier) };
-    let op = Arc::try_new("operator", PackedDepthwise { window: desc.window(), inputs, multiplier, weights })?;
+    let op = Arc::try_new("operator", PackedDepthwise { window: desc.window(), inputs, multiplier, weights, flat })?;
     Ok(PackedStage { name: what, op, epilogue: epilogue(desc) })
+}
+
+/// Packed weights of `channels` channels, repeated until they fill `lanes` lanes.
+fn flat(weights: &Packed, taps: usize, channels: usize, lanes: usize) -> Result<Packed> {
+    let from = weights.values::<f32>();
+    let len =
+        pack::depthwise_len(taps, lanes).ok_or(Error::Allocation { what: "packed weights", bytes: usize::MAX })?;
+    Packed::new(len, |packed| {
+        pack::pack(taps, lanes, packed, |lane, row| {
+            let channel = lane % channels;
+            from[channel / BLOCK * (taps + 1) * BLOCK + row * BLOCK + channel % BLOCK]
+        });
+    })
 }
 
 /// Panels of 16 outputs, each of the description's `repeat` times: bias, then `k` rows. `weights(first, k, out)` writes
@@ -98,7 +118,7 @@ fn packed(
     outputs: usize,
     repeat: usize,
     weights: impl Fn(usize, usize, &mut [f32]),
-) -> Result<Packed> {
+) -> Result<Arc<Packed>> {
     let overflow = Error::Allocation { what: "packed weights", bytes: usize::MAX };
     let len = pack::pointwise_len(k, outputs).ok_or(overflow)?;
     let scales = collect("folded batch norm", (0..outputs).map(|o| desc.fold(o / repeat).0))?;
@@ -118,7 +138,7 @@ fn packed(
             }
         }
     };
-    Packed::new(len, |packed| pack::pack_rows(k, outputs, packed, row))
+    Arc::try_new("packed weights", Packed::new(len, |packed| pack::pack_rows(k, outputs, packed, row))?)
 }
 
 /// How the sums of a stage end.

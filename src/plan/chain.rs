@@ -49,6 +49,8 @@ pub(crate) struct ChainScratch {
     pub(crate) depthwise: usize,
     pub(crate) partial: usize,
     pub(crate) row_pointers: usize,
+    /// Offsets of the taps of a kernel row.
+    pub(crate) taps: usize,
     pub(crate) out_pointers: usize,
 }
 
@@ -139,7 +141,7 @@ impl ChainStep {
         let plane = Plane::new(middle, depthwise.op.window, parts.rows(after_depthwise))?;
         let source = match head {
             Some(_) => RowSource::Head,
-            None => plane.row_source(x, depthwise.op.multiplier),
+            None => plane.row_source(x, depthwise.op.multiplier, lowering),
         };
         let strips = plane.goes_by_strips(source, lowering);
         let sizes = match schedule {
@@ -252,6 +254,7 @@ impl ChainScratch {
             depthwise: carver.values::<f32>(depthwise)?,
             partial: carver.values::<f32>(partial)?,
             row_pointers: carver.values::<*const f32>(rows_in(plane.kind, &plane.window, calls))?,
+            taps: carver.values::<usize>(plane.window.kernel[1])?,
             out_pointers: carver.values::<*mut f32>(calls)?,
         })
     }

@@ -2,16 +2,17 @@
 //!
 //! ```text
 //!   1×1, no padding    pixels are read where they lie; of a caller's planes, groups of rows are transposed to channel blocks
-//!   k×k                the input rows of a group of output rows are copied once, dense and with their padding; the taps of a
-//!                      kernel row then lie together, and each kernel row is a segment
-//!   dilated columns    the taps of each pixel of a group are gathered: one segment
+//!   k×k                the input rows of a group of output rows are copied once, dense and with their padding; columns that are a
+//!                      dilation apart are put together, so the taps of a kernel row lie together: each kernel row is a segment
+//!   1×k                the same; of 16 input channels or more, each tap is a segment
+//!   far taps           the taps of each pixel of a group are gathered, one segment: windows reach over far more than they have taps
 //! ```
 
 use sepconv_kernels::BLOCK;
 
 use super::cost::Thresholds;
 use super::layout::{Order, PlannedTensor, TensorLayout};
-use super::offsets::PixelTable;
+use super::offsets::{Phases, PixelTable};
 use super::share::{ConvParts, evenly, rows_within};
 use super::stage::{Chain, ConvStage, Ends, Misfit, PackedConv, STAGES};
 use super::staging::{self, Staging, pixels_of};
@@ -41,7 +42,7 @@ pub(crate) struct ConvRows {
     /// Images of one call, of which it takes all rows: a batch of small planes is as good as a large one. 1 where they have more rows, and
     /// where pixels go to a ring, or lie in a caller's planes.
     pub(crate) images: usize,
-    /// Columns of one call: fewer than a row has only where one row alone would leave L2.
+    /// Columns of one call: fewer than a row has only where one row alone would leave L2. A window has the columns that these read.
     pub(crate) columns: usize,
     pub(crate) x_pixels: PixelTable,
     pub(crate) out_pixels: PixelTable,
@@ -76,12 +77,16 @@ impl ConvRows {
         let taps = Taps::of(conv, &extent, x.layout.order);
         let width = extent.out[1];
         let group = group_rows(conv, taps, &extent, out, budget, thresholds)?;
-        let (k, columns_read) = (conv.k(), conv.columns_read(width));
-        let of_image = match taps {
-            Taps::InPlace | Taps::Gathered => product(&[group, width, k])?,
-            Taps::Planes => product(&[conv.rows_read(group), columns_read, conv.inputs.next_multiple_of(BLOCK)])?,
-            Taps::Window => product(&[conv.rows_read(group), columns_read, conv.inputs])?,
+        let k = conv.k();
+        let values = |columns| {
+            let columns_read = conv.columns_read(columns);
+            match taps {
+                Taps::InPlace | Taps::Gathered => product(&[group, columns, k]),
+                Taps::Planes => product(&[conv.rows_read(group), columns_read, conv.inputs.next_multiple_of(BLOCK)]),
+                Taps::Window => product(&[conv.rows_read(group), conv.phases(columns).columns()?, conv.inputs]),
+            }
         };
+        let of_image = values(width)?;
         // where pixels are found in planes, or in a ring, a call has whole rows of one image
         let anywhere = match out {
             Destination::Tensor(out) => {
@@ -96,25 +101,30 @@ impl ConvRows {
         } else {
             1
         };
-        let columns = if anywhere && group == 1 && taps == Taps::InPlace {
-            evenly(width, rows_within(budget, k, width))
-        } else {
-            width
+        // values that a column adds to a call
+        let of_column = match taps {
+            _ if !anywhere || group > 1 || images > 1 => 0,
+            Taps::InPlace => k,
+            Taps::Window => product(&[conv.window.kernel[0], conv.window.stride[1], conv.inputs])?,
+            Taps::Planes | Taps::Gathered => 0,
         };
-        let window = if taps == Taps::InPlace { 0 } else { product(&[images, of_image])? };
+        let columns = if of_column == 0 { width } else { evenly(width, rows_within(budget, of_column, width)) };
+        let columns_read = conv.columns_read(columns);
+        let window = if taps == Taps::InPlace { 0 } else { product(&[images, values(columns)?])? };
         let pixels = [images, group, columns];
         let dense = |h, w, c| TensorLayout::nhwc(Shape { n: images, h, w, c });
         let x_pixels = match taps {
             Taps::InPlace => PixelTable::of(x, pixels, conv.window.stride, most, scratch)?,
             Taps::Planes => {
                 let blocks = TensorLayout::blocked(Shape::new(1, group, columns_read, BLOCK), [0, 0])?;
-                PixelTable::within(blocks, pixels, conv.window.stride, most, scratch)?
+                PixelTable::within(blocks, pixels, conv.window.stride, Phases::ONE, most, scratch)?
             }
             Taps::Window => {
-                let window = dense(conv.rows_read(group), columns_read, conv.inputs);
-                PixelTable::within(window, pixels, conv.window.stride, most, scratch)?
+                let phases = conv.phases(columns);
+                let window = dense(conv.rows_read(group), phases.columns()?, conv.inputs);
+                PixelTable::within(window, pixels, conv.window.stride, phases, most, scratch)?
             }
-            Taps::Gathered => PixelTable::within(dense(group, width, k), pixels, [1, 1], most, scratch)?,
+            Taps::Gathered => PixelTable::within(dense(group, width, k), pixels, [1, 1], Phases::ONE, most, scratch)?,
         };
         let out_pixels = match out {
             Destination::Tensor(out) => pixels_of(out, pixels, most, scratch)?,
@@ -143,10 +153,11 @@ impl Taps {
     fn of(conv: &PackedConv, extent: &Extent, order: Order) -> Taps {
         if conv.window.kernel == [1, 1] && extent.before == [0, 0] && extent.after == [0, 0] {
             if order == Order::Planes { Taps::Planes } else { Taps::InPlace }
-        } else if conv.window.dilation[1] == 1 {
-            Taps::Window
         } else {
-            Taps::Gathered
+            let copied = conv.window.reach(0).saturating_mul(conv.columns_read(extent.out[1]));
+            let taps = conv.window.kernel[0].saturating_mul(conv.window.kernel[1]).saturating_mul(extent.out[1]);
+            // rows that are copied serve several output rows
+            if copied / 4 > taps { Taps::Gathered } else { Taps::Window }
         }
     }
 }
@@ -183,6 +194,21 @@ impl PackedConv {
     /// Input rows that `rows` output rows read.
     pub(crate) fn rows_read(&self, rows: usize) -> usize {
         (rows - 1) * self.window.stride[0] + self.window.reach(0)
+    }
+
+    /// The order of the columns that a copied row of `width` output pixels reads: those that a dilation puts apart lie together.
+    pub(crate) fn phases(&self, width: usize) -> Phases {
+        Phases::new(self.columns_read(width), self.window.dilation[1])
+    }
+
+    /// The values of a segment of a copied window of rows of `row` values, and the values from one segment to the next.
+    pub(crate) fn segments(&self, row: usize) -> [usize; 2] {
+        let ([kh, kw], dilation) = (self.window.kernel, self.window.dilation[0]);
+        match kh {
+            1 if self.inputs >= BLOCK => [self.inputs, self.inputs],
+            1 => [kw * self.inputs, 0],
+            _ => [kw * self.inputs, dilation * row],
+        }
     }
 
     /// Input columns that a row of `width` output pixels reads.

@@ -107,6 +107,9 @@ thresholds! {
     /// Values of input and output of one call of the pointwise kernel where one of them is transposed from planes or to planes: both
     /// are in scratch then, and stay in L2.
     staged_values
+    /// Taps of the largest window, other than 3×3, that a depthwise convolution reads from a caller's pixels where they lie. Larger
+    /// windows take so long that a copy of their rows costs little, and read it faster.
+    pixel_taps
     /// Output columns from which a depthwise 3×3 goes from planes to planes, a channel at a time. Narrower planes are transposed: their
     /// rows fill few lanes.
     planes_width
@@ -131,6 +134,12 @@ thresholds! {
     /// rows are an eighth to a third more, gained up to 7 % of a network on the ones; on the others up to 7 where it is
     /// wide, and lost up to 4 where it is narrow.
     worth_exchanging
+    /// Times. A signal along H is planned as one along W, where the busiest worker then has at most so many times the work: threads share
+    /// the rows of a plane, and a signal along W has one. 0 for never.
+    swap_gain
+    /// Multiply-adds of the convolutions beside a depthwise one, of a pixel. Where they do more, a signal along H is not planned as one along W
+    /// if the row between them is longer than [`near_border`](Self::near_border): the row would come from L3.
+    swap_macs
     /// Multiply-adds that take as long as a pool's addition, which reads its value from memory.
     pool_macs
     /// Output pixels of a plane from which on the stages of a block are fused in a batch of several images.
@@ -168,6 +177,7 @@ impl Thresholds {
             head_values: 32 << 10,
             group_values: 64 << 10,
             staged_values: 32 << 10,
+            pixel_taps: 16,
             planes_width: 4,
             copied_planes_width: 12,
             planned_offsets: 8 << 10,
@@ -175,6 +185,8 @@ impl Thresholds {
             worth_sharing: 40_000,
             worth_meeting: 150_000,
             worth_exchanging: 112,
+            swap_gain: 2,
+            swap_macs: 2 << 10,
             pool_macs: 4,
             batch_pixels: 24,
             staged_plane: 1024,

@@ -1,7 +1,10 @@
 //! From nodes to steps: what is fused, how tensors lie, and where they live.
 
+use sepconv_kernels::KernelKind;
+
 use super::chain::ChainStep;
 use super::conv::ConvStep;
+use super::flat::FlatStep;
 use super::group::regroup;
 use super::layout::{PlannedTensor, layouts, places};
 use super::planes::PlanesStep;
@@ -10,6 +13,7 @@ use super::report::StageReport;
 use super::schedule::preferred_schedule;
 use super::share::worth_exchanging;
 use super::stage::{Chain, Ends, PackedStage, STAGES, channels};
+use super::swap::lower_swapped;
 use super::{Lowering, Node, Step};
 use crate::memory::{Arc, Carver, collect, push, text};
 use crate::tensor::ElementType;
@@ -71,6 +75,8 @@ pub(crate) struct Program {
     pub(crate) worker: usize,
     pub(crate) macs: u64,
     pub(crate) reports: Vec<StageReport>,
+    /// Whether rows and columns of all tensors, the caller's too, are swapped. Shapes in reports are as the caller has them.
+    pub(crate) swapped: bool,
 }
 
 /// A step before tensors have places: the stages that run as one.
@@ -100,6 +106,14 @@ pub(super) enum DraftKind {
 
 /// Turns nodes into a program.
 pub(crate) fn lower(nodes: &[Node], input: Shape, lowering: &Lowering) -> Result<Program, Refused> {
+    match lower_swapped(nodes, input, lowering)? {
+        Some(program) => Ok(program),
+        None => lower_as_given(nodes, input, lowering),
+    }
+}
+
+/// Turns nodes into a program over the rows and columns of their planes.
+pub(super) fn lower_as_given(nodes: &[Node], input: Shape, lowering: &Lowering) -> Result<Program, Refused> {
     let fused = lower_as(nodes, input, lowering.fusion, &[], lowering)?;
     if lowering.fusion != Fusion::Auto || fused.too_large.is_empty() {
         return fused.program();
@@ -123,7 +137,7 @@ fn lower_as(nodes: &[Node], input: Shape, fusion: Fusion, unfused: &[usize], low
         return Err(Error::Fusion(format!("{schedule:?} was asked for, and no layer has stages to fuse")));
     }
     let (tensors, arena) = drafts.tensors(lowering)?;
-    let mut program = Program { steps: Vec::new(), tensors, arena, worker: 0, macs: 0, reports: Vec::new() };
+    let mut program = Program { tensors, arena, ..Program::default() };
     let (mut too_large, mut error) = (Vec::new(), None);
     for draft in drafts.steps {
         let node = draft.node;
@@ -175,6 +189,23 @@ fn step(
                 report.kernels.push(kind);
                 report.schedule = Some(text(format_args!("planes, a channel at a time"))?);
                 return Ok(Step::Planes(step));
+            }
+            if let Some(conv) = chain.as_conv()? {
+                let step = ConvStep::new(&conv, tensors, ends, workers, thresholds, scratch)?;
+                report.kernels.push(KernelKind::Pointwise);
+                report.schedule = Some(text(format_args!("a standard convolution, since there is one input channel"))?);
+                return Ok(Step::Conv(Arc::try_new("plan", step)?));
+            }
+            if FlatStep::suits(&chain, tensors, &ends, lowering)? {
+                let step = FlatStep::new(&chain, tensors, ends, workers, thresholds, scratch)?;
+                report.kernels.push(KernelKind::DwConv);
+                let (width, columns) = (step.extent.out[1], step.columns);
+                report.schedule = Some(if columns < width {
+                    text(format_args!("flat rows, several pixels in a vector, {columns} columns at a time"))?
+                } else {
+                    text(format_args!("flat rows, several pixels in a vector"))?
+                });
+                return Ok(Step::Flat(Arc::try_new("plan", step)?));
             }
             let step = ChainStep::new(&chain, tensors, ends, schedule, by_channels, workers, lowering, scratch)?;
             let head = usize::from(chain.head().is_some());

@@ -12,6 +12,7 @@
 mod chain;
 mod conv;
 pub(crate) mod cost;
+mod flat;
 mod group;
 mod layout;
 mod lower;
@@ -23,21 +24,25 @@ mod schedule;
 mod share;
 mod stage;
 mod staging;
+mod swap;
 
 use sepconv_kernels::Kernels;
 
 pub(crate) use chain::{ChainStep, TailPixels, rows_in};
 pub(crate) use conv::{ConvRows, ConvStep, Taps};
 use cost::Thresholds;
+pub(crate) use flat::FlatStep;
 pub(crate) use layout::{Order, Place, PlannedTensor, TensorLayout};
 pub(crate) use lower::{Program, Refused, lower, shapes_of};
-pub(crate) use offsets::{Offsets, PixelTable};
+pub(crate) use offsets::{Offsets, Phases, PixelTable};
 pub(crate) use planes::PlanesStep;
 pub(crate) use pool::PoolStep;
 pub use report::{Bound, Explain, StageReport};
 pub(crate) use schedule::RowSource;
 pub(crate) use share::{lanes, share};
-pub(crate) use stage::{Chain, ConvStage, DepthwiseStage, PackedConv, PackedDepthwise, PackedStage, channels};
+pub(crate) use stage::{
+    Chain, ConvStage, DepthwiseStage, FlatWeights, PackedConv, PackedDepthwise, PackedStage, channels,
+};
 pub(crate) use staging::Staging;
 
 use crate::memory::Arc;
@@ -107,6 +112,7 @@ pub(crate) enum Step {
     Conv(Arc<ConvStep>),
     Chain(Arc<ChainStep>),
     Planes(PlanesStep),
+    Flat(Arc<FlatStep>),
     Pool(PoolStep),
 }
 
@@ -117,6 +123,7 @@ impl Step {
             Step::Conv(step) => step.parts.rows * step.parts.panels,
             Step::Chain(step) => step.parts.lines * step.parts.channels,
             Step::Planes(step) => step.parts,
+            Step::Flat(step) => step.parts[0] * step.parts[1],
             Step::Pool(step) => step.parts,
         }
     }

@@ -6,6 +6,41 @@ use super::layout::{Place, PlannedTensor, TensorLayout};
 use crate::memory::{Carver, product, reserve};
 use crate::{Result, Shape};
 
+/// The order of the columns of a row in scratch: those `count` apart lie together.
+///
+/// ```text
+///   columns      0 1 2 3 4 5 6
+///   2 phases     0 2 4 6 │ 1 3 5 ·
+/// ```
+///
+/// Taps that are a dilation apart, and pixels that are a stride apart, then follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Phases {
+    pub(crate) count: usize,
+    /// Places for the columns of a phase.
+    pub(crate) len: usize,
+}
+
+impl Phases {
+    /// The columns in their own order.
+    pub(super) const ONE: Phases = Phases { count: 1, len: 0 };
+
+    /// Of `columns` columns, in `count` phases.
+    pub(super) fn new(columns: usize, count: usize) -> Phases {
+        Phases { count, len: columns.div_ceil(count) }
+    }
+
+    /// The places that a row takes.
+    pub(super) fn columns(&self) -> Result<usize> {
+        product(&[self.count, self.len])
+    }
+
+    /// The place of a column.
+    pub(crate) fn at(&self, column: usize) -> usize {
+        column % self.count * self.len + column / self.count
+    }
+}
+
 /// Where the pixels of some rows begin, row by row, for the pointwise kernel: of one image, or of the images that follow each other.
 ///
 /// The plan writes the table: narrow networks spent up to a thirtieth of a run on these tables. A run rewrites a table that depends
@@ -19,6 +54,8 @@ pub(crate) struct PixelTable {
     pub(crate) width: usize,
     /// Distance between rows of the table in rows of the layout, and between pixels in pixels.
     stride: [usize; 2],
+    /// The order of the columns of a row.
+    phases: Phases,
     /// Rows after which the first comes again, or `usize::MAX`.
     ring: usize,
     /// Whether the strides of a caller's tensor decide the offsets, so that only a run knows them.
@@ -44,25 +81,27 @@ impl PixelTable {
         scratch: &mut Carver,
     ) -> Result<PixelTable> {
         let of_caller = !matches!(tensor.place, Place::Arena(_));
-        let table = PixelTable::within(tensor.layout, pixels, stride, if of_caller { 0 } else { most }, scratch)?;
+        let most = if of_caller { 0 } else { most };
+        let table = PixelTable::within(tensor.layout, pixels, stride, Phases::ONE, most, scratch)?;
         Ok(PixelTable { of_caller, ..table })
     }
 
     /// Of `rows` rows of `width` pixels of a channel block, one pixel after the other.
     pub(super) fn dense(rows: usize, width: usize, most: usize, scratch: &mut Carver) -> Result<PixelTable> {
         let blocks = TensorLayout::blocked(Shape::new(1, rows, width, BLOCK), [0, 0])?;
-        PixelTable::within(blocks, [1, rows, width], [1, 1], most, scratch)
+        PixelTable::within(blocks, [1, rows, width], [1, 1], Phases::ONE, most, scratch)
     }
 
-    /// The same of memory whose layout no caller decides.
+    /// The same of memory whose layout no caller decides, with the columns of a row in `phases`.
     pub(super) fn within(
         layout: TensorLayout,
         pixels: [usize; 3],
         stride: [usize; 2],
+        phases: Phases,
         most: usize,
         scratch: &mut Carver,
     ) -> Result<PixelTable> {
-        PixelTable::new(layout, pixels, stride, usize::MAX, most, scratch)
+        PixelTable::new(layout, pixels, stride, phases, usize::MAX, most, scratch)
     }
 
     /// Offsets of a ring of `rows` rows, repeated twice, so that a group may start at any row.
@@ -73,13 +112,14 @@ impl PixelTable {
         most: usize,
         scratch: &mut Carver,
     ) -> Result<PixelTable> {
-        PixelTable::new(layout, [1, product(&[2, rows])?, width], [1, 1], rows, most, scratch)
+        PixelTable::new(layout, [1, product(&[2, rows])?, width], [1, 1], Phases::ONE, rows, most, scratch)
     }
 
     fn new(
         layout: TensorLayout,
         [images, rows, width]: [usize; 3],
         stride: [usize; 2],
+        phases: Phases,
         ring: usize,
         most: usize,
         scratch: &mut Carver,
@@ -87,7 +127,7 @@ impl PixelTable {
         let len = product(&[images, rows, width])?;
         let steps = PixelTable::steps(&layout);
         let offsets = Offsets::Planned(Vec::new());
-        let mut table = PixelTable { steps, images, rows, width, stride, ring, of_caller: false, offsets };
+        let mut table = PixelTable { steps, images, rows, width, stride, phases, ring, of_caller: false, offsets };
         if len <= most {
             let mut offsets = Vec::new();
             reserve("plan", &mut offsets, len)?;
@@ -107,12 +147,13 @@ impl PixelTable {
     /// All offsets, in their order.
     pub(crate) fn each(&self, [image, row, pixel]: [usize; 3], mut push: impl FnMut(usize)) {
         // the product may overflow only where the axis has one row or column: it is multiplied by 0 then
-        let (row, pixel) = (self.stride[0].wrapping_mul(row), self.stride[1].wrapping_mul(pixel));
+        let row = self.stride[0].wrapping_mul(row);
         for n in 0..self.images {
             for y in 0..self.rows {
                 let start = n * image + y % self.ring * row;
                 for x in 0..self.width {
-                    push(start + x * pixel);
+                    // a stride may be any number where there is one column
+                    push(start + self.phases.at(x.wrapping_mul(self.stride[1])) * pixel);
                 }
             }
         }

@@ -4,6 +4,7 @@ use sepconv_kernels::{DwPlanesArgs, KernelKind};
 
 use super::Lowering;
 use super::layout::{Order, PlannedTensor};
+use super::share::busiest;
 use super::stage::{Chain, DepthwiseStage, Ends, Misfit, STAGES};
 use crate::Result;
 use crate::memory::{Carver, product};
@@ -16,8 +17,10 @@ pub(crate) struct PlanesStep {
     pub(crate) ends: Ends,
     pub(crate) extent: Extent,
     pub(crate) kind: KernelKind,
-    /// Parts that the planes of all images are shared out in.
+    /// Parts that the rows of the planes of all images are shared out in.
     pub(crate) parts: usize,
+    /// Whether parts are of whole planes.
+    pub(crate) whole: bool,
     /// The place of the kernel's scratch in a worker's, in bytes.
     pub(crate) scratch: usize,
     pub(crate) scratch_bytes: usize,
@@ -31,7 +34,13 @@ impl PlanesStep {
         ends: &Ends,
         lowering: &Lowering,
     ) -> Result<Option<KernelKind>> {
-        let planes = [ends.input, ends.output].into_iter().all(|end| tensors[end].layout.order == Order::Planes);
+        let is_planes = |tensor: &PlannedTensor| match tensor.layout.order {
+            Order::Planes => true,
+            // pixels of one channel are a plane
+            Order::Pixels => tensor.shape.c == 1,
+            Order::Blocks => false,
+        };
+        let planes = [ends.input, ends.output].into_iter().all(|end| is_planes(&tensors[end]));
         let window = match (chain.head(), chain.depthwise(), chain.tail()) {
             (None, Some(depthwise), None) if planes => depthwise.op.window,
             _ => return Ok(None),
@@ -67,6 +76,10 @@ impl PlanesStep {
         let len = DwPlanesArgs::scratch_len(window.stride[1], out.w).unwrap_or(usize::MAX);
         let scratch_bytes = product(&[len])? * size_of::<f32>();
         let scratch = scratch.bytes(scratch_bytes)?;
-        Ok(PlanesStep { stage, ends, extent, kind, parts: workers.min(out.n * out.c), scratch, scratch_bytes })
+        let planes = out.n * out.c;
+        // rows at the border between two parts are read by both
+        let whole = busiest(planes, workers) <= busiest(planes * out.h, workers);
+        let parts = workers.min(if whole { planes } else { planes * out.h });
+        Ok(PlanesStep { stage, ends, extent, kind, parts, whole, scratch, scratch_bytes })
     }
 }

@@ -47,6 +47,9 @@ pub struct Explain {
     pub threads: usize,
     /// Bytes of the arena: the tensors between steps. [`crate::Plan::scratch_bytes`] counts the memory of workers too.
     pub arena_bytes: usize,
+    /// Whether the steps run as if rows were columns: planes of one column run as planes of one row. Shapes and layouts are the caller's
+    /// all the same. Where a step speaks of rows, these are rows of the planes that run.
+    pub axes_swapped: bool,
     /// The steps, in the order in which they run.
     pub stages: Vec<StageReport>,
 }
@@ -87,12 +90,13 @@ impl fmt::Display for Explain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} ({:?} arithmetic), {} thread{}, arena of {} KiB",
+            "{} ({:?} arithmetic), {} thread{}, arena of {} KiB{}",
             self.isa,
             self.arithmetic,
             self.threads,
             if self.threads == 1 { "" } else { "s" },
-            self.arena_bytes.div_ceil(1024)
+            self.arena_bytes.div_ceil(1024),
+            if self.axes_swapped { ", rows and columns swapped" } else { "" }
         )?;
         for (i, s) in self.stages.iter().enumerate() {
             let shortcut = if s.shortcut { " + input" } else { "" };

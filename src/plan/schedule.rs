@@ -1,6 +1,6 @@
 //! How a depthwise convolution goes over its plane: which rows it reads, and the size of its groups and slabs.
 
-use sepconv_kernels::{BLOCK, KernelKind};
+use sepconv_kernels::{BLOCK, EDGE_TAPS, KernelKind};
 
 use super::Lowering;
 use super::cost::Thresholds;
@@ -34,8 +34,8 @@ pub(super) fn preferred_schedule(
 pub(crate) enum RowSource {
     /// Rows are read in place: the producer left columns of zeros beside them.
     InPlace,
-    /// The caller's rows are read in place, and the kernel knows which columns of padding they lack.
-    Pixels([bool; 2]),
+    /// The caller's rows are read in place, and the kernel knows how many columns of padding they lack before and behind.
+    Pixels([usize; 2]),
     /// Rows are copied into a ring, each channel as often as the multiplier says.
     Copy,
     /// The head computes rows into a ring.
@@ -93,18 +93,26 @@ impl Plane {
 
     /// The source of the rows without a head. No copy into channel blocks is faster than to read a caller's rows
     /// where they lie: the copy is written and read besides.
-    pub(super) fn row_source(&self, x: &PlannedTensor, multiplier: usize) -> RowSource {
+    pub(super) fn row_source(&self, x: &PlannedTensor, multiplier: usize, lowering: &Lowering) -> RowSource {
         let padded = matches!(x.place, Place::Arena(_)) && x.layout.is_whole();
-        let by_pixels = self.kind != KernelKind::DwConv
-            && self.columns.iter().all(|&columns| columns <= 1)
-            && self.middle.c.is_multiple_of(BLOCK)
+        let [kh, kw] = self.window.kernel;
+        // a window lacks at most all of its columns but one
+        let (lacking, small) = match self.kind {
+            KernelKind::DwConv => {
+                (self.window.reach(1) - 1, kh.saturating_mul(kw) <= lowering.thresholds.pixel_taps.min(EDGE_TAPS))
+            }
+            _ => (1, true),
+        };
+        let by_pixels = small
+            && self.columns.iter().all(|&columns| columns <= lacking)
+            && self.middle.c.is_multiple_of(lowering.kernels.edge_channels(self.kind))
             && x.layout.order == Order::Pixels;
         if multiplier > 1 {
             RowSource::Copy
         } else if padded && x.layout.columns == self.columns {
             RowSource::InPlace
         } else if !padded && by_pixels {
-            RowSource::Pixels(self.columns.map(|columns| columns > 0))
+            RowSource::Pixels(self.columns)
         } else {
             RowSource::Copy
         }

@@ -3,6 +3,7 @@
 //! ```text
 //!   [convolution] depthwise [pointwise]     runs as a ChainStep
 //!   depthwise, from planes to planes        runs as a PlanesStep
+//!   depthwise, of few channels              runs as a FlatStep
 //!   convolution                             runs as a ConvStep
 //!   average pool                            runs as a PoolStep
 //! ```
@@ -15,7 +16,7 @@
 
 use core::ops::Range;
 
-use sepconv_kernels::{Epilogue, pack};
+use sepconv_kernels::{BLOCK, Epilogue, pack};
 
 use super::layout::{Order, Place, PlannedTensor, TensorLayout};
 use crate::memory::{Arc, Packed, product, text};
@@ -28,7 +29,7 @@ pub(crate) struct PackedConv {
     pub(crate) window: ConvWindow,
     pub(crate) inputs: usize,
     pub(crate) outputs: usize,
-    pub(crate) weights: Packed,
+    pub(crate) weights: Arc<Packed>,
 }
 
 /// A depthwise convolution, packed: output `c` reads input `c / multiplier`.
@@ -37,7 +38,29 @@ pub(crate) struct PackedDepthwise {
     pub(crate) window: ConvWindow,
     pub(crate) inputs: usize,
     pub(crate) multiplier: usize,
+    pub(crate) weights: Arc<Packed>,
+    /// The same weights for flat rows, where its channels would leave lanes of a block empty.
+    pub(crate) flat: Option<Arc<FlatWeights>>,
+}
+
+/// Weights of flat rows: those of all channels, over and over, until they fill whole blocks.
+#[derive(Debug)]
+pub(crate) struct FlatWeights {
+    /// Channels of as many pixels as fill whole blocks.
+    pub(crate) lanes: usize,
     pub(crate) weights: Packed,
+}
+
+impl FlatWeights {
+    /// The lanes that weights of so many channels and taps are packed for, or `None` where flat rows gain nothing: a tenth of the lanes
+    /// of blocks must be empty, and the weights stay in L1.
+    pub(crate) fn lanes(channels: usize, taps: usize) -> Option<usize> {
+        const MOST: usize = 8 << 10;
+        let blocks = channels.checked_next_multiple_of(BLOCK)?;
+        let lanes = channels.checked_mul(BLOCK >> channels.trailing_zeros().min(BLOCK.trailing_zeros()))?;
+        let values = lanes.checked_mul(taps.checked_add(1)?)?;
+        ((blocks - channels) >= blocks.div_ceil(10) && values <= MOST).then_some(lanes)
+    }
 }
 
 impl PackedConv {
@@ -56,6 +79,12 @@ impl PackedConv {
     /// Multiply-adds of `pixels` output pixels.
     pub(super) fn macs(&self, pixels: usize) -> u64 {
         (pixels as u64).saturating_mul((self.k() as u64).saturating_mul(self.outputs as u64))
+    }
+
+    /// The same convolution over planes whose rows are columns.
+    fn swapped(&self) -> PackedConv {
+        let PackedConv { window, inputs, outputs, ref weights } = *self;
+        PackedConv { window: window.swapped(), inputs, outputs, weights: weights.clone() }
     }
 
     /// Whether its weights are packed for its sizes, which are at least 1 and do not overflow.
@@ -80,6 +109,20 @@ impl PackedDepthwise {
         (pixels as u64).saturating_mul((taps as u64).saturating_mul(self.outputs() as u64))
     }
 
+    /// As [`PackedConv::swapped`].
+    fn swapped(&self) -> PackedDepthwise {
+        let PackedDepthwise { window, inputs, multiplier, ref weights, ref flat } = *self;
+        let (weights, flat) = (weights.clone(), flat.clone());
+        PackedDepthwise { window: window.swapped(), inputs, multiplier, weights, flat }
+    }
+
+    /// The same as a standard convolution, where there is one input channel: all outputs read it.
+    fn as_conv(&self) -> Option<PackedConv> {
+        let conv =
+            PackedConv { window: self.window, inputs: 1, outputs: self.outputs(), weights: self.weights.clone() };
+        (self.inputs == 1).then_some(conv)
+    }
+
     /// As [`PackedConv::is_packed`].
     fn is_packed(&self) -> bool {
         let [kh, kw] = self.window.kernel;
@@ -87,7 +130,11 @@ impl PackedDepthwise {
             (Some(taps), Some(outputs)) if outputs > 0 => pack::depthwise_len(taps, outputs),
             _ => None,
         };
-        self.window.check("").is_ok() && len == Some(self.weights.len())
+        let is_flat = |flat: &Arc<FlatWeights>| {
+            flat.lanes.is_multiple_of(self.outputs())
+                && pack::depthwise_len(kh * kw, flat.lanes) == Some(flat.weights.len())
+        };
+        self.window.check("").is_ok() && len == Some(self.weights.len()) && self.flat.iter().all(is_flat)
     }
 }
 
@@ -282,6 +329,15 @@ impl Chain {
         self.conv(2)
     }
 
+    /// The same computation as a standard convolution: of a depthwise convolution alone that makes several channels of one.
+    pub(super) fn as_conv(&self) -> Result<Option<Chain>> {
+        let (None, Some(depthwise), None) = (self.head(), self.depthwise(), self.tail()) else { return Ok(None) };
+        let Some(conv) = depthwise.op.as_conv().filter(|conv| conv.outputs > 1) else { return Ok(None) };
+        let PackedStage { name, epilogue, .. } = depthwise;
+        let head = PackedStage { name, op: Arc::try_new("plan", conv)?, epilogue };
+        Ok(Some(Chain { stages: [Some(head.into()), None, None] }))
+    }
+
     /// Whether both share their packed weights.
     pub(super) fn is(&self, other: &Chain) -> bool {
         self.stages.iter().zip(&other.stages).all(|pair| match pair {
@@ -299,6 +355,31 @@ impl Chain {
     /// Its stages, each in its place.
     pub(super) fn stages(&self) -> &StageSlots {
         &self.stages
+    }
+
+    /// Whether every window has one column, and no padding beside it.
+    pub(super) fn has_windows_of_one_column(&self) -> bool {
+        self.stages.iter().flatten().all(|stage| match &stage.op {
+            PackedOp::Conv(conv) => conv.window.is_of_one_column(),
+            PackedOp::Depthwise(depthwise) => depthwise.window.is_of_one_column(),
+        })
+    }
+
+    /// The same stages over planes whose rows are columns. They share the packed weights, so every window has one column: its taps
+    /// keep their order then.
+    pub(super) fn swapped(&self) -> Result<Chain> {
+        debug_assert!(self.has_windows_of_one_column());
+        let mut stages = [None, None, None];
+        for (to, stage) in stages.iter_mut().zip(&self.stages) {
+            let Some(PackedStage { name, op, epilogue }) = stage else { continue };
+            let op = match op {
+                PackedOp::Conv(conv) => PackedOp::Conv(Arc::try_new("plan", conv.swapped())?),
+                PackedOp::Depthwise(depthwise) => PackedOp::Depthwise(Arc::try_new("plan", depthwise.swapped())?),
+            };
+            *to = Some(PackedStage { name, op, epilogue: *epilogue });
+        }
+        // unreached: stages that fit each other still do
+        Chain::of_places(stages).map_err(|misfit| misfit.named(STAGES))
     }
 
     /// Input channels and output channels.
@@ -449,8 +530,8 @@ mod tests {
         ConvWindow { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], padding: Padding::Same }
     }
 
-    fn zeros(len: Option<usize>) -> Packed {
-        Packed::new::<f32>(len.unwrap(), |_| {}).unwrap()
+    fn zeros(len: Option<usize>) -> Arc<Packed> {
+        Arc::try_new("zeros", Packed::new::<f32>(len.unwrap(), |_| {}).unwrap()).unwrap()
     }
 
     fn conv(kernel: usize, inputs: usize, outputs: usize) -> PackedConv {
@@ -460,7 +541,7 @@ mod tests {
 
     fn depthwise(inputs: usize, multiplier: usize) -> PackedDepthwise {
         let weights = zeros(pack::depthwise_len(9, inputs * multiplier));
-        PackedDepthwise { window: window(3, 1), inputs, multiplier, weights }
+        PackedDepthwise { window: window(3, 1), inputs, multiplier, weights, flat: None }
     }
 
     fn stage<O>(op: O) -> PackedStage<Arc<O>> {

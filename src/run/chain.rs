@@ -104,6 +104,16 @@ impl ChainStep {
             if let Some(head) = &self.head {
                 head.prepare(&x.layout, None, None, scratch);
             }
+            let pixel = match self.source {
+                RowSource::InPlace | RowSource::Pixels(_) => x.layout.within.pixel,
+                RowSource::Copy | RowSource::Head => self.ring.layout.within.pixel,
+            };
+            let window = &self.depthwise.op.window;
+            for kx in 0..window.kernel[1] {
+                // of a single column the product is read by no tap, and may overflow
+                let offset = (kx * window.dilation[1]).wrapping_mul(pixel);
+                scratch.add(self.scratch.taps).cast::<usize>().add(kx).write(offset);
+            }
             if let Some((_, pixels)) = &self.tail {
                 pixels.dense.prepare(None, scratch);
                 pixels.out.prepare(Some(&out.layout), scratch);
@@ -226,6 +236,7 @@ impl ChainStep {
                 RowSource::Pixels(edges) => (x.layout.within, Some(edges)),
                 _ => (self.ring.layout.within, None),
             };
+            let taps = scratch.add(self.scratch.taps).cast::<usize>();
             let row_pointer = |y: Option<usize>| match (y.filter(|&y| y < self.middle.h), self.source) {
                 (None, _) => zeros,
                 // of a caller's tensor `origin` is 0: a pointer that leaves it could be that of the zeros
@@ -269,6 +280,7 @@ impl ChainStep {
                     whole_blocks: target.whole,
                     kernel: window.kernel,
                     stride: window.stride[1],
+                    taps,
                     dilation: window.dilation[1],
                     epilogue: self.depthwise.epilogue,
                 });

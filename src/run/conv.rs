@@ -2,12 +2,12 @@
 
 use core::ops::Range;
 
-use sepconv_kernels::pack::dense_row;
-use sepconv_kernels::{BLOCK, FromPlanesArgs, PointwiseArgs, Residual, Store};
+use sepconv_kernels::{BLOCK, PointwiseArgs, Residual, Store};
 
 use super::bind::{BoundTensor, Memory, RowTarget, zero_columns};
+use super::columns::Columns;
 use super::staging::Rows;
-use crate::plan::{ConvRows, ConvStep, Order, Taps, TensorLayout, lanes, share};
+use crate::plan::{ConvRows, ConvStep, Taps, TensorLayout, lanes, share};
 
 impl ConvRows {
     /// Writes the tables of pixels that the plan did not keep, once for a piece.
@@ -60,22 +60,6 @@ impl ConvRows {
             // SAFETY: offsets are those of pixels and channels of tensors that the plan was made for, tables and
             // windows have the sizes that `new` carved.
             unsafe {
-                let (source, segment, x_segment) = match self.taps {
-                    Taps::InPlace => {
-                        let together = x.layout.within.block == BLOCK;
-                        let source = x.ptr.add(x.row(images.start, first * conv.window.stride[0])).cast_const();
-                        (source, if together { k } else { BLOCK }, x.layout.within.block)
-                    }
-                    Taps::Planes => {
-                        let (pixels, block) = self.copy_planes(memory, x, images.start, &group, scratch);
-                        (pixels, BLOCK, block)
-                    }
-                    Taps::Window => {
-                        let (window, row) = self.copy_window(memory, x, images.clone(), &group, scratch);
-                        (window, conv.window.kernel[1] * conv.inputs, conv.window.dilation[0] * row)
-                    }
-                    Taps::Gathered => (self.gather(memory, x, images.clone(), &group, scratch), k, 0),
-                };
                 let store = if rings {
                     // rows of a ring may begin at any of its rows and go on with the first
                     to.store(to.first, self.out_pixels.row(first % to.ring, scratch))
@@ -87,11 +71,13 @@ impl ConvRows {
                 // all columns, unless a row is too long for one call
                 for column in (0..width).step_by(self.columns) {
                     let columns = self.columns.min(width - column);
+                    let (source, segment, x_segment) =
+                        self.source(memory, x, &images, &group, column..column + columns, scratch);
                     (memory.kernels.pointwise)(&PointwiseArgs {
                         m: images.len() * group.len() * columns,
                         k,
                         n: outputs,
-                        x: source.add(column * conv.window.stride[1] * x.layout.within.pixel),
+                        x: source,
                         x_pixels: self.x_pixels.row(0, scratch),
                         segment,
                         x_segment,
@@ -110,6 +96,45 @@ impl ConvRows {
                 }
             }
             first = group.end;
+        }
+    }
+
+    /// The first tap of the first pixel of some columns of a group of each image, the values of a segment of taps, and the values from one
+    /// segment to the next. Taps are copied to scratch, unless they are read in place. There are fewer columns than a row has only of
+    /// one row that is read in place or is copied as a window.
+    ///
+    /// # Safety
+    /// As [`ConvRows::run`].
+    unsafe fn source(
+        &self,
+        memory: &Memory<'_>,
+        x: BoundTensor,
+        images: &Range<usize>,
+        group: &Range<usize>,
+        columns: Range<usize>,
+        scratch: *mut u8,
+    ) -> (*const f32, usize, usize) {
+        let conv = &*self.stage.op;
+        // SAFETY: the caller's.
+        unsafe {
+            match self.taps {
+                Taps::InPlace => {
+                    let TensorLayout { within, .. } = x.layout;
+                    let [sy, sx] = conv.window.stride;
+                    let source = x.ptr.add(x.row(images.start, group.start * sy) + columns.start * sx * within.pixel);
+                    (source, if within.block == BLOCK { conv.inputs } else { BLOCK }, within.block)
+                }
+                Taps::Planes => {
+                    let (pixels, block) = self.copy_planes(memory, x, images.start, group, scratch);
+                    (pixels, BLOCK, block)
+                }
+                Taps::Window => {
+                    let (window, row) = self.copy_window(memory, x, images.clone(), group, columns, scratch);
+                    let [segment, apart] = conv.segments(row);
+                    (window, segment, apart)
+                }
+                Taps::Gathered => (self.gather(memory, x, images.clone(), group, scratch), conv.k(), 0),
+            }
         }
     }
 
@@ -150,7 +175,8 @@ impl ConvRows {
         }
     }
 
-    /// Copies the input rows that a group of output rows of each image reads, dense and padded. Returns them and the length of one.
+    /// Copies what some columns of a group of output rows of each image read of the input rows, dense and padded. Returns these rows and
+    /// the length of one.
     ///
     /// # Safety
     /// As [`ConvRows::run`].
@@ -160,15 +186,14 @@ impl ConvRows {
         x: BoundTensor,
         images: Range<usize>,
         group: &Range<usize>,
+        columns: Range<usize>,
         scratch: *mut u8,
     ) -> (*const f32, usize) {
         let conv = &*self.stage.op;
-        let c = conv.inputs;
-        let columns = conv.columns_read(self.extent.out[1]);
-        let row_len = columns * c;
-        let left = self.extent.before[1].min(columns);
-        let copied = self.input.w.min(columns - left);
-        // SAFETY: the window holds `rows_read × columns` pixels of each image; `copied` columns are in the input as well.
+        let phases = conv.phases(self.columns);
+        let row_len = phases.count * phases.len * conv.inputs;
+        let columns = Columns { first: columns.start * conv.window.stride[1], before: self.extent.before[1], phases };
+        // SAFETY: the window holds `rows_read` rows of each image, of the pixels of all phases.
         unsafe {
             let window = scratch.add(self.window).cast::<f32>();
             let rows = conv.rows_read(group.len());
@@ -177,32 +202,10 @@ impl ConvRows {
                 let y = (group.start * conv.window.stride[0] + i).checked_sub(self.extent.before[0]);
                 match y.filter(|&y| y < self.input.h) {
                     None => to.write_bytes(0, row_len),
-                    Some(y) => {
-                        to.write_bytes(0, left * c);
-                        self.copy_pixels(memory, x, x.row(n, y), to.add(left * c), copied);
-                        to.add((left + copied) * c).write_bytes(0, (columns - left - copied) * c);
-                    }
+                    Some(y) => x.copy_columns(memory.kernels, x.row(n, y), &columns, 1, to),
                 }
             }
             (window, row_len)
-        }
-    }
-
-    /// Copies `width` pixels, of which the first is at `from`, to where their channels lie together and pixels follow each other.
-    ///
-    /// # Safety
-    /// The tensor has these pixels; `to` has room for them.
-    unsafe fn copy_pixels(&self, memory: &Memory<'_>, x: BoundTensor, from: usize, to: *mut f32, width: usize) {
-        let c = self.stage.op.inputs;
-        // SAFETY: the caller's.
-        unsafe {
-            match x.layout.order {
-                Order::Planes => {
-                    let copy = x.planes(from, width, 0..c, to, BLOCK);
-                    (memory.kernels.from_planes)(&FromPlanesArgs { out_pixel: c, whole: false, ..copy });
-                }
-                Order::Pixels | Order::Blocks => dense_row(x.ptr.add(from), x.layout.within, to, width, c),
-            }
         }
     }
 
@@ -235,7 +238,7 @@ impl ConvRows {
                             match (y, px) {
                                 (Some(y), Some(px)) => {
                                     let from = x.row(n, y) + px * x.layout.within.pixel;
-                                    self.copy_pixels(memory, x, from, to, 1);
+                                    x.copy_pixels(memory.kernels, from, 1, 1, 1, to);
                                 }
                                 _ => to.write_bytes(0, c),
                             }

@@ -6,7 +6,9 @@
 
 mod bind;
 mod chain;
+mod columns;
 mod conv;
+mod flat;
 mod planes;
 mod pool;
 mod scratch;
@@ -91,6 +93,7 @@ impl Step {
                 Step::Conv(step) => step.run(memory, piece, scratch),
                 Step::Chain(step) => step.run(memory, piece, scratch),
                 Step::Planes(step) => step.run(memory, piece, scratch),
+                Step::Flat(step) => step.run(memory, piece, scratch),
                 Step::Pool(step) => step.run(memory, piece, scratch),
             }
         }
@@ -302,6 +305,8 @@ impl Plan {
         let Program { steps, tensors, worker, .. } = &inner.program;
         let [input_layout, output_layout] = [0, 1].map(|end| {
             let (_, shape, _, strides) = ends[end];
+            let (shape, strides) =
+                if inner.program.swapped { (shape.swapped(), strides.swapped()) } else { (shape, strides) };
             TensorLayout::of_caller(inner.layouts[end], shape, strides)
         });
         let shared = Shared(Memory {
@@ -335,6 +340,7 @@ impl Plan {
             arithmetic: self.arithmetic(),
             threads: self.inner.workers,
             arena_bytes: self.inner.program.arena,
+            axes_swapped: self.inner.program.swapped,
             stages: self.inner.program.reports.clone(),
         }
     }

@@ -17,15 +17,26 @@ impl PlanesStep {
             // unreached: the plan has no other kind
             other => unreachable!("{} is not of planes", other.name()),
         };
-        // SAFETY: the caller's; the plan carved as many bytes.
-        unsafe { scratch.add(self.scratch).write_bytes(0, self.scratch_bytes) };
-        let planes = share(out.shape.n * out.shape.c, self.parts, piece);
-        let (channels, mut plane) = (out.shape.c, planes.start);
-        while plane < planes.end {
+        let (channels, height) = (out.shape.c, out.shape.h);
+        let planes = out.shape.n * channels;
+        let lines = if self.whole {
+            let planes = share(planes, self.parts, piece);
+            planes.start * height..planes.end * height
+        } else {
+            share(planes * height, self.parts, piece)
+        };
+        let mut line = lines.start;
+        while line < lines.end {
+            let (plane, y) = (line / height, line % height);
             let (image, first) = (plane / channels, plane % channels);
-            let count = (channels - first).min(planes.end - plane);
-            plane += count;
-            // SAFETY: the caller's; planes are shared out, so no two pieces write the same value. A window of the plan begins inside of
+            let left = lines.end - line;
+            // some whole planes of an image, or some rows of one
+            let count = if y == 0 { (left / height).clamp(1, channels - first) } else { 1 };
+            let rows = (height - y).min(left);
+            line += count * rows;
+            // SAFETY: the caller's; the plan carved as many bytes. A call finds zeros, since another one may have had other rows.
+            unsafe { scratch.add(self.scratch).write_bytes(0, self.scratch_bytes) };
+            // SAFETY: the caller's; rows are shared out, so no two pieces write the same value. A window of the plan begins inside of
             // the padded plane.
             unsafe {
                 run(&DwPlanesArgs {
@@ -34,13 +45,13 @@ impl PlanesStep {
                     x_steps: [x.layout.row, x.layout.within.pixel],
                     plane: [x.shape.h, x.shape.w],
                     before: self.extent.before,
-                    rows: [0, out.shape.h],
+                    rows: [y, rows],
                     width: out.shape.w,
                     channels: first..first + count,
                     multiplier: depthwise.multiplier,
                     w: depthwise.weights.as_ptr::<f32>(),
                     scratch: scratch.add(self.scratch).cast(),
-                    out: out.ptr.add(out.row(image, 0)),
+                    out: out.ptr.add(out.row(image, y)),
                     out_plane: out.layout.channel,
                     out_steps: [out.layout.row, out.layout.within.pixel],
                     epilogue: self.stage.epilogue,

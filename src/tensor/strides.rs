@@ -70,6 +70,11 @@ impl Strides {
         Strides { image: row.saturating_mul(shape.h), row, pixel, channel: 1 }
     }
 
+    /// The strides of the same tensor, its rows taken as columns.
+    pub(crate) const fn swapped(self) -> Strides {
+        Strides { row: self.pixel, pixel: self.row, ..self }
+    }
+
     /// Axes with their lengths.
     fn axes(&self, shape: Shape) -> [(usize, usize); 4] {
         [(shape.n, self.image), (shape.h, self.row), (shape.w, self.pixel), (shape.c, self.channel)]

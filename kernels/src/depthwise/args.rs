@@ -17,12 +17,13 @@ pub struct DepthwiseArgs {
     /// Pointers to input rows, at the first tap of the first output pixel, or behind it where `edges` lack that column.
     /// [`DwConv3x3`] takes the `(rows_out − 1) × stride + 3` that its taps meet, [`DwConv`] one for each kernel row.
     pub rows: *const *const f32,
-    /// Where the values of a row lie.
+    /// Where the values of a row lie. [`DwConv3x3`] without `edges` takes pixels that are 16 values apart.
     pub x: RowLayout,
-    /// None where rows are channel blocks with all columns that windows meet. Else rows are NHWC, of whole blocks of 16
-    /// channels, and this says whether the first and the last of these columns are lacking: they are zeros then.
-    /// [`DwConv`] takes none.
-    pub edges: Option<[bool; 2]>,
+    /// None where rows have all columns that windows meet. Else rows are NHWC, of a multiple of
+    /// [`edge_channels`](crate::Kernels::edge_channels), and so many of these columns are lacking before and behind: they are zeros.
+    /// [`DwConv3x3`] takes at most 1, and
+    /// [`DwConv`] windows of at most [`EDGE_TAPS`](crate::EDGE_TAPS).
+    pub edges: Option<[usize; 2]>,
     /// 16 zeros. With `edges` as many as channels, and a row whose pointer is this is all zeros.
     pub zeros: *const f32,
     /// Weights: for each channel block 16 of bias, then 16 for each tap.
@@ -39,7 +40,9 @@ pub struct DepthwiseArgs {
     pub kernel: [usize; 2],
     /// Pixels from one output pixel's window to the next; [`DwConv3x3`] knows its own.
     pub stride: usize,
-    /// Pixels from one tap to the next in a row; 1 for [`DwConv3x3`].
+    /// For each column of the kernel, from the first tap of a row to that one, in values; [`DwConv3x3`] knows its own.
+    pub taps: *const usize,
+    /// Pixels from one tap to the next in a row. [`DwConv3x3`] has 1, and [`DwConv`] reads it with `edges` alone.
     pub dilation: usize,
     /// What becomes of a sum before it is stored.
     pub epilogue: Epilogue,

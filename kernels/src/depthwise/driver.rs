@@ -3,7 +3,7 @@
 use super::DepthwiseArgs;
 use super::rows::{NhwcRow, OutRow, PaddedRow, Row};
 use super::tile::{tile_any, tile3x3};
-use super::{pixels, strip};
+use super::{pixels, strip, window};
 use crate::simd::{MulAdd, Vector};
 use crate::{BLOCK, Level};
 
@@ -73,7 +73,7 @@ pub(super) unsafe fn run3x3<L: Level, const STRIDE: usize>(simd: L::Token, a: &D
             Some(_) if const { by_strips::<L::Token>() } => {
                 rows3x3::<L::Token, L::MulAdd, NhwcRow, STRIDE>(simd, a);
             }
-            Some(edges) => pixels::rows::<L::Token, L::MulAdd, STRIDE>(simd, a, edges),
+            Some(edges) => pixels::rows::<L::Token, L::MulAdd, STRIDE>(simd, a, edges.map(|columns| columns > 0)),
         }
     }
 }
@@ -100,7 +100,7 @@ unsafe fn rows3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize>(simd: S, a:
             return;
         }
         // The flags are read once, since LLVM would keep those of three rows on the stack. Only stride 3 on AVX-512 has flags here.
-        let edges = a.edges.unwrap_or_default();
+        let edges = a.edges.unwrap_or_default().map(|columns| columns > 0);
         for first in (0..a.rows_out).step_by(2) {
             for block in 0..blocks {
                 for oy in first..a.rows_out.min(first + 2) {
@@ -170,8 +170,12 @@ unsafe fn block_tile<S: Vector, A: MulAdd, R: Row, const STRIDE: usize, const PX
 #[inline(always)]
 pub(super) unsafe fn run_any<L: Level>(simd: L::Token, a: &DepthwiseArgs) {
     let [kh, kw] = a.kernel;
+    let step = a.stride.wrapping_mul(a.x.pixel);
     // SAFETY: the caller's promise, for every block of channels and pixel.
     unsafe {
+        if let Some(edges) = a.edges {
+            return window::row::<L::Token, L::MulAdd>(simd, a, edges);
+        }
         for block in 0..a.channels.div_ceil(BLOCK) {
             let w = a.w.add(block * (1 + kh * kw) * BLOCK);
             let out = OutRow::new(simd, a, 0, block);
@@ -181,8 +185,16 @@ pub(super) unsafe fn run_any<L: Level>(simd: L::Token, a: &DepthwiseArgs) {
                         $x,
                         #[inline(always)]
                         |lane, to, pixel| {
-                            let first = block * a.x.block + $x * a.stride * BLOCK + lane;
-                            tile_any::<L::Token, L::MulAdd, $px>(simd, a, first, w.add(lane), to, pixel, out.epilogue);
+                            let first = block * a.x.block + $x * step + lane;
+                            tile_any::<L::Token, L::MulAdd, $px>(
+                                simd,
+                                a,
+                                [first, step],
+                                w.add(lane),
+                                to,
+                                pixel,
+                                out.epilogue,
+                            );
                         },
                     );
                 };

@@ -29,7 +29,7 @@
 //! in memory.
 //!
 //! Two layouts have tiles of their own: AVX-512 goes down strips of columns ([`strip`]), and all others read a caller's NHWC tensor
-//! by tiles that go over all channels ([`pixels`]).
+//! by tiles that go over all channels ([`pixels`]; [`window`] for windows that are not 3×3).
 //!
 //! `docs/kernels/depthwise.md` has all register budgets, and what was tried.
 
@@ -40,11 +40,13 @@ mod planes;
 mod rows;
 mod strip;
 mod tile;
+mod window;
 
 pub use args::DepthwiseArgs;
 pub(crate) use driver::by_strips;
 pub(crate) use planes::copies;
 pub use planes::{DwPlanes, DwPlanesArgs};
+pub use window::EDGE_TAPS;
 
 use crate::{Kernel, Level};
 
@@ -72,7 +74,7 @@ impl Kernel for DwConv {
     type Args = DepthwiseArgs;
 
     /// # Safety
-    /// As [`DwConv3x3::run`], for windows of `kernel`, `stride` and `dilation`.
+    /// As [`DwConv3x3::run`], for windows of `kernel` at `stride`, of which each column is at its place of `taps`.
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &DepthwiseArgs) {
         // SAFETY: the caller's promise.

@@ -41,13 +41,15 @@ const SAME_SETS: usize = 256;
 /// As [`super::DwConv3x3::run`], with `edges`.
 #[inline(always)]
 pub(super) unsafe fn rows<S: Vector, A: MulAdd, const STRIDE: usize>(simd: S, a: &DepthwiseArgs, edges: [bool; 2]) {
+    // the last block has no two vectors
+    let half = !a.channels.is_multiple_of(BLOCK);
     // SAFETY: the caller's.
     unsafe {
         match STRIDE {
             _ if const { S::FEW_TILES } => tiles::<S, A, STRIDE, 1, 1, 1>(simd, a, edges),
-            1 if !a.x.pixel.is_multiple_of(SAME_SETS) => tiles::<S, A, STRIDE, 4, 2, 1>(simd, a, edges),
+            1 if half || !a.x.pixel.is_multiple_of(SAME_SETS) => tiles::<S, A, STRIDE, 4, 2, 1>(simd, a, edges),
             // with as many registers LLVM keeps the weights of both vectors, and sums leave them
-            2 if const { S::REGISTER_COUNT >= 32 } => tiles::<S, A, STRIDE, 4, 2, 1>(simd, a, edges),
+            2 if half || const { S::REGISTER_COUNT >= 32 } => tiles::<S, A, STRIDE, 4, 2, 1>(simd, a, edges),
             1 | 2 => tiles::<S, A, STRIDE, 2, 2, 2>(simd, a, edges),
             // rows share nothing
             _ => tiles::<S, A, STRIDE, 4, 1, 2>(simd, a, edges),
@@ -188,7 +190,7 @@ unsafe fn channels<
 ) {
     let lanes = S::F32_LANES;
     let epilogue = a.epilogue.vectors(simd);
-    // SAFETY: the caller's; channels are whole blocks, and a block is a multiple of `NV` vectors.
+    // SAFETY: the caller's; channels are a multiple of `NV` vectors.
     unsafe {
         let mut out = [core::ptr::null_mut::<f32>(); PY];
         for py in 0..PY {

@@ -90,7 +90,7 @@ unsafe fn weights<S: Vector>(simd: S, a: &DepthwiseArgs, block: usize) -> ([[S::
 macro_rules! feed {
     ($simd:ident, $a:ident, $row:expr, $block:ident, $x:ident, $w:ident, $stride:literal, $px:ident: $($kh:literal $sums:ident),*) => {{
         let count = ($px - 1) * $stride + 3;
-        let row = R::new($a, $a.edges.unwrap_or_default(), $row, $block);
+        let row = R::new($a, $a.edges.unwrap_or_default().map(|columns| columns > 0), $row, $block);
         let mut row = row.from($x * $stride, 0, count, $x + $px == $a.width);
         unrolled!(IX in (PX - 1) * $stride + 3, of 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16, {
             let v = load($simd, row.next(IX, count));

@@ -57,7 +57,8 @@ pub(super) unsafe fn tile3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize, 
     }
 }
 
-/// `PX` output pixels of one vector of channels, for any window; `first` is the first tap's place in its row.
+/// `PX` output pixels of one vector of channels, for any window; `first` is the first tap's place in its row, and pixels are `step` values
+/// apart.
 ///
 /// # Safety
 /// As [`super::DwConv::run`], for those pixels and channels.
@@ -65,7 +66,7 @@ pub(super) unsafe fn tile3x3<S: Vector, A: MulAdd, R: Row, const STRIDE: usize, 
 pub(super) unsafe fn tile_any<S: Vector, A: MulAdd, const PX: usize>(
     simd: S,
     a: &DepthwiseArgs,
-    first: usize,
+    [first, step]: [usize; 2],
     mut w: *const f32,
     mut out: *mut f32,
     out_pixel: usize,
@@ -76,15 +77,14 @@ pub(super) unsafe fn tile_any<S: Vector, A: MulAdd, const PX: usize>(
     unsafe {
         let mut acc = [load(simd, w); PX];
         for ky in 0..kh {
-            let mut x = (*a.rows.add(ky)).add(first);
-            for _ in 0..kw {
+            let row = (*a.rows.add(ky)).add(first);
+            for kx in 0..kw {
+                let x = row.add(*a.taps.add(kx));
                 w = w.add(BLOCK);
                 let weight = load(simd, w);
                 unrolled!(P in PX, of 0 1 2 3 4 5 6 7 8 9 10 11, {
-                    acc[P] = A::mul_add(simd, load(simd, x.add(P * a.stride * BLOCK)), weight, acc[P]);
+                    acc[P] = A::mul_add(simd, load(simd, x.add(P * step)), weight, acc[P]);
                 });
-                // one past the last tap is never read
-                x = x.wrapping_add(a.dilation * BLOCK);
             }
         }
         unrolled!(P in PX, of 0 1 2 3 4 5 6 7 8 9 10 11, {

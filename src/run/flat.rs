@@ -1,0 +1,164 @@
+//! A depthwise convolution of few channels, run. `plan/flat.rs` says how rows lie.
+
+use core::ops::Range;
+
+use sepconv_kernels::pack::RowLayout;
+use sepconv_kernels::{BLOCK, DepthwiseArgs};
+
+use super::bind::{BoundTensor, Memory, zero_columns};
+use super::columns::Columns;
+use crate::plan::{FlatStep, Order, share};
+
+/// A strip of columns of an output row, and its input.
+struct Strip {
+    image: usize,
+    row: usize,
+    columns: Range<usize>,
+}
+
+impl FlatStep {
+    /// # Safety
+    /// As [`super::Step::run`].
+    pub(super) unsafe fn run(&self, memory: &Memory<'_>, piece: usize, scratch: *mut u8) {
+        let (x, out) = (memory.bind(self.ends.input), memory.bind(self.ends.output));
+        let [_, of_strips] = self.parts;
+        let [height, width] = self.extent.out;
+        let lines = share(out.shape.n * height, self.parts[0], piece / of_strips);
+        let strips = share(width.div_ceil(self.columns), of_strips, piece % of_strips);
+        let window = &self.stage.op.window;
+        // SAFETY: the caller's, and rows of the ring, tables and pointers are as many as the plan carved; pieces share out rows or columns, so
+        // no two write the same value. The one with the first columns writes the columns of zeros beside them.
+        unsafe {
+            scratch.add(self.scratch.zeros).cast::<f32>().write_bytes(0, self.ring[1]);
+            let taps = scratch.add(self.scratch.taps).cast::<usize>();
+            for kx in 0..window.kernel[1] {
+                taps.add(kx).write(self.phases.at(kx * window.dilation[1]) * self.stage.op.outputs());
+            }
+            if out.layout.columns != [0, 0] && strips.start == 0 {
+                for line in lines.clone() {
+                    let first = out.ptr.add(out.row(line / height, line % height) - out.layout.origin);
+                    zero_columns(first, 1, &out.layout, width, out.shape.c.div_ceil(BLOCK));
+                }
+            }
+            for strip in strips {
+                let columns = strip * self.columns..width.min((strip + 1) * self.columns);
+                // the image and the row that the ring has come to
+                let mut filled = [usize::MAX, 0];
+                for line in lines.clone() {
+                    let strip = Strip { image: line / height, row: line % height, columns: columns.clone() };
+                    if filled[0] != strip.image {
+                        filled = [strip.image, 0];
+                    }
+                    filled[1] = self.fill_ring(memory, x, &strip, filled[1], scratch);
+                    self.compute(memory, [x, out], &strip, scratch);
+                }
+            }
+        }
+    }
+
+    /// Copies the rows that a strip of an output row reads to the ring, but for those before row `filled`. Returns the end of its rows.
+    ///
+    /// # Safety
+    /// As [`FlatStep::run`].
+    unsafe fn fill_ring(
+        &self,
+        memory: &Memory<'_>,
+        x: BoundTensor,
+        strip: &Strip,
+        filled: usize,
+        scratch: *mut u8,
+    ) -> usize {
+        let depthwise = &*self.stage.op;
+        let window = &depthwise.window;
+        let [rows, len] = self.ring;
+        let top = strip.row * window.stride[0];
+        let first = top.saturating_sub(self.extent.before[0]).min(x.shape.h);
+        let end = (top + window.reach(0)).saturating_sub(self.extent.before[0]).min(x.shape.h);
+        let columns = Columns {
+            first: strip.columns.start * window.stride[1],
+            before: self.extent.before[1],
+            phases: self.phases,
+        };
+        // SAFETY: the caller's; a row of the ring has room for the columns of all phases.
+        unsafe {
+            let ring = scratch.add(self.scratch.ring).cast::<f32>();
+            for y in first.max(filled)..end {
+                let to = ring.add(y % rows * len);
+                x.copy_columns(memory.kernels, x.row(strip.image, y), &columns, depthwise.multiplier, to);
+            }
+        }
+        end.max(filled)
+    }
+
+    /// Computes a strip of an output row.
+    ///
+    /// # Safety
+    /// As [`FlatStep::run`]; the ring has its rows.
+    unsafe fn compute(&self, memory: &Memory<'_>, [x, out]: [BoundTensor; 2], strip: &Strip, scratch: *mut u8) {
+        let depthwise = &*self.stage.op;
+        let (window, channels) = (&depthwise.window, depthwise.outputs());
+        // unreached: only operators with flat weights are planned so
+        let Some(flat) = &depthwise.flat else { unreachable!("flat rows without flat weights") };
+        let values = strip.columns.len() * channels;
+        let together = out.layout.order == Order::Pixels && out.layout.within.pixel == channels;
+        // SAFETY: the caller's; a vector of the last pixel reads up to a block behind the last column.
+        unsafe {
+            let to = if together {
+                out.ptr.add(out.row(strip.image, strip.row) + strip.columns.start * channels)
+            } else {
+                scratch.add(self.scratch.out).cast::<f32>()
+            };
+            let rows = scratch.add(self.scratch.rows).cast::<*const f32>();
+            let whole = values / flat.lanes;
+            // whole pixels of the kernel, and the rest of the last one
+            for (first, width, lanes) in [(0, whole, flat.lanes), (whole * flat.lanes, 1, values % flat.lanes)] {
+                if width == 0 || lanes == 0 {
+                    continue;
+                }
+                for ky in 0..window.kernel[0] {
+                    rows.add(ky).write(self.input_row(x.shape.h, strip, ky, scratch).add(first));
+                }
+                let to = to.add(first);
+                (memory.kernels.dwconv)(&DepthwiseArgs {
+                    channels: lanes,
+                    width,
+                    rows_out: 1,
+                    rows,
+                    x: RowLayout { block: BLOCK, pixel: flat.lanes },
+                    edges: None,
+                    zeros: scratch.add(self.scratch.zeros).cast(),
+                    w: flat.weights.as_ptr::<f32>(),
+                    out: &raw const to,
+                    out_block: BLOCK,
+                    out_pixel: flat.lanes,
+                    whole_blocks: false,
+                    kernel: window.kernel,
+                    stride: 1,
+                    taps: scratch.add(self.scratch.taps).cast(),
+                    dilation: 1,
+                    epilogue: self.stage.epilogue,
+                });
+            }
+            if !together {
+                out.scatter(to, strip.image, strip.row, strip.columns.clone());
+            }
+        }
+    }
+
+    /// The row of the ring that row `ky` of a window reads, or the row of zeros, of `height` rows of input.
+    ///
+    /// # Safety
+    /// As [`FlatStep::run`].
+    unsafe fn input_row(&self, height: usize, strip: &Strip, ky: usize, scratch: *const u8) -> *const f32 {
+        let window = &self.stage.op.window;
+        let y = (strip.row * window.stride[0] + ky * window.dilation[0]).checked_sub(self.extent.before[0]);
+        let [rows, len] = self.ring;
+        // SAFETY: the caller's.
+        unsafe {
+            match y.filter(|&y| y < height) {
+                None => scratch.add(self.scratch.zeros).cast(),
+                Some(y) => scratch.add(self.scratch.ring).cast::<f32>().add(y % rows * len),
+            }
+        }
+    }
+}
