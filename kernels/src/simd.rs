@@ -19,6 +19,7 @@ use core::mem::transmute;
 
 use pulp::Simd;
 
+use crate::quad::Quad;
 use crate::{Arithmetic, BLOCK, Isa};
 
 /// An instruction set as kernels see it.
@@ -30,7 +31,7 @@ pub trait Vector: Simd {
     /// little.
     const FEW_TILES: bool = Self::F32_LANES == 1;
 
-    /// Whether [`Vector::transpose_eight`] is a few instructions.
+    /// Whether [`Vector::transpose_eight`] takes vectors of eight values. Elsewhere it takes four at a time.
     const TRANSPOSES_EIGHT: bool = false;
 
     /// `min(max(lo, v), hi)` of each lane, where a comparison with NaN is false: NaN comes out as it went in, and so
@@ -169,16 +170,21 @@ pub trait Vector: Simd {
         }
     }
 
-    /// Writes the columns of 8 × 8 values as rows. Rows are `from_row` and `to_row` values apart.
+    /// Writes the columns of 8 × 8 values as rows, `to_row` values apart.
     ///
     /// # Safety
-    /// Eight values are readable in each row at `from`, and writable in each row at `to`; they do not overlap.
+    /// Eight values are readable at each of `rows`, and writable in each of eight rows at `to`; they do not overlap.
     #[inline(always)]
-    unsafe fn transpose_eight(self, from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
-        for i in 0..8 {
-            for j in 0..8 {
+    unsafe fn transpose_eight(self, rows: [*const f32; 8], to: *mut f32, to_row: usize) {
+        for i in [0, 4] {
+            for j in [0, 4] {
                 // SAFETY: the caller's.
-                unsafe { *to.add(i * to_row + j) = *from.add(j * from_row + i) };
+                unsafe {
+                    let columns = Quad::transpose(core::array::from_fn(|row| Quad::load(rows[j + row].add(i))));
+                    for (column, quad) in columns.into_iter().enumerate() {
+                        quad.store(to.add((i + column) * to_row + j));
+                    }
+                }
             }
         }
     }
@@ -229,9 +235,9 @@ macro_rules! transpose_eight_by_avx {
         const TRANSPOSES_EIGHT: bool = true;
 
         #[inline(always)]
-        unsafe fn transpose_eight(self, from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        unsafe fn transpose_eight(self, rows: [*const f32; 8], to: *mut f32, to_row: usize) {
             // SAFETY: the caller's; the token says that the CPU has AVX.
-            unsafe { transpose_eight(from, from_row, to, to_row) }
+            unsafe { transpose_eight(rows, to, to_row) }
         }
     };
 }
@@ -367,18 +373,16 @@ fn blend(lower: x86_64::__m512, upper: x86_64::__m512) -> x86_64::__m512 {
 #[cfg(all(target_arch = "x86_64", any(feature = "avx512", feature = "avx2")))]
 #[target_feature(enable = "avx")]
 #[inline]
-unsafe fn transpose_eight(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+unsafe fn transpose_eight(rows: [*const f32; 8], to: *mut f32, to_row: usize) {
     use x86_64::{_mm256_shuffle_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps};
     const LOW: i32 = 0b01_00_01_00;
     const HIGH: i32 = 0b11_10_11_10;
     for half in 0..2 {
         // SAFETY: the caller's.
         unsafe {
-            let rows: [x86_64::__m256; 4] = core::array::from_fn(|i| {
-                let row = |i: usize| from.add(i * from_row + 4 * half);
-                x86_64::_mm256_loadu2_m128(row(i + 4), row(i))
-            });
-            let [a, b, c, d] = rows;
+            let halves: [x86_64::__m256; 4] =
+                core::array::from_fn(|i| x86_64::_mm256_loadu2_m128(rows[i + 4].add(4 * half), rows[i].add(4 * half)));
+            let [a, b, c, d] = halves;
             let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
             let (ef, gh) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
             let columns = [

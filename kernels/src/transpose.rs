@@ -23,6 +23,12 @@ use crate::quad::Quad;
 use crate::simd::Vector;
 use crate::{BLOCK, Kernel, Level};
 
+/// Where each of eight rows begins, `row` values apart.
+#[inline(always)]
+fn rows(from: *const f32, row: usize) -> [*const f32; 8] {
+    core::array::from_fn(|i| from.wrapping_add(i * row))
+}
+
 /// The arguments of [`FromPlanes`]: pixels of a row, or of rows that follow each other without a gap. Distances are counted in values.
 #[derive(Clone, Debug)]
 pub struct FromPlanesArgs {
@@ -71,8 +77,8 @@ impl Kernel for FromPlanes {
                 for p in (0..width).step_by(8) {
                     let (x, out) =
                         (x.add(block * BLOCK * a.plane + p), a.out.add(block * a.out_block + p * a.out_pixel));
-                    simd.transpose_eight(x, a.plane, out, a.out_pixel);
-                    simd.transpose_eight(x.add(8 * a.plane), a.plane, out.add(8), a.out_pixel);
+                    simd.transpose_eight(rows(x, a.plane), out, a.out_pixel);
+                    simd.transpose_eight(rows(x.add(8 * a.plane), a.plane), out.add(8), a.out_pixel);
                 }
             }
             let done = a.channels.start + blocks * BLOCK;
@@ -226,7 +232,7 @@ impl Kernel for ToPlanes {
             for i in 0..eights {
                 let (x, out) = eight(i);
                 for p in (0..width).step_by(8) {
-                    simd.transpose_eight(x.add(p * BLOCK), BLOCK, out.add(p), a.plane);
+                    simd.transpose_eight(rows(x.add(p * BLOCK), BLOCK), out.add(p), a.plane);
                 }
             }
             if eights * 8 < a.channels {

@@ -313,11 +313,39 @@ fn pointwise_each_way(table: &Kernels) {
     }
 }
 
+/// Last panels of few outputs, whose tile has pixels for lanes: parts of its 64 pixels, of its eights and of its chunks of `k`.
+fn pointwise_few_outputs(table: &Kernels) {
+    let mut rng = Rng(0xfe3);
+    for m in [9, 16, 17, 27, 31, 32, 33, 36, 45, 63, 64, 65, 72, 95, 127, 128, 129, 150, 200] {
+        for n in [1, 2, 3, 4, 5, 17, 18, 19, 20, 33, 36] {
+            for _ in 0..6 {
+                let k =
+                    rng.pick(&[8, 9, 12, 15, 16, 17, 23, 24, 25, 31, 32, 33, 39, 40, 41, 47, 48, 63, 64, 65, 72, 97]);
+                let segments = match rng.below(4) {
+                    0 => Segments::Together,
+                    1 => Segments::Blocks,
+                    2 => Segments::Pieces(8 + rng.below(k - 7), rng.below(4)),
+                    // a shorter one may follow, of fewer than eight
+                    _ => Segments::Pieces(k.min(8 + rng.below(3)), rng.below(4)),
+                };
+                let sums = match rng.below(3) {
+                    0 => Sums::Slabs { in_place: rng.chance(2) },
+                    _ => Sums::Whole,
+                };
+                let residual = rng.pick(&[Addend::None, Addend::Apart, Addend::InPlace]);
+                let (clamp, values, seed) = (rng.pick(&CLAMPS), rng.pick(&VALUES), rng.next_u64());
+                pointwise_case(table, PointwiseCase { m, k, n, segments, sums, residual, clamp, values, seed });
+            }
+        }
+    }
+}
+
 fn pointwise(table: &Kernels) {
     pointwise_each_way(table);
     if cfg!(miri) {
         return;
     }
+    pointwise_few_outputs(table);
     let mut rng = Rng(0x5eed);
     let mut case = |m: usize, k: usize, n: usize| {
         let piece = 1 + rng.below(k);

@@ -5,10 +5,11 @@ use core::ops::Range;
 use pulp::Simd;
 
 use super::PointwiseArgs;
+use super::few_outputs::{FewOutputs, few_outputs};
 use super::pixel::few_pixels;
 use super::tile::{Ahead, Reduction, Tile, Tiles, unrolls};
 use crate::simd::Vector;
-use crate::{BLOCK, Level};
+use crate::{BLOCK, Level, Residual, Store};
 
 /// Bytes of weights that may stay in L1 beside the pixels of a tile.
 const RESIDENT_WEIGHTS: usize = 20 << 10;
@@ -19,8 +20,9 @@ const RESIDENT_WEIGHTS: usize = 20 << 10;
 /// As [`super::Pointwise::run`].
 #[inline(always)]
 pub(super) unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs) {
-    let panels = a.n.div_ceil(BLOCK);
-    let half = (1..=BLOCK / 2).contains(&(a.n % BLOCK));
+    let few = few_outputs::<L::Token>(a);
+    let panels = a.n.div_ceil(BLOCK) - usize::from(few > 0);
+    let half = few == 0 && (1..=BLOCK / 2).contains(&(a.n % BLOCK));
     // the panels that tiles of one kind go over, and those at the end for tiles of another
     let wide = match panels_of_tile::<L::Token>() {
         1 => panels - usize::from(half),
@@ -34,6 +36,10 @@ pub(super) unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs) {
             few_pixels::<L::Token, L::MulAdd>(simd, a, panels);
             return;
         }
+        // a level of few tiles has none of these
+        if const { !L::Token::FEW_TILES } && few > 0 {
+            L::enter::<FewOutputs>(&last_panel(a, panels));
+        }
         let resident = a.k * a.n * size_of::<f32>() <= RESIDENT_WEIGHTS;
         for (part, half) in [(0..wide, false), (wide..panels, half)] {
             if !part.is_empty() {
@@ -41,6 +47,21 @@ pub(super) unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs) {
                 all_pixels::<L>(a, part, step, half, resident);
             }
         }
+    }
+}
+
+/// The part of a call that is for `panel`, its last one.
+#[inline(always)]
+fn last_panel(a: &PointwiseArgs, panel: usize) -> PointwiseArgs {
+    PointwiseArgs {
+        n: a.n - panel * BLOCK,
+        w: a.w.wrapping_add(panel * a.w_panel),
+        bias: a.bias.wrapping_add(panel * a.w_panel),
+        // null, where there are none
+        partial: if a.partial.is_null() { a.partial } else { a.partial.wrapping_add(panel * a.partial_panel) },
+        residual: a.residual.map(|r| Residual { ptr: r.ptr.wrapping_add(panel * r.panel), ..r }),
+        store: Store { ptr: a.store.ptr.wrapping_add(panel * a.store.panel), ..a.store },
+        ..*a
     }
 }
 
@@ -62,7 +83,7 @@ unsafe fn all_pixels<L: Level>(a: &PointwiseArgs, panels: Range<usize>, step: us
         && !shares_vectors::<L::Token>(half)
         && a.partial.is_null()
         && a.residual.is_none()
-        && (a.store.whole || a.n.is_multiple_of(whole));
+        && (a.store.whole || a.n >= panels.end * BLOCK || a.n.is_multiple_of(whole));
     let max = max_mr::<L::Token>(step, half);
     let count = a.m.div_ceil(max);
     let reduction = Reduction::of(a, unrolls::<L::Token>(if half { 1 } else { 2 }, max));
@@ -89,7 +110,7 @@ unsafe fn all_pixels<L: Level>(a: &PointwiseArgs, panels: Range<usize>, step: us
             (tiles.first, tiles.count) = (first, count);
             // SAFETY: the caller's.
             unsafe {
-                // a level of few tiles has none of these
+                // nor of these
                 if const { !L::Token::FEW_TILES } && plain {
                     enter_tiles::<L, true>(&tiles, mr);
                 } else {

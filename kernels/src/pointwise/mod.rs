@@ -38,12 +38,16 @@
 //!                        x x x x x x x x y y y y y y y y   ─▶ half a panel, its 8 weights in both halves
 //! ```
 //!
+//! A panel with at most 4 outputs leaves most lanes idle. Where there are enough pixels, another tile computes it, whose lanes are pixels:
+//! `few_outputs.rs`.
+//!
 //! Each kind of tile is a kernel of its own that `L::enter` enters, since LLVM's time grows faster than a function.
 //!
 //! `docs/kernels/pointwise.md` has the other tiles, and what was tried.
 
 mod args;
 mod driver;
+mod few_outputs;
 mod finish;
 mod pixel;
 mod tile;
