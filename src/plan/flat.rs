@@ -25,7 +25,7 @@ use crate::shape::Extent;
 use crate::{Result, Shape};
 
 /// The fewest pixels, each of as many lanes as weights repeat after, that a row is worth the way for: a tile of the kernel has so many sums.
-const LEAST_PIXELS: usize = 2;
+const LEAST_PIXELS: usize = 4;
 
 /// A depthwise convolution over flat rows.
 #[derive(Debug)]
