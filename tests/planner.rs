@@ -332,11 +332,18 @@ fn ways(case: &ChainCase, explained: &Explain) -> Vec<String> {
         ];
         ways.extend(numbers.iter().filter(|why| stage.why.starts_with(*why)).map(|&why| why.to_owned()));
         let Some(schedule) = &stage.schedule else { continue };
+        if schedule.contains("columns at a time") {
+            let flat = schedule.starts_with("flat rows");
+            ways.push(if flat { "sections of flat rows" } else { "sections of columns" }.to_owned());
+            if stage.pieces > stage.output.n * stage.output.h {
+                ways.push("sections shared out".to_owned());
+            }
+        }
         let Some((portions, rows)) = schedule.split_once("; ") else {
             ways.push(schedule.clone());
             continue;
         };
-        ways.push(rows.to_owned());
+        ways.push(rows.split("; ").next().unwrap_or(rows).to_owned());
         let number = |at: usize| -> usize { portions.split(' ').filter_map(|word| word.parse().ok()).nth(at).unwrap() };
         let slabs = portions.contains("slabs of ");
         let group = number(usize::from(portions.starts_with("channel slabs")));
@@ -393,6 +400,9 @@ fn small_cases_take_every_way() {
     expected.extend(["rows read in place", "pixels read in place"].map(String::from));
     expected.extend(["rows copied into the ring", "rows computed into the ring"].map(String::from));
     expected.push("planes, a channel at a time".into());
+    expected.push("flat rows, several pixels in a vector".into());
+    expected.push("a standard convolution, since there is one input channel".into());
+    expected.extend(["sections of columns", "sections shared out", "sections of flat rows"].map(String::from));
     expected.extend(["the pointwise weights", "threads share its channels"].map(String::from));
     expected.extend(["threads share the channels", "fused, its", "small planes"].map(String::from));
     // always the same cases, however many the tests above run

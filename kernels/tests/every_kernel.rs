@@ -659,6 +659,59 @@ fn depthwise_output(rng: &mut Rng, width: usize, channels: usize) -> (PixelLayou
     (PixelLayout { pixels: (0..width).map(|p| p * pixel).collect(), block, whole, channels, len }, pixel)
 }
 
+/// The input rows of a depthwise kernel, each in memory of its own, as in a ring.
+struct DepthwiseRows {
+    memory: Vec<Guarded>,
+    layout: RowLayout,
+    /// Where each tap of a row is, and pixels from one window to the next, as the layout has them.
+    places: Guarded<usize>,
+    stride: usize,
+}
+
+impl DepthwiseRows {
+    /// Of dense rows `x` of `columns` columns. `lacking` are columns that rows of pixels have not, where they are such.
+    fn new(
+        rng: &mut Rng,
+        kind: KernelKind,
+        case: DepthwiseCase,
+        x: &[f32],
+        columns: usize,
+        lacking: Option<[usize; 2]>,
+    ) -> DepthwiseRows {
+        let DepthwiseCase { channels, kernel, stride, dilation, .. } = case;
+        let rows = x.chunks_exact(columns * channels);
+        let places = |place: &dyn Fn(usize) -> usize| {
+            Guarded::from(&(0..kernel[1]).map(|kx| place(kx * dilation)).collect::<Vec<_>>())
+        };
+        if let Some([before, after]) = lacking {
+            // a multiple of 1 KiB too, which has tiles of its own
+            let pixel = rng.pick(&[channels, channels + 4, channels + 9, 256]);
+            let memory = rows.map(|row| row_of_pixels(row, before..columns - after, channels, pixel)).collect();
+            let layout = RowLayout { block: BLOCK, pixel };
+            return DepthwiseRows { memory, layout, places: places(&|column| column * pixel), stride };
+        }
+        if kind == KernelKind::DwConv && rng.chance(2) {
+            // columns that are a stride apart lie together, as in flat rows
+            let (len, pixel) = (columns.div_ceil(stride), channels.next_multiple_of(BLOCK) + rng.below(2) * 5);
+            let place = move |column: usize| (column % stride * len + column / stride) * pixel;
+            let pixels: Vec<usize> = (0..columns).map(place).collect();
+            let len = pixels.iter().max().unwrap() + channels.next_multiple_of(BLOCK);
+            let laid = PixelLayout { pixels, block: BLOCK, whole: true, channels, len };
+            let memory = rows.map(|row| laid.lay_out(row)).collect();
+            return DepthwiseRows {
+                memory,
+                layout: RowLayout { block: BLOCK, pixel },
+                places: places(&place),
+                stride: 1,
+            };
+        }
+        let laid = PixelLayout::blocks(rng, columns, channels);
+        let memory = rows.map(|row| laid.lay_out(row)).collect();
+        let layout = RowLayout { block: laid.block, pixel: BLOCK };
+        DepthwiseRows { memory, layout, places: places(&|column| column * BLOCK), stride }
+    }
+}
+
 fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&DepthwiseArgs), case: DepthwiseCase) {
     if !is_taken(case.seed) {
         return;
@@ -677,6 +730,17 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
     if zero_row < rows {
         x[zero_row * columns * channels..][..columns * channels].fill(0.0);
     }
+    // a window reaches over the border by all of its columns but one
+    let most = if kind == KernelKind::DwConv { (kernel[1] - 1) * dilation + 1 } else { 2 };
+    let lacking = [rng.below(most), rng.below(most)];
+    let by_pixels = channels.is_multiple_of(table.edge_channels(kind)) && taps <= EDGE_TAPS && rng.chance(2);
+    if by_pixels {
+        // the columns that a row lacks are zeros for the reference
+        for row in x.chunks_exact_mut(columns * channels) {
+            row[..lacking[0] * channels].fill(0.0);
+            row[(columns - lacking[1]) * channels..].fill(0.0);
+        }
+    }
 
     let shape = [1, rows_out, width, channels];
     let mut expected = vec![0.0; rows_out * width * channels];
@@ -688,62 +752,12 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
         table.arithmetic(),
     );
 
-    // every row in memory of its own, as in a ring
     let zeros = Guarded::from(&vec![0.0; channels.next_multiple_of(BLOCK)]);
-    let any_window = kind == KernelKind::DwConv;
-    // a window reaches over the border by all of its columns but one
-    let edges = [0, 1].map(|_| rng.below(if any_window { (kernel[1] - 1) * dilation + 1 } else { 2 }));
-    let by_pixels =
-        channels.is_multiple_of(table.edge_channels(kind)) && kernel[0] * kernel[1] <= EDGE_TAPS && rng.chance(2);
-    // where output pixels begin, in columns, and where the taps of a row are, in values
-    let (mut step, mut pixel_of): (usize, Box<dyn Fn(usize) -> usize>) = (stride, Box::new(|column| column * BLOCK));
-    let (layout, _memory, pointers) = if by_pixels {
-        // the columns that a row lacks are zeros for the reference
-        for row in x.chunks_exact_mut(columns * channels) {
-            row[..edges[0] * channels].fill(0.0);
-            row[(columns - edges[1]) * channels..].fill(0.0);
-        }
-        reference::depthwise(
-            &Conv { window, filter: &weights.filter, bias: &weights.bias, clamp },
-            dense(&x, [1, rows, columns, channels]),
-            dense_mut(&mut expected, shape),
-            table.arithmetic(),
-        );
-        let there = edges[0]..columns - edges[1];
-        // a multiple of 1 KiB too, which has tiles of its own
-        let pixel = rng.pick(&[channels, channels + 4, channels + 9, 256]);
-        let rows = x.chunks_exact(columns * channels);
-        let memory: Vec<Guarded> = rows.map(|row| row_of_pixels(row, there.clone(), channels, pixel)).collect();
-        let row = |(y, memory): (usize, &Guarded)| match y == zero_row {
-            true => zeros.as_ptr(),
-            false => memory.as_ptr(),
-        };
-        let pointers: Vec<*const f32> = memory.iter().enumerate().map(row).collect();
-        pixel_of = Box::new(move |column| column * pixel);
-        (RowLayout { block: BLOCK, pixel }, memory, pointers)
-    } else if any_window && rng.chance(2) {
-        // columns that are a stride apart lie together: the rows that hold several pixels in a vector
-        let (len, pixel) = (columns.div_ceil(stride), channels.next_multiple_of(BLOCK) + rng.below(2) * 5);
-        let place = move |column: usize| (column % stride * len + column / stride) * pixel;
-        let layout = PixelLayout {
-            pixels: (0..columns).map(place).collect(),
-            block: BLOCK,
-            whole: true,
-            channels,
-            len: (0..columns).map(place).max().unwrap_or(0) + channels.next_multiple_of(BLOCK),
-        };
-        let memory: Vec<Guarded> = x.chunks_exact(columns * channels).map(|row| layout.lay_out(row)).collect();
-        let pointers = memory.iter().map(Guarded::as_ptr).collect();
-        (step, pixel_of) = (1, Box::new(place));
-        (RowLayout { block: BLOCK, pixel }, memory, pointers)
-    } else {
-        let layout = PixelLayout::blocks(rng, columns, channels);
-        let memory: Vec<Guarded> = x.chunks_exact(columns * channels).map(|row| layout.lay_out(row)).collect();
-        let pointers = memory.iter().map(Guarded::as_ptr).collect();
-        (RowLayout { block: layout.block, pixel: BLOCK }, memory, pointers)
-    };
-    let pointers = Guarded::from(&pointers);
-    let places = Guarded::from(&(0..kernel[1]).map(|kx| pixel_of(kx * dilation)).collect::<Vec<_>>());
+    let input = DepthwiseRows::new(rng, kind, case, &x, columns, by_pixels.then_some(lacking));
+    // a row of pixels that is all zeros may be any
+    let row =
+        |(y, memory): (usize, &Guarded)| if by_pixels && y == zero_row { zeros.as_ptr() } else { memory.as_ptr() };
+    let pointers = Guarded::from(&input.memory.iter().enumerate().map(row).collect::<Vec<_>>());
 
     let (out_layout, out_pixel) = depthwise_output(rng, width, channels);
     let mut out: Vec<Guarded> = (0..rows_out).map(|_| Guarded::new(out_layout.len)).collect();
@@ -755,8 +769,8 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
             width,
             rows_out,
             rows: pointers.as_ptr(),
-            x: layout,
-            edges: by_pixels.then_some(edges),
+            x: input.layout,
+            edges: by_pixels.then_some(lacking),
             zeros: zeros.as_ptr(),
             w: weights.packed.as_ptr(),
             out: out_pointers.as_ptr(),
@@ -764,8 +778,8 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
             out_pixel,
             whole_blocks: out_layout.whole,
             kernel,
-            stride: step,
-            taps: places.as_ptr(),
+            stride: input.stride,
+            taps: input.places.as_ptr(),
             dilation,
             epilogue: Epilogue::clamp(clamp),
         });
