@@ -6,14 +6,15 @@
 
 use std::alloc::{GlobalAlloc, Layout as MemoryLayout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, WeightOrder, Weights};
 use sepconv::{
     Activation, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion, GlobalAveragePool,
     InvertedResidual, InvertedResidualDesc, Network, Plan, PlanCache, PlanOptions, PointwiseConv2d, Result,
-    SeparableConv2d, Shape, Shortcut, View, ViewMut,
+    SeparableConv2d, Shape, Shortcut, Threads, View, ViewMut,
 };
-use sepconv_test_support::{LEVELS, Rng, SCHEDULES, ValueKind};
+use sepconv_test_support::{LEVELS, OnCaller, Rng, SCHEDULES, ValueKind};
 
 /// What the allocator does on this thread.
 #[derive(Clone, Copy, Default)]
@@ -177,6 +178,7 @@ fn operators_and_blocks() {
     let (input, mut output) = (weights(PLANE.len().unwrap()), vec![0.0; 1 << 15]);
     let output = Cell::new(&mut output[..]);
     let [dense, taps, five, many, wide, back] = [c * 33, 9 * c, 25 * c, 18 * c, c * 40, 40 * c].map(&mut weights);
+    let few = weights(5 * 5 * 3);
     let [middle, variance] = [weights(9 * 40), vec![1.0; 33]];
     let standard = weights(9 * c * 33);
     let norm = BatchNorm { gamma: Some(&variance), beta: None, mean: &variance, variance: &variance, epsilon: 1e-3 };
@@ -220,6 +222,13 @@ fn operators_and_blocks() {
     let column = Shape::new(2, 9 * 7, 1, c);
     let taps = ConvDesc::new(Filter::depthwise_hwc(&taps, [9, 1, c]));
     check("a signal along H", 14, &|| SeparableConv2d::new(taps, pointwise)?.plan(column, &PlanOptions::new()));
+    // sections are steps over tensors of their own, and flat rows have weights of their own
+    let row = Shape::new(1, 1, 126, c);
+    let two = PlanOptions::new().threads(Threads::Custom(Arc::new(OnCaller(2))));
+    check("sections", 14, &|| SeparableConv2d::new(depthwise, pointwise)?.plan(row, &two));
+    let three = ConvDesc::new(Filter::depthwise_hwc(&few, [5, 5, 3]));
+    let flat = || DepthwiseConv2d::new(three)?.plan(Shape::new(1, 20, 40, 3), &PlanOptions::new());
+    check("flat rows", 8, &flat);
     // several layers keep more than one tensor between them
     assert_every_allocation_may_fail::<Failed>("network", 30, || {
         let block = InvertedResidualDesc::new(between, project).expand(expand).shortcut(Shortcut::Required);

@@ -280,6 +280,17 @@ fn work_comes_out_even() {
         let pieces = stages_on(workers, &case)[0].pieces;
         assert!(pieces >= workers, "{case}: {pieces} pieces on {workers} threads");
     }
+    // one row: by sections of columns, whatever their number divides into
+    for (width, workers) in [(101, 2), (401, 4), (1000, 3), (4096, 8)] {
+        let row = Case::new(Shape::new(1, 1, width, 64));
+        for case in [row.clone().separable(depthwise(1), point(64)), row.depthwise(depthwise(1))] {
+            let pieces = stages_on(workers, &case)[0].pieces;
+            assert!(pieces >= workers, "{case}: {pieces} pieces on {workers} threads");
+        }
+    }
+    // a row that leaves L2: sections for that have a part for each thread too
+    let case = Case::new(Shape::new(1, 1, 3000, 128)).depthwise(ConvCase::depthwise([1, 3]));
+    assert_eq!(stages_on(8, &case)[0].pieces, 8);
     // stretches of all rows: no more than one image for each border between two threads is in two pieces
     for (images, workers) in [(19, 4), (35, 8), (67, 16), (7, 4)] {
         let block = Case::new(Shape::new(images, 24, 24, 32));

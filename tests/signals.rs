@@ -237,7 +237,7 @@ fn planes_with_another_column_stay() {
 
 #[test]
 fn threads_keep_rows_that_come_out_even() {
-    // along W, all of it would be one piece
+    // along W, all of it is one row
     let case = Case::new(Shape::new(1, 4096, 1, 64)).separable(taps(3), point(64));
     let problem = problem_of(&case);
     let options = |count| PlanOptions::new().threads(Threads::Custom(Arc::new(OnCaller(count))));

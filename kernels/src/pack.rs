@@ -118,7 +118,7 @@ unsafe fn few_channels<const C: usize>(x: *const f32, pixel: usize, out: *mut f3
     }
 }
 
-/// Copies a row of `width` pixels so too, and writes each of the `channels` channels `times` times in a row.
+/// Copies a row as [`dense_row`] does, each of the `channels` channels `times` times.
 ///
 /// # Safety
 /// As [`dense_row`], with room for `width × channels × times` values.

@@ -85,7 +85,8 @@ fn depthwise_of(desc: &ConvDesc<'_>, what: &'static str, once: bool) -> Result<D
             *out = filter.at(tap / kw, tap % kw, o / multiplier, o % multiplier);
         }
     })?;
-    let flat = match FlatWeights::lanes(outputs, kh * kw) {
+    // behind another stage no rows are flat
+    let flat = match FlatWeights::lanes(outputs, kh * kw).filter(|_| !once) {
         Some(lanes) => {
             let weights = flat(&weights, kh * kw, outputs, lanes)?;
             Some(Arc::try_new("operator", FlatWeights { lanes, weights })?)

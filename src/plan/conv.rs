@@ -74,7 +74,7 @@ impl ConvRows {
         let conv = &*stage.op;
         let (input, most) = (x.shape, thresholds.planned_offsets);
         let extent = conv.window.over([input.h, input.w])?;
-        let taps = Taps::of(conv, &extent, x.layout.order);
+        let taps = Taps::of(conv, &extent, x.layout.order, thresholds.far_taps);
         let width = extent.out[1];
         let group = group_rows(conv, taps, &extent, out, budget, thresholds)?;
         let k = conv.k();
@@ -105,7 +105,7 @@ impl ConvRows {
         let of_column = match taps {
             _ if !anywhere || group > 1 || images > 1 => 0,
             Taps::InPlace => k,
-            Taps::Window => product(&[conv.window.kernel[0], conv.window.stride[1], conv.inputs])?,
+            Taps::Window => conv.window.kernel[0].saturating_mul(conv.window.stride[1]).saturating_mul(conv.inputs),
             Taps::Planes | Taps::Gathered => 0,
         };
         let columns = if of_column == 0 { width } else { evenly(width, rows_within(budget, of_column, width)) };
@@ -150,14 +150,14 @@ impl ConvRows {
 }
 
 impl Taps {
-    fn of(conv: &PackedConv, extent: &Extent, order: Order) -> Taps {
+    fn of(conv: &PackedConv, extent: &Extent, order: Order, far_taps: usize) -> Taps {
         if conv.window.kernel == [1, 1] && extent.before == [0, 0] && extent.after == [0, 0] {
             if order == Order::Planes { Taps::Planes } else { Taps::InPlace }
         } else {
             let copied = conv.window.reach(0).saturating_mul(conv.columns_read(extent.out[1]));
             let taps = conv.window.kernel[0].saturating_mul(conv.window.kernel[1]).saturating_mul(extent.out[1]);
             // rows that are copied serve several output rows
-            if copied / 4 > taps { Taps::Gathered } else { Taps::Window }
+            if copied > taps.saturating_mul(far_taps) { Taps::Gathered } else { Taps::Window }
         }
     }
 }

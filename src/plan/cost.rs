@@ -112,9 +112,18 @@ thresholds! {
     /// Values of input and output of one call of the pointwise kernel where one of them is transposed from planes or to planes: both
     /// are in scratch then, and stay in L2.
     staged_values
+    /// Pixels, each of as many lanes as weights of flat rows repeat after, from which on a tile goes along a flat row, and not down rows: it has
+    /// as many sums, which hide the latency of a multiply-add.
+    flat_pixels
+    /// The most pixels of a window that is copied, for each tap: beyond that taps are gathered, since most of what is copied is read by none.
+    far_taps
+    /// Workers, of those that have nothing to do, for each that has: from that on a plane is cut into sections, so that all have a part.
+    idle_workers
     /// Taps of the largest window, other than 3×3, that a depthwise convolution reads from a caller's pixels where they lie. Larger
     /// windows take so long that a copy of their rows costs little, and read it faster.
     pixel_taps
+    /// The most columns of a plane of one channel, in NHWC, that goes as a plane does. Longer rows would take more scratch than flat rows do.
+    one_channel_width
     /// Output columns from which a depthwise 3×3 goes from planes to planes, a channel at a time. Narrower planes are transposed: their
     /// rows fill few lanes.
     planes_width
@@ -140,7 +149,7 @@ thresholds! {
     /// wide, and lost up to 4 where it is narrow.
     worth_exchanging
     /// Times. A signal along H is planned as one along W, where the busiest worker then has at most so many times the work: threads share
-    /// the rows of a plane, and a signal along W has one. 0 for never.
+    /// the rows of a plane, and a signal along W has one row, of which some steps have no sections. 0 for never.
     swap_gain
     /// Multiply-adds of the convolutions beside a depthwise one, of a pixel. Where they do more, a signal along H is not planned as one along W
     /// if the row between them is longer than [`near_border`](Self::near_border): the row would come from L3.
@@ -184,7 +193,11 @@ impl Thresholds {
             head_values: 32 << 10,
             group_values: 64 << 10,
             staged_values: 32 << 10,
+            flat_pixels: 4,
+            far_taps: 4,
+            idle_workers: 1,
             pixel_taps: 16,
+            one_channel_width: 4096,
             planes_width: 4,
             copied_planes_width: 12,
             planned_offsets: 8 << 10,

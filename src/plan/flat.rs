@@ -9,7 +9,9 @@
 //! ([`Phases`]), so the taps of pixels that follow each other do too. To the kernel, 48 lanes are a pixel of 48 channels. Weights for that
 //! many are packed when an operator is made.
 //!
-//! A section of columns goes over all rows before the next, so that its ring of rows stays in L1 however long a row is.
+//! A section of columns goes over all rows before the next, so that its rows stay in L1 however long a row is. A tile of the kernel is as many
+//! such pixels of a row; or, since a row has few of them, the same lanes of as many rows ([`Down`]). Rows are then what the kernel takes
+//! for pixels, and a whole row is one of them, with weights for each lane.
 
 use sepconv_kernels::BLOCK;
 
@@ -24,8 +26,8 @@ use crate::memory::{Carver, product};
 use crate::shape::Extent;
 use crate::{Result, Shape};
 
-/// The fewest pixels, each of as many lanes as weights repeat after, that a row is worth the way for: a tile of the kernel has so many sums.
-const LEAST_PIXELS: usize = 4;
+/// The rows of a tile that goes down rows. A plane of fewer has no such tiles.
+const ROWS: usize = 12;
 
 /// A depthwise convolution over flat rows.
 #[derive(Debug)]
@@ -41,7 +43,17 @@ pub(crate) struct FlatStep {
     pub(crate) columns: usize,
     /// Parts of the rows of all images, and parts of the sections. One of them is 1.
     pub(crate) parts: [usize; 2],
+    pub(crate) down: Option<Down>,
     pub(crate) scratch: FlatScratch,
+}
+
+/// Tiles that go down rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Down {
+    /// Output rows of a call of the kernel.
+    pub(crate) rows: usize,
+    /// The place of the weights of a section in a worker's scratch, in bytes.
+    pub(crate) weights: usize,
 }
 
 /// Places in a worker's scratch, in bytes.
@@ -49,7 +61,7 @@ pub(crate) struct FlatStep {
 pub(crate) struct FlatScratch {
     pub(crate) zeros: usize,
     pub(crate) ring: usize,
-    /// A flat row of output, for tensors of other layouts.
+    /// Flat rows of output of a call, for tensors of other layouts.
     pub(crate) out: usize,
     pub(crate) rows: usize,
     pub(crate) taps: usize,
@@ -71,9 +83,9 @@ impl FlatStep {
             return Ok(false);
         }
         let values = out.shape.w.saturating_mul(out.shape.c);
-        let worth = values / flat.lanes >= LEAST_PIXELS;
+        let along = values / flat.lanes >= lowering.thresholds.flat_pixels;
         // from planes to planes, channels would be put together and taken apart
-        Ok(worth && (x.layout.order == Order::Pixels || out.layout.order == Order::Pixels))
+        Ok((along || out.shape.h >= ROWS) && (x.layout.order == Order::Pixels || out.layout.order == Order::Pixels))
     }
 
     /// A step of a depthwise convolution alone, or an error where it does not fit the tensors.
@@ -91,20 +103,27 @@ impl FlatStep {
         let input = tensors[ends.input].shape;
         let (window, channels) = (stage.op.window, stage.op.outputs());
         let extent = window.over([input.h, input.w])?;
-        let rows = window.reach(0).min(input.h);
-
         // a section of whole pixels of the kernel
         let unit = lanes / channels;
         let units = out.w.div_ceil(unit);
-        let (lines, sections) = (out.n * out.h, units.div_ceil(LEAST_PIXELS));
-        let parts = if busiest(lines, workers) <= busiest(sections, workers) {
+        let least = thresholds.flat_pixels.max(1);
+        let (lines, sections) = (out.n * out.h, units.div_ceil(least));
+        let down = product(&[out.w, channels])? / lanes < thresholds.flat_pixels;
+        let parts = if down || busiest(lines, workers) <= busiest(sections, workers) {
             [workers.min(lines), 1]
         } else {
             [1, workers.min(sections)]
         };
-        let of_unit = product(&[rows, lanes, window.stride[1]])?;
         let longest = units.div_ceil(parts[1]);
-        let columns = rows_within(thresholds.near_ring, of_unit, longest).max(LEAST_PIXELS.min(longest)) * unit;
+        let near = thresholds.near_ring;
+        let columns = if down {
+            let taps = product(&window.kernel)?;
+            rows_within(near, lanes.saturating_mul(taps + 1), longest) * unit
+        } else {
+            let rows = window.reach(0).min(input.h);
+            let of_unit = rows.saturating_mul(lanes).saturating_mul(window.stride[1]);
+            rows_within(near, of_unit, longest).max(least.min(longest)) * unit
+        };
         let columns = columns.min(out.w);
         let parts = [parts[0], parts[1].min(out.w.div_ceil(columns))];
 
@@ -112,11 +131,22 @@ impl FlatStep {
         let phases = Phases::new(read, window.stride[1]);
         // the last vector of a row reads over its end
         let row = product(&[phases.columns()?, channels])?.saturating_add(BLOCK);
+        let (rows, down) = if down {
+            let rows = rows_within(near, window.stride[0].saturating_mul(row), out.h).clamp(1, ROWS);
+            let blocks = product(&[columns, channels])?.div_ceil(BLOCK);
+            let weights = product(&[blocks, product(&window.kernel)? + 1, BLOCK])?;
+            (rows, Some(Down { rows, weights: scratch.values::<f32>(weights)? }))
+        } else {
+            (1, None)
+        };
+        // a call goes down the rows of the ring, padding among them, or finds each of them by a pointer
+        let ring = (rows - 1) * window.stride[0] + window.reach(0);
+        let ring = if down.is_some() { ring } else { ring.min(input.h) };
         Ok(FlatStep {
             scratch: FlatScratch {
                 zeros: scratch.values::<f32>(row)?,
-                ring: scratch.values::<f32>(product(&[rows, row])?)?,
-                out: scratch.values::<f32>(product(&[columns, channels])?)?,
+                ring: scratch.values::<f32>(product(&[ring, row])?)?,
+                out: scratch.values::<f32>(product(&[rows, columns, channels])?)?,
                 rows: scratch.values::<*const f32>(window.kernel[0])?,
                 taps: scratch.values::<usize>(window.kernel[1])?,
             },
@@ -124,9 +154,10 @@ impl FlatStep {
             ends,
             extent,
             phases,
-            ring: [rows, row],
+            ring: [ring, row],
             columns,
             parts,
+            down,
         })
     }
 }

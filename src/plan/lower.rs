@@ -185,6 +185,7 @@ fn step(
             Step::Conv(Arc::try_new("plan", step)?)
         }
         DraftKind::Chain { chain, schedule, by_channels } => {
+            // the first way that fits: planes in place, one input channel as a convolution, flat rows, sections, all columns
             if let Some(kind) = PlanesStep::kind_of(&chain, tensors, &ends, lowering)? {
                 let step = PlanesStep::new(&chain, kind, tensors, ends, workers, scratch)?;
                 report.kernels.push(kind);
@@ -208,10 +209,10 @@ fn step(
                 });
                 return Ok(Step::Flat(Arc::try_new("plan", step)?));
             }
-            if let Some(columns) = sections::columns(&chain, tensors, &ends, schedule, by_channels, workers, lowering)?
-                && let Some(step) = SectionsStep::new(&chain, tensors, ends, columns, workers, lowering, scratch)?
+            if let Some(count) = sections::count(&chain, tensors, &ends, schedule, by_channels, workers, lowering)?
+                && let Some(step) = SectionsStep::new(&chain, tensors, ends, count, workers, lowering, scratch)?
             {
-                let [first, ..] = &step.kinds;
+                let (first, columns) = (&step.first, step.columns);
                 report.kernels.insert(usize::from(chain.head().is_some()), first.kind);
                 let sections = format_args!("{}; {columns} columns at a time", first.explain_schedule()?);
                 report.schedule = Some(text(sections)?);

@@ -32,7 +32,7 @@ use sepconv_kernels::Kernels;
 pub(crate) use chain::{ChainStep, TailPixels, rows_in};
 pub(crate) use conv::{ConvRows, ConvStep, Taps};
 use cost::Thresholds;
-pub(crate) use flat::FlatStep;
+pub(crate) use flat::{Down, FlatStep};
 pub(crate) use layout::{Order, Place, PlannedTensor, TensorLayout};
 pub(crate) use lower::{Program, Refused, lower, shapes_of};
 pub(crate) use offsets::{Offsets, Phases, PixelTable};
@@ -125,9 +125,7 @@ impl Step {
         match self {
             Step::Conv(step) => step.parts.rows * step.parts.panels,
             Step::Chain(step) => step.parts.lines * step.parts.channels,
-            Step::Sections(step) => {
-                step.parts.unwrap_or_else(|| step.kinds[0].parts.lines * step.kinds[0].parts.channels)
-            }
+            Step::Sections(step) => step.parts.unwrap_or_else(|| step.first.parts.lines * step.first.parts.channels),
             Step::Planes(step) => step.parts,
             Step::Flat(step) => step.parts[0] * step.parts[1],
             Step::Pool(step) => step.parts,

@@ -92,7 +92,7 @@ impl PixelTable {
         PixelTable::within(blocks, [1, rows, width], [1, 1], Phases::ONE, most, scratch)
     }
 
-    /// The same of memory whose layout no caller decides, with the columns of a row in `phases`.
+    /// As [`PixelTable::of`], of memory whose layout no caller decides, with the columns of a row in `phases`.
     pub(super) fn within(
         layout: TensorLayout,
         pixels: [usize; 3],
@@ -148,12 +148,14 @@ impl PixelTable {
     pub(crate) fn each(&self, [image, row, pixel]: [usize; 3], mut push: impl FnMut(usize)) {
         // the product may overflow only where the axis has one row or column: it is multiplied by 0 then
         let row = self.stride[0].wrapping_mul(row);
+        let (step, phases) = (self.stride[1].wrapping_mul(pixel), self.phases);
         for n in 0..self.images {
             for y in 0..self.rows {
                 let start = n * image + y % self.ring * row;
-                for x in 0..self.width {
-                    // a stride may be any number where there is one column
-                    push(start + self.phases.at(x.wrapping_mul(self.stride[1])) * pixel);
+                if phases.count == 1 {
+                    (0..self.width).for_each(|x| push(start + x * step));
+                } else {
+                    (0..self.width).for_each(|x| push(start + phases.at(x * self.stride[1]) * pixel));
                 }
             }
         }

@@ -34,10 +34,11 @@ impl PlanesStep {
         ends: &Ends,
         lowering: &Lowering,
     ) -> Result<Option<KernelKind>> {
+        let thresholds = &lowering.thresholds;
         let is_planes = |tensor: &PlannedTensor| match tensor.layout.order {
             Order::Planes => true,
-            // pixels of one channel are a plane
-            Order::Pixels => tensor.shape.c == 1,
+            // pixels of one channel are a plane, and flat rows; those take less scratch
+            Order::Pixels => tensor.shape.c == 1 && tensor.shape.w <= thresholds.one_channel_width,
             Order::Blocks => false,
         };
         let planes = [ends.input, ends.output].into_iter().all(|end| is_planes(&tensors[end]));
@@ -53,7 +54,6 @@ impl PlanesStep {
         let [input, output] = [ends.input, ends.output].map(|end| tensors[end].shape);
         let before = window.over([input.h, input.w])?.before[1];
         let copies = lowering.kernels.dwplanes3x3_copies(window.stride[1], before, input.w, [output.h, output.w]);
-        let thresholds = &lowering.thresholds;
         let least = if copies { thresholds.copied_planes_width } else { thresholds.planes_width };
         Ok((output.w >= least).then_some(kind))
     }

@@ -16,28 +16,30 @@ use super::Lowering;
 use super::chain::ChainStep;
 use super::layout::PlannedTensor;
 use super::schedule::{Plane, RowSource};
-use super::share::{busiest, evenly};
+use super::share::busiest;
 use super::stage::{Chain, Ends};
-use crate::memory::{Arc, Carver, product, push};
+use crate::memory::{Arc, Carver, push};
 use crate::{Padding, Result, Schedule, Shape};
 
 /// A step in sections of columns.
 #[derive(Debug)]
 pub(crate) struct SectionsStep {
-    /// The first section, one inside of the plane, and the last.
-    pub(crate) kinds: [Arc<ChainStep>; 3],
+    pub(crate) first: Arc<ChainStep>,
+    /// Any section between the first and the last.
+    inner: Option<Arc<ChainStep>>,
+    last: Arc<ChainStep>,
     pub(crate) count: usize,
     /// Parts that the sections are shared out in, or none where workers share out each section.
     pub(crate) parts: Option<usize>,
-    /// Output columns of a section, input columns from one to the next, and columns of padding before the first.
-    columns: usize,
+    /// Output columns of each section but the last, input columns from one to the next, and columns of padding before the first.
+    pub(super) columns: usize,
     step: usize,
     before: usize,
 }
 
-/// The output columns of a section, or none where the plane is not to be cut: by the memory of two output rows of a section, and by what
+/// The number of sections, at least 2, or none where the plane is not to be cut: by the memory of two output rows of a section, and by what
 /// workers have to share.
-pub(super) fn columns(
+pub(super) fn count(
     chain: &Chain,
     tensors: &[PlannedTensor],
     ends: &Ends,
@@ -62,30 +64,32 @@ pub(super) fn columns(
     };
     // a depthwise convolution alone copies a block of channels at a time
     let blocks = if alone && source == RowSource::Copy { 1 } else { plane.blocks };
-    let read = product(&[plane.rows_read(2), window.stride[1], blocks, BLOCK])?;
-    let kept = if chain.tail().is_some() { product(&[2, plane.blocks, BLOCK])? } else { 0 };
+    let read = plane.rows_read(2).saturating_mul(window.stride[1]).saturating_mul(blocks * BLOCK);
+    let kept = if chain.tail().is_some() { 2 * plane.blocks * BLOCK } else { 0 };
     let of_column = read.saturating_add(kept);
 
     let least = thresholds.section_columns.max(1);
     let fits = of_column.saturating_mul(out.w) <= thresholds.section_values;
     let near = if fits { out.w } else { (thresholds.ring_values / of_column).max(least) };
-    // workers that have less than half of their part
     let lines = out.n * out.h;
     let shared =
         if alone { busiest(lines, workers).min(busiest(plane.blocks, workers)) } else { busiest(lines, workers) };
-    let idle = shared * workers as f64 >= 2.0;
-    let of_worker = if idle { out.w.div_ceil(workers) } else { out.w };
-    let columns = near.min(of_worker).max(least);
-    Ok((columns < out.w).then(|| evenly(out.w, columns)))
+    // for each that has a part, so many have none
+    let idle = shared * workers as f64 - 1.0 >= thresholds.idle_workers as f64;
+    let of_cache = out.w.div_ceil(near);
+    let takes_threads = |count: usize| busiest(count.max(1), workers).min(busiest(lines, workers)) > shared;
+    let by_workers = idle || (of_cache > 1 && takes_threads(of_cache));
+    let count = if by_workers { of_cache.next_multiple_of(workers) } else { of_cache }.min(out.w / least);
+    Ok((count > 1 && !takes_threads(count)).then_some(count))
 }
 
 impl SectionsStep {
-    /// A step in sections of `columns` output columns, or none where a section beside the first or the last would meet padding.
+    /// A step in `count` sections, or none where a section between the first and the last would meet padding, or one of these two nothing else.
     pub(super) fn new(
         chain: &Chain,
         tensors: &mut Vec<PlannedTensor>,
         ends: Ends,
-        columns: usize,
+        count: usize,
         workers: usize,
         lowering: &Lowering,
         scratch: &mut Carver,
@@ -96,18 +100,15 @@ impl SectionsStep {
         let extent = window.over([middle.h, middle.w])?;
         let ([top, before], [bottom, _]) = (extent.before, extent.after);
         let (stride, reach) = (window.stride[1], window.reach(1));
-        // the last section takes in what is left
-        let count = out.w / columns;
-        if count < 2 {
-            return Ok(None);
-        }
+        // the last section takes in what is left: fewer columns than there are sections
+        let columns = out.w / count;
         let last_out = out.w - (count - 1) * columns;
         let step = columns * stride;
         let inside = (columns - 1) * stride + reach;
         let last_in = (before + middle.w).saturating_sub((count - 1) * step);
-        // columns up to the end of the section before the last one, padding counted
-        let read = (count - 1) * step + reach;
-        let meets_padding = step < before || read > before + middle.w + stride;
+        // the end of what the section before the last one reads, padding counted
+        let end = (count - 2) * step + inside;
+        let meets_padding = step < before || end > before + middle.w;
         if meets_padding || inside <= before || last_in == 0 {
             return Ok(None);
         }
@@ -135,17 +136,17 @@ impl SectionsStep {
             Arc::try_new("plan", step)
         };
         let first = kind(inside - before, columns, [true, false], [before, 0])?;
-        let inner = kind(inside, columns, [false, false], [0, 0])?;
+        let inner = if count > 2 { Some(kind(inside, columns, [false, false], [0, 0])?) } else { None };
         let last = kind(last_in, last_out, [false, true], [0, extent.after[1]])?;
-        Ok(Some(SectionsStep { kinds: [first, inner, last], count, parts, columns, step, before }))
+        Ok(Some(SectionsStep { first, inner, last, count, parts, columns, step, before }))
     }
 
     /// The step of a section.
     pub(crate) fn kind(&self, section: usize) -> &ChainStep {
-        match section {
-            0 => &self.kinds[0],
-            _ if section + 1 < self.count => &self.kinds[1],
-            _ => &self.kinds[2],
+        match &self.inner {
+            _ if section == 0 => &self.first,
+            Some(inner) if section + 1 < self.count => inner,
+            _ => &self.last,
         }
     }
 

@@ -132,6 +132,7 @@ impl PackedDepthwise {
         };
         let is_flat = |flat: &Arc<FlatWeights>| {
             flat.lanes.is_multiple_of(self.outputs())
+                && flat.lanes.is_multiple_of(BLOCK)
                 && pack::depthwise_len(kh * kw, flat.lanes) == Some(flat.weights.len())
         };
         self.window.check("").is_ok() && len == Some(self.weights.len()) && self.flat.iter().all(is_flat)

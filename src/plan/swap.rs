@@ -38,7 +38,7 @@ pub(super) fn lower_swapped(nodes: &[Node], input: Shape, lowering: &Lowering) -
     if program.steps.iter().any(|step| loses_by_a_long_row(step, &lowering.thresholds)) {
         return Ok(None);
     }
-    // threads share the rows of a plane, and have fewer parts of one row
+    // threads share the rows of a plane, and may have fewer parts of one row
     if lowering.workers > 1 {
         let given = unless_too_large(lower_as_given(nodes, input, lowering))?;
         if given.is_some_and(|given| busiest_work(&program) > gain as f64 * busiest_work(&given)) {
@@ -70,7 +70,8 @@ impl Node {
     }
 }
 
-/// Whether a step keeps a row beyond L2 between its stages, and does so much for each pixel that what a row of one pixel costs is less.
+/// Whether a step keeps a row beyond L2 between its stages, since it has no sections, and does so much for each pixel that what a row of one
+/// pixel costs is less.
 fn loses_by_a_long_row(step: &Step, thresholds: &Thresholds) -> bool {
     let Step::Chain(step) = step else { return false };
     let tail = step.tail.as_ref().map(|(tail, _)| tail);

@@ -7,10 +7,10 @@ use sepconv_kernels::{BLOCK, DepthwiseArgs};
 
 use super::bind::{BoundTensor, Memory, zero_columns};
 use super::columns::Columns;
-use crate::plan::{FlatStep, Order, share};
+use crate::plan::{Down, FlatStep, Order, share};
 
-/// A section of columns of an output row, and its input.
-struct Section {
+/// The columns of an output row that lie in a section.
+struct FlatRow {
     image: usize,
     row: usize,
     columns: Range<usize>,
@@ -42,10 +42,14 @@ impl FlatStep {
             }
             for section in sections {
                 let columns = section * self.columns..width.min((section + 1) * self.columns);
+                if let Some(down) = &self.down {
+                    self.down(memory, [x, out], down, lines.clone(), columns, scratch);
+                    continue;
+                }
                 // the image and the row that the ring has come to
                 let mut filled = [usize::MAX, 0];
                 for line in lines.clone() {
-                    let section = Section { image: line / height, row: line % height, columns: columns.clone() };
+                    let section = FlatRow { image: line / height, row: line % height, columns: columns.clone() };
                     if filled[0] != section.image {
                         filled = [section.image, 0];
                     }
@@ -53,6 +57,100 @@ impl FlatStep {
                     self.compute(memory, [x, out], &section, scratch);
                 }
             }
+        }
+    }
+
+    /// Computes a section of some rows of all images, by calls that go down rows.
+    ///
+    /// # Safety
+    /// As [`FlatStep::run`].
+    unsafe fn down(
+        &self,
+        memory: &Memory<'_>,
+        [x, out]: [BoundTensor; 2],
+        down: &Down,
+        lines: Range<usize>,
+        columns: Range<usize>,
+        scratch: *mut u8,
+    ) {
+        let depthwise = &*self.stage.op;
+        let (window, channels) = (&depthwise.window, depthwise.outputs());
+        let values = columns.len() * channels;
+        let together = out.layout.order == Order::Pixels && out.layout.within.pixel == channels;
+        let (height, [_, len]) = (self.extent.out[0], self.ring);
+        let read =
+            Columns { first: columns.start * window.stride[1], before: self.extent.before[1], phases: self.phases };
+        // SAFETY: the caller's; a call has no more rows than the plan says, and the ring has all rows that these read.
+        unsafe {
+            let weights = self.weights_of_lanes(down, values, scratch);
+            let ring = scratch.add(self.scratch.ring).cast::<f32>();
+            let rows = scratch.add(self.scratch.rows).cast::<*const f32>();
+            let mut line = lines.start;
+            while line < lines.end {
+                let (image, y) = (line / height, line % height);
+                let count = down.rows.min(height - y).min(lines.end - line);
+                line += count;
+                for i in 0..(count - 1) * window.stride[0] + window.reach(0) {
+                    let to = ring.add(i * len);
+                    let row = (y * window.stride[0] + i).checked_sub(self.extent.before[0]);
+                    match row.filter(|&row| row < x.shape.h) {
+                        None => to.write_bytes(0, len),
+                        Some(row) => x.copy_columns(memory.kernels, x.row(image, row), &read, depthwise.multiplier, to),
+                    }
+                }
+                for ky in 0..window.kernel[0] {
+                    rows.add(ky).write(ring.add(ky * window.dilation[0] * len));
+                }
+                let (to, out_pixel) = if together {
+                    (out.ptr.add(out.row(image, y) + columns.start * channels), out.layout.row)
+                } else {
+                    (scratch.add(self.scratch.out).cast::<f32>(), values)
+                };
+                (memory.kernels.dwconv)(&DepthwiseArgs {
+                    channels: values,
+                    width: count,
+                    rows_out: 1,
+                    rows,
+                    x: RowLayout { block: BLOCK, pixel: len },
+                    edges: None,
+                    zeros: scratch.add(self.scratch.zeros).cast(),
+                    w: weights,
+                    out: &raw const to,
+                    out_block: BLOCK,
+                    out_pixel,
+                    whole_blocks: false,
+                    kernel: window.kernel,
+                    stride: window.stride[0],
+                    taps: scratch.add(self.scratch.taps).cast(),
+                    dilation: 1,
+                    epilogue: self.stage.epilogue,
+                });
+                if !together {
+                    for i in 0..count {
+                        out.scatter(to.add(i * values), image, y + i, columns.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes weights for each lane of a section of `values` values.
+    ///
+    /// # Safety
+    /// As [`FlatStep::run`].
+    unsafe fn weights_of_lanes(&self, down: &Down, values: usize, scratch: *mut u8) -> *const f32 {
+        let [kh, kw] = self.stage.op.window.kernel;
+        // unreached: only operators with flat weights are planned so
+        let Some(flat) = &self.stage.op.flat else { unreachable!("flat rows without flat weights") };
+        let (blocks, len) = (flat.lanes / BLOCK, (kh * kw + 1) * BLOCK);
+        // SAFETY: the caller's; the plan carved blocks for the longest section, and flat weights have blocks for their lanes.
+        unsafe {
+            let to = scratch.add(down.weights).cast::<f32>();
+            for block in 0..values.div_ceil(BLOCK) {
+                let from = flat.weights.as_ptr::<f32>().add(block % blocks * len);
+                core::ptr::copy_nonoverlapping(from, to.add(block * len), len);
+            }
+            to
         }
     }
 
@@ -64,7 +162,7 @@ impl FlatStep {
         &self,
         memory: &Memory<'_>,
         x: BoundTensor,
-        section: &Section,
+        section: &FlatRow,
         filled: usize,
         scratch: *mut u8,
     ) -> usize {
@@ -94,7 +192,7 @@ impl FlatStep {
     ///
     /// # Safety
     /// As [`FlatStep::run`]; the ring has its rows.
-    unsafe fn compute(&self, memory: &Memory<'_>, [x, out]: [BoundTensor; 2], section: &Section, scratch: *mut u8) {
+    unsafe fn compute(&self, memory: &Memory<'_>, [x, out]: [BoundTensor; 2], section: &FlatRow, scratch: *mut u8) {
         let depthwise = &*self.stage.op;
         let (window, channels) = (&depthwise.window, depthwise.outputs());
         // unreached: only operators with flat weights are planned so
@@ -149,7 +247,7 @@ impl FlatStep {
     ///
     /// # Safety
     /// As [`FlatStep::run`].
-    unsafe fn input_row(&self, height: usize, section: &Section, ky: usize, scratch: *const u8) -> *const f32 {
+    unsafe fn input_row(&self, height: usize, section: &FlatRow, ky: usize, scratch: *const u8) -> *const f32 {
         let window = &self.stage.op.window;
         let y = (section.row * window.stride[0] + ky * window.dilation[0]).checked_sub(self.extent.before[0]);
         let [rows, len] = self.ring;

@@ -25,7 +25,7 @@ impl PlanesStep {
         } else {
             share(planes * height, self.parts, piece)
         };
-        let mut line = lines.start;
+        let (mut line, mut before) = (lines.start, 0);
         while line < lines.end {
             let (plane, y) = (line / height, line % height);
             let (image, first) = (plane / channels, plane % channels);
@@ -34,8 +34,11 @@ impl PlanesStep {
             let count = if y == 0 { (left / height).clamp(1, channels - first) } else { 1 };
             let rows = (height - y).min(left);
             line += count * rows;
-            // SAFETY: the caller's; the plan carved as many bytes. A call finds zeros, since another one may have had other rows.
-            unsafe { scratch.add(self.scratch).write_bytes(0, self.scratch_bytes) };
+            if rows != before {
+                // SAFETY: the caller's; the plan carved as many bytes. A call of other rows than the one before finds zeros.
+                unsafe { scratch.add(self.scratch).write_bytes(0, self.scratch_bytes) };
+                before = rows;
+            }
             // SAFETY: the caller's; rows are shared out, so no two pieces write the same value. A window of the plan begins inside of
             // the padded plane.
             unsafe {

@@ -62,7 +62,9 @@ impl<const STRIDE: usize> Kernel for DwConv3x3<STRIDE> {
     /// # Safety
     /// Every row is readable in whole channel blocks for the `(width − 1) × STRIDE + 3` pixels that the windows meet,
     /// but for those that are zeros by `edges` and `zeros`, `w` in whole blocks; the output rows are writable in
-    /// `channels` channels of `width` pixels (in whole blocks with `whole_blocks`), and overlap nothing that is read.
+    /// `channels` channels of `width` pixels (in whole blocks with `whole_blocks`), and overlap nothing that is read. With `edges` rows need be
+    /// readable in `channels` channels, a multiple of [`edge_channels`](crate::Kernels::edge_channels), and a window lacks fewer columns than it
+    /// has.
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &DepthwiseArgs) {
         // SAFETY: the caller's promise.
@@ -74,7 +76,8 @@ impl Kernel for DwConv {
     type Args = DepthwiseArgs;
 
     /// # Safety
-    /// As [`DwConv3x3::run`], for windows of `kernel` at `stride`, of which each column is at its place of `taps`.
+    /// As [`DwConv3x3::run`], for windows of `kernel` at `stride`, of which each column is at its place of `taps`; with `edges` of at most
+    /// [`EDGE_TAPS`] taps.
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &DepthwiseArgs) {
         // SAFETY: the caller's promise.

@@ -62,6 +62,7 @@ unsafe fn tile<S: Vector, A: MulAdd, const PX: usize, const ALL: bool>(
     is_there: impl Fn(usize) -> bool,
 ) -> usize {
     let ([kh, kw], step) = (a.kernel, a.stride.wrapping_mul(a.x.pixel));
+    debug_assert!(kh * kw <= EDGE_TAPS);
     let epilogue = a.epilogue.vectors(simd);
     // SAFETY: the caller's; channels are whole vectors, and there are no more taps than places.
     unsafe {
@@ -69,7 +70,7 @@ unsafe fn tile<S: Vector, A: MulAdd, const PX: usize, const ALL: bool>(
         let mut taps = [(a.zeros, 0); EDGE_TAPS];
         for ky in 0..kh {
             let row = *a.rows.add(ky);
-            let first = row.wrapping_add(x * step).wrapping_sub(edges[0] * a.x.pixel);
+            let first = row.wrapping_add(x.wrapping_mul(step)).wrapping_sub(edges[0].wrapping_mul(a.x.pixel));
             for kx in 0..kw {
                 if row != a.zeros && is_there(kx) {
                     taps[ky * kw + kx] = (first.wrapping_add(*a.taps.add(kx)), step);

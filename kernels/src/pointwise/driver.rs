@@ -110,7 +110,7 @@ unsafe fn all_pixels<L: Level>(a: &PointwiseArgs, panels: Range<usize>, step: us
             (tiles.first, tiles.count) = (first, count);
             // SAFETY: the caller's.
             unsafe {
-                // nor of these
+                // a level of few tiles has none of these
                 if const { !L::Token::FEW_TILES } && plain {
                     enter_tiles::<L, true>(&tiles, mr);
                 } else {

@@ -12,7 +12,8 @@
 //!       store epilogue(sums [+ residual])
 //! ```
 //!
-//! A chunk and the sums of a tile lie in memory of the tile's own, in L1. Several vectors of sums hide the latency of a multiply-add.
+//! A chunk and the sums of a tile lie in memory of the tile's own, in L1. Several vectors of sums hide the latency of a multiply-add: eight on
+//! AVX2, with a weight and an input ten registers. `docs/kernels/pointwise.md` has what was tried.
 
 use core::mem::MaybeUninit;
 
@@ -88,7 +89,7 @@ struct Transposed {
 
 /// Values of `k` of a chunk, all of one segment.
 #[derive(Clone, Copy)]
-struct Piece {
+struct Stretch {
     /// The first of them, from the first value of a pixel.
     at: usize,
     /// The place of its row, from the first value of the chunk. It lies before the chunk where that wraps.
@@ -109,20 +110,23 @@ struct Cursor {
 }
 
 impl Cursor {
-    /// The next chunk: its pieces and its rows, which are `pixels` values apart. The cursor is behind them then.
+    /// The next chunk: its stretches and its rows, which are `pixels` values apart. The cursor is behind them then.
     ///
-    /// Where fewer than eight values of a segment are left, the piece begins with some that an earlier piece has. They come to the same
+    /// Where fewer than eight values of a segment are left, the stretch begins with some that an earlier stretch has. They come to the same
     /// rows, or before the chunk.
     #[inline(always)]
-    fn chunk(&mut self, a: &PointwiseArgs, pixels: usize, pieces: &mut [Piece; ROWS]) -> (usize, usize) {
+    fn chunk(&mut self, a: &PointwiseArgs, pixels: usize, stretches: &mut [Stretch; ROWS]) -> (usize, usize) {
         let (mut count, mut row) = (0, 0);
         while row < ROWS && self.left > 0 {
             let here = (a.segment - self.done).min(self.left);
             let values =
                 if here < EIGHT { here } else { here.min((ROWS - row).next_multiple_of(EIGHT)) / EIGHT * EIGHT };
             let again = if here < EIGHT && self.done >= EIGHT { EIGHT - here } else { 0 };
-            pieces[count] =
-                Piece { at: self.at - again, to: row.wrapping_sub(again).wrapping_mul(pixels), values: values + again };
+            stretches[count] = Stretch {
+                at: self.at - again,
+                to: row.wrapping_sub(again).wrapping_mul(pixels),
+                values: values + again,
+            };
             count += 1;
             row += values;
             self.at += values;
@@ -154,7 +158,7 @@ unsafe fn tiles<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs) {
             // lanes without a pixel are computed as well; later tiles find what earlier ones left there
             chunk.write_bytes(0, (ROWS + EIGHT).min(a.k) * pixels);
         }
-        let mut pieces = [Piece { at: 0, to: 0, values: 0 }; ROWS];
+        let mut stretches = [Stretch { at: 0, to: 0, values: 0 }; ROWS];
         let mut rows = [a.x; MAX_PIXELS];
         for i in (0..a.m).step_by(pixels) {
             let count = pixels.min(a.m - i);
@@ -165,10 +169,10 @@ unsafe fn tiles<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs) {
             let mut cursor = Cursor { at: 0, done: 0, left: a.k };
             let mut w = a.w;
             while cursor.left > 0 {
-                let (parts, values) = cursor.chunk(a, pixels, &mut pieces);
+                let (parts, values) = cursor.chunk(a, pixels, &mut stretches);
                 for p in (0..count).step_by(EIGHT) {
                     let rows = &*rows.as_ptr().add(p).cast::<[*const f32; EIGHT]>();
-                    transpose(simd, &pieces[..parts], rows, chunk.add(p), pixels);
+                    transpose(simd, &stretches[..parts], rows, chunk.add(p), pixels);
                 }
                 for o in 0..a.n {
                     multiply::<S, A>(simd, chunk, values, w.add(o), sums.add(o * pixels));
@@ -207,17 +211,23 @@ unsafe fn start<S: Vector>(simd: S, a: &PointwiseArgs, i: usize, count: usize, s
 /// A chunk of eight pixels: each value of `k` in a row of its own.
 ///
 /// # Safety
-/// The pixels begin at `rows`, and are readable in all pieces. Eight values are writable in the rows of all pieces from `to` on.
+/// The pixels begin at `rows`, and are readable in all stretches. Eight values are writable in the rows of all stretches from `to` on.
 #[inline(always)]
-unsafe fn transpose<S: Vector>(simd: S, pieces: &[Piece], rows: &[*const f32; EIGHT], to: *mut f32, to_row: usize) {
-    for piece in pieces {
-        let (x, mut at, mut to) = (*rows, piece.at, to.wrapping_add(piece.to));
+unsafe fn transpose<S: Vector>(
+    simd: S,
+    stretches: &[Stretch],
+    rows: &[*const f32; EIGHT],
+    to: *mut f32,
+    to_row: usize,
+) {
+    for stretch in stretches {
+        let (x, mut at, mut to) = (*rows, stretch.at, to.wrapping_add(stretch.to));
         // SAFETY: the caller's.
         unsafe {
-            if piece.values < EIGHT {
-                transpose_short(piece, rows, to, to_row);
+            if stretch.values < EIGHT {
+                transpose_short(stretch, rows, to, to_row);
             }
-            for _ in 0..piece.values / EIGHT {
+            for _ in 0..stretch.values / EIGHT {
                 simd.transpose_eight(x.map(|x| x.wrapping_add(at)), to, to_row);
                 to = to.wrapping_add(EIGHT * to_row);
                 // else each pixel has a pointer that moves
@@ -227,18 +237,18 @@ unsafe fn transpose<S: Vector>(simd: S, pieces: &[Piece], rows: &[*const f32; EI
     }
 }
 
-/// The same of a piece that is shorter than eight values: value by value. Never inlined, or the addresses of this loop would take the
+/// The same of a stretch that is shorter than eight values: value by value. Never inlined, or the addresses of this loop would take the
 /// registers of the pixels.
 ///
 /// # Safety
 /// As [`transpose`].
 #[cold]
 #[inline(never)]
-unsafe fn transpose_short(piece: &Piece, rows: &[*const f32; EIGHT], to: *mut f32, to_row: usize) {
+unsafe fn transpose_short(stretch: &Stretch, rows: &[*const f32; EIGHT], to: *mut f32, to_row: usize) {
     for (p, x) in rows.iter().enumerate() {
-        for j in 0..piece.values {
+        for j in 0..stretch.values {
             // SAFETY: the caller's.
-            unsafe { *to.add(j * to_row + p) = *x.add(piece.at + j) };
+            unsafe { *to.add(j * to_row + p) = *x.add(stretch.at + j) };
         }
     }
 }
