@@ -14,7 +14,7 @@
 //!
 //! The caller writes a table of the offsets of the pixels once for a group of rows, so that a tile may run over the end of a row.
 //! Segments of `k` lie `x_segment` apart. The kernel knows nothing else of layouts, and serves four of them: NHWC (one segment),
-//! channel blocks (segments of 16), standard convolution (a segment for each kernel row, or tap where there is dilation), and slabs of
+//! channel blocks (segments of 16), standard convolution (a segment for each kernel row, or for each tap of a kernel of one row), and slabs of
 //! any.
 //!
 //! Register budget, by the source:
