@@ -166,6 +166,11 @@ impl ConvWindow {
         self.kernel[1] == 1 && beside == [0, 0]
     }
 
+    /// The fewest output columns of a part of a row, if it has `times` the columns that it reads together with the next part.
+    pub(crate) fn least_columns(&self, times: usize) -> usize {
+        self.reach(1).saturating_sub(self.stride[1]).saturating_mul(times).div_ceil(self.stride[1])
+    }
+
     /// An error of `stage` where a size is zero or the reach does not fit.
     pub(crate) fn check(&self, stage: &'static str) -> Result<()> {
         for axis in 0..2 {

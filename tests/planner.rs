@@ -300,6 +300,33 @@ fn work_comes_out_even() {
     }
 }
 
+/// Each part of a row copies or computes again what it reads of the next, so parts are longer than a window reaches.
+#[test]
+fn windows_that_reach_far_are_cut_into_few_parts() {
+    let columns = |case: &Case, workers| {
+        let stage = &stages_on(workers, case)[0];
+        let words = stage.schedule.as_ref().unwrap().rsplit("; ").next().unwrap();
+        let words = words.rsplit(", ").next().unwrap();
+        words.strip_suffix(" columns at a time").map_or(stage.output.w, |columns| columns.parse().unwrap())
+    };
+    for dilation in [1, 64, 512, 4096] {
+        let mut far = ConvCase::depthwise([1, 3]);
+        (far.dilations, far.padding) = ([1, dilation], Padding::Valid);
+        let row = |channels| Case::new(Shape::new(1, 1, 20_000, channels));
+        for workers in [1, 4] {
+            for case in [
+                row(16).inverted_residual(Some(point(96)), far.clone(), point(16), false),
+                row(20).depthwise(far.clone()),
+                row(3).depthwise(far.clone()),
+            ] {
+                let columns = columns(&case, workers);
+                assert!(columns >= 4 * 2 * (dilation - 1) || columns >= 20_000 / 4, "{case}: {columns} columns");
+                assert!(dilation > 64 || columns < 10_000, "{case}: {columns} columns of 20,000");
+            }
+        }
+    }
+}
+
 #[test]
 fn small_planes_of_a_batch_run_stage_by_stage() {
     let block = |images, side: usize| {

@@ -108,7 +108,12 @@ impl ConvRows {
             Taps::Window => conv.window.kernel[0].saturating_mul(conv.window.stride[1]).saturating_mul(conv.inputs),
             Taps::Planes | Taps::Gathered => 0,
         };
-        let columns = if of_column == 0 { width } else { evenly(width, rows_within(budget, of_column, width)) };
+        let least = conv.window.least_columns(thresholds.part_overlaps);
+        let columns = if of_column == 0 {
+            width
+        } else {
+            evenly(width, rows_within(budget, of_column, width).max(least).min(width))
+        };
         let columns_read = conv.columns_read(columns);
         let window = if taps == Taps::InPlace { 0 } else { product(&[images, values(columns)?])? };
         let pixels = [images, group, columns];

@@ -99,6 +99,9 @@ thresholds! {
     /// Values that a step reads and keeps for two output rows, from which on it goes by sections of columns: half a megabyte, which is the
     /// L2 of a CPU without AVX-512. A section then has as many columns as [`ring_values`](Self::ring_values) allows.
     section_values
+    /// Times. Parts of a row, in sections and in calls, have at least so many times the columns that two of them read: a window may reach over
+    /// far more columns than a part would have, and each part copies or computes them again.
+    part_overlaps
     /// The fewest columns of a section. Narrower ones compute many columns twice, and fill no tile.
     section_columns
     /// Values of the ring of a depthwise convolution alone: 20 KiB, which leaves room for weights and output in an L1 of
@@ -188,6 +191,7 @@ impl Thresholds {
             ring_values_heavy,
             long_rows: 8 << 20,
             section_values: 128 << 10,
+            part_overlaps: 4,
             section_columns: 16,
             near_ring: 5 << 10,
             head_values: 32 << 10,

@@ -106,7 +106,7 @@ impl FlatStep {
         // a section of whole pixels of the kernel
         let unit = lanes / channels;
         let units = out.w.div_ceil(unit);
-        let least = thresholds.flat_pixels.max(1);
+        let least = thresholds.flat_pixels.max(window.least_columns(thresholds.part_overlaps).div_ceil(unit)).max(1);
         let (lines, sections) = (out.n * out.h, units.div_ceil(least));
         let down = product(&[out.w, channels])? / lanes < thresholds.flat_pixels;
         let parts = if down || busiest(lines, workers) <= busiest(sections, workers) {
@@ -116,13 +116,14 @@ impl FlatStep {
         };
         let longest = units.div_ceil(parts[1]);
         let near = thresholds.near_ring;
+        let least = least.min(longest);
         let columns = if down {
             let taps = product(&window.kernel)?;
-            rows_within(near, lanes.saturating_mul(taps + 1), longest) * unit
+            rows_within(near, lanes.saturating_mul(taps + 1), longest).max(least) * unit
         } else {
             let rows = window.reach(0).min(input.h);
             let of_unit = rows.saturating_mul(lanes).saturating_mul(window.stride[1]);
-            rows_within(near, of_unit, longest).max(least.min(longest)) * unit
+            rows_within(near, of_unit, longest).max(least) * unit
         };
         let columns = columns.min(out.w);
         let parts = [parts[0], parts[1].min(out.w.div_ceil(columns))];

@@ -68,7 +68,7 @@ pub(super) fn count(
     let kept = if chain.tail().is_some() { 2 * plane.blocks * BLOCK } else { 0 };
     let of_column = read.saturating_add(kept);
 
-    let least = thresholds.section_columns.max(1);
+    let least = thresholds.section_columns.max(window.least_columns(thresholds.part_overlaps)).max(1);
     let fits = of_column.saturating_mul(out.w) <= thresholds.section_values;
     let near = if fits { out.w } else { (thresholds.ring_values / of_column).max(least) };
     let lines = out.n * out.h;

@@ -47,6 +47,7 @@ fn tiny(mut thresholds: Thresholds) -> Thresholds {
             "long_rows" => 1000,
             "section_values" => 3000,
             "section_columns" => 3,
+            "part_overlaps" => 1,
             "near_ring" => 500,
             "head_values" => 60,
             "group_values" => 100,
