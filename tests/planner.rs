@@ -315,9 +315,9 @@ fn windows_that_reach_far_are_cut_into_few_parts() {
         let row = |channels| Case::new(Shape::new(1, 1, 20_000, channels));
         for workers in [1, 4] {
             for case in [
-                row(16).inverted_residual(Some(point(96)), far.clone(), point(16), false),
-                row(20).depthwise(far.clone()),
-                row(3).depthwise(far.clone()),
+                row(16).inverted_residual(Some(point(96)), far, point(16), false),
+                row(20).depthwise(far),
+                row(3).depthwise(far),
             ] {
                 let columns = columns(&case, workers);
                 assert!(columns >= 4 * 2 * (dilation - 1) || columns >= 20_000 / 4, "{case}: {columns} columns");
