@@ -115,6 +115,11 @@ thresholds! {
     /// Values of input and output of one call of the pointwise kernel where one of them is transposed from planes or to planes: both
     /// are in scratch then, and stay in L2.
     staged_values
+    /// Percent of the channels of a depthwise convolution that lanes of its blocks are, from which on its rows go flat. The kernel is the same, and
+    /// loads that cross cache lines cost a part of what empty lanes do.
+    flat_lanes
+    /// The same of a 3×3 that blocks have a kernel of its own for, which is more than twice as fast.
+    flat_lanes_3x3
     /// Pixels, each of as many lanes as weights of flat rows repeat after, from which on a tile goes along a flat row, and not down rows: it has
     /// as many sums, which hide the latency of a multiply-add.
     flat_pixels
@@ -197,6 +202,8 @@ impl Thresholds {
             head_values: 32 << 10,
             group_values: 64 << 10,
             staged_values: 32 << 10,
+            flat_lanes: 130,
+            flat_lanes_3x3: 250,
             flat_pixels: 4,
             far_taps: 4,
             idle_workers: 1,

@@ -5,6 +5,8 @@
 //!   weights of a tap        w0 w1 w2 w0 w1 w2 w0 w1 │ w2 w0 w1 w2 …      from lane 48 on they repeat
 //! ```
 //!
+//! Blocks of 16 channels would leave lanes empty, and still win where few are: 3×3 has kernels of its own over blocks.
+//!
 //! Rows are copied, each with its padding and without gaps between pixels: they are *flat*. Columns that are a stride apart lie together
 //! ([`Phases`]), so the taps of pixels that follow each other do too. To the kernel, 48 lanes are a pixel of 48 channels. Weights for that
 //! many are packed when an operator is made.
@@ -13,7 +15,7 @@
 //! such pixels of a row; or, since a row has few of them, the same lanes of as many rows ([`Down`]). Rows are then what the kernel takes
 //! for pixels, and a whole row is one of them, with weights for each lane.
 
-use sepconv_kernels::BLOCK;
+use sepconv_kernels::{BLOCK, KernelKind};
 
 use super::Lowering;
 use super::cost::Thresholds;
@@ -83,9 +85,15 @@ impl FlatStep {
             return Ok(false);
         }
         let values = out.shape.w.saturating_mul(out.shape.c);
-        let along = values / flat.lanes >= lowering.thresholds.flat_pixels;
+        let thresholds = &lowering.thresholds;
+        let least = if plane.kind == KernelKind::DwConv { thresholds.flat_lanes } else { thresholds.flat_lanes_3x3 };
+        let lanes = (plane.blocks * BLOCK).saturating_mul(100);
+        let gains = lanes >= least.saturating_mul(out.shape.c);
+        let along = values / flat.lanes >= thresholds.flat_pixels;
         // from planes to planes, channels would be put together and taken apart
-        Ok((along || out.shape.h >= ROWS) && (x.layout.order == Order::Pixels || out.layout.order == Order::Pixels))
+        Ok(gains
+            && (along || out.shape.h >= ROWS)
+            && (x.layout.order == Order::Pixels || out.layout.order == Order::Pixels))
     }
 
     /// A step of a depthwise convolution alone, or an error where it does not fit the tensors.

@@ -52,14 +52,14 @@ pub(crate) struct FlatWeights {
 }
 
 impl FlatWeights {
-    /// The lanes that weights of so many channels and taps are packed for, or `None` where flat rows gain nothing: a tenth of the lanes
-    /// of blocks must be empty, and the weights stay in L1.
+    /// The lanes that weights of so many channels and taps are packed for, or `None` where flat rows gain nothing: lanes of blocks must be a
+    /// tenth more than channels, and the weights stay in L1. The plan decides where they gain.
     pub(crate) fn lanes(channels: usize, taps: usize) -> Option<usize> {
         const MOST: usize = 8 << 10;
-        let blocks = channels.checked_next_multiple_of(BLOCK)?;
         let lanes = channels.checked_mul(BLOCK >> channels.trailing_zeros().min(BLOCK.trailing_zeros()))?;
         let values = lanes.checked_mul(taps.checked_add(1)?)?;
-        ((blocks - channels) >= blocks.div_ceil(10) && values <= MOST).then_some(lanes)
+        let empty = channels.checked_next_multiple_of(BLOCK)? - channels;
+        (empty >= channels.div_ceil(10) && values <= MOST).then_some(lanes)
     }
 }
 

@@ -54,6 +54,8 @@ fn tiny(mut thresholds: Thresholds) -> Thresholds {
             "staged_values" => 300,
             "staged_plane" => 20,
             "batch_pixels" => 6,
+            "flat_lanes" => 110,
+            "flat_lanes_3x3" => 120,
             "flat_pixels" => 2,
             "far_taps" => 1,
             "idle_workers" => 0,
