@@ -575,11 +575,12 @@ fn scratch_is_in_proportion_to_the_tensors() {
     // found by fuzzing: the rows that two groups share, times their length, overflowed
     let tall = dw([2, 1, 1]).dilations([(1 << 30) - 1, 1]).padding(Padding::Valid);
     let block = SeparableConv2d::new(tall, io([1, 1])).unwrap();
-    let error = block.plan(Shape::new(1, 1 << 30, (1 << 31) - 1, 1), &options()).err();
-    assert!(
-        matches!(error, Some(Error::Scratch { .. } | Error::TooLarge { .. } | Error::Allocation { .. })),
-        "{error:?}"
-    );
+    match block.plan(Shape::new(1, 1 << 30, (1 << 31) - 1, 1), &options()) {
+        Err(Error::Scratch { .. } | Error::TooLarge { .. } | Error::Allocation { .. }) => {}
+        // where a channel fills a vector, rows are read in place
+        Ok(plan) => assert!(plan.scratch_bytes() < 1024 * MIB, "{}", plan.explain()),
+        Err(error) => panic!("{error:?}"),
+    }
 
     // long rows of many channels go by some columns at a time, fused too
     let long = Shape::new(1, 1, 1 << 20, 512);
