@@ -1,5 +1,7 @@
 //! The shape of a tensor, and the geometry of a window that slides over it.
 
+use core::ops::Range;
+
 use crate::{Error, Result};
 
 /// Batch, rows, columns and channels of an NHWC tensor.
@@ -164,6 +166,13 @@ impl ConvWindow {
             Padding::Valid | Padding::Same => [0, 0],
         };
         self.kernel[1] == 1 && beside == [0, 0]
+    }
+
+    /// The rows of a plane of `height` that output rows read, with `before` rows of padding above it.
+    pub(crate) fn rows_needed(&self, rows: &Range<usize>, before: usize, height: usize) -> Range<usize> {
+        let start = (rows.start * self.stride[0]).saturating_sub(before).min(height);
+        let end = ((rows.end - 1) * self.stride[0] + self.reach(0)).saturating_sub(before).min(height);
+        start..end.max(start)
     }
 
     /// The fewest output columns of a part of a row, if it has `times` the columns that it reads together with the next part.

@@ -118,9 +118,8 @@ impl PackedDepthwise {
 
     /// The same as a standard convolution, where there is one input channel: all outputs read it.
     fn as_conv(&self) -> Option<PackedConv> {
-        let conv =
-            PackedConv { window: self.window, inputs: 1, outputs: self.outputs(), weights: self.weights.clone() };
-        (self.inputs == 1).then_some(conv)
+        let PackedDepthwise { window, inputs, ref weights, .. } = *self;
+        (inputs == 1).then(|| PackedConv { window, inputs, outputs: self.outputs(), weights: weights.clone() })
     }
 
     /// As [`PackedConv::is_packed`].

@@ -88,10 +88,7 @@ impl ChainStep {
 
     /// The rows of the middle tensor that a group of output rows reads.
     fn rows_needed(&self, group: &Range<usize>) -> Range<usize> {
-        let (stride, top) = (self.depthwise.op.window.stride[0], self.extent.before[0]);
-        let start = (group.start * stride).saturating_sub(top).min(self.middle.h);
-        let end = ((group.end - 1) * stride + self.depthwise.op.window.reach(0)).saturating_sub(top).min(self.middle.h);
-        start..end.max(start)
+        self.depthwise.op.window.rows_needed(group, self.extent.before[0], self.middle.h)
     }
 
     /// Writes the tables of pixels that all groups of a piece read, but for those that were written when it was planned.
@@ -104,15 +101,18 @@ impl ChainStep {
             if let Some(head) = &self.head {
                 head.prepare(&x.layout, None, None, scratch);
             }
-            let pixel = match self.source {
-                RowSource::InPlace | RowSource::Pixels(_) => x.layout.within.pixel,
-                RowSource::Copy | RowSource::Head => self.ring.layout.within.pixel,
-            };
-            let window = &self.depthwise.op.window;
-            for kx in 0..window.kernel[1] {
-                // of a single column the product is read by no tap, and may overflow
-                let offset = (kx * window.dilation[1]).wrapping_mul(pixel);
-                scratch.add(self.scratch.taps).cast::<usize>().add(kx).write(offset);
+            // the other kernels know their own
+            if self.kind == KernelKind::DwConv {
+                let pixel = match self.source {
+                    RowSource::InPlace | RowSource::Pixels(_) => x.layout.within.pixel,
+                    RowSource::Copy | RowSource::Head => self.ring.layout.within.pixel,
+                };
+                let window = &self.depthwise.op.window;
+                for kx in 0..window.kernel[1] {
+                    // of a single column the product is read by no tap, and may overflow
+                    let offset = (kx * window.dilation[1]).wrapping_mul(pixel);
+                    scratch.add(self.scratch.taps).cast::<usize>().add(kx).write(offset);
+                }
             }
             if let Some((_, pixels)) = &self.tail {
                 pixels.dense.prepare(None, scratch);

@@ -76,10 +76,8 @@ impl FlatStep {
         let depthwise = &*self.stage.op;
         let (window, channels) = (&depthwise.window, depthwise.outputs());
         let values = columns.len() * channels;
-        let together = out.layout.order == Order::Pixels && out.layout.within.pixel == channels;
         let (height, [_, len]) = (self.extent.out[0], self.ring);
-        let read =
-            Columns { first: columns.start * window.stride[1], before: self.extent.before[1], phases: self.phases };
+        let read = self.columns_read(&columns);
         // SAFETY: the caller's; a call has no more rows than the plan says, and the ring has all rows that these read.
         unsafe {
             let weights = self.weights_of_lanes(down, values, scratch);
@@ -101,36 +99,74 @@ impl FlatStep {
                 for ky in 0..window.kernel[0] {
                     rows.add(ky).write(ring.add(ky * window.dilation[0] * len));
                 }
-                let (to, out_pixel) = if together {
-                    (out.ptr.add(out.row(image, y) + columns.start * channels), out.layout.row)
-                } else {
-                    (scratch.add(self.scratch.out).cast::<f32>(), values)
-                };
-                (memory.kernels.dwconv)(&DepthwiseArgs {
-                    channels: values,
-                    width: count,
-                    rows_out: 1,
-                    rows,
-                    x: RowLayout { block: BLOCK, pixel: len },
-                    edges: None,
-                    zeros: scratch.add(self.scratch.zeros).cast(),
-                    w: weights,
-                    out: &raw const to,
-                    out_block: BLOCK,
-                    out_pixel,
-                    whole_blocks: false,
-                    kernel: window.kernel,
-                    stride: window.stride[0],
-                    taps: scratch.add(self.scratch.taps).cast(),
-                    dilation: 1,
-                    epilogue: self.stage.epilogue,
-                });
+                let (to, together) = self.target(out, [image, y], columns.start, scratch);
+                let out_pixel = if together { out.layout.row } else { values };
+                self.call(memory, [values, count], [len, out_pixel], window.stride[0], weights, to, scratch);
                 if !together {
                     for i in 0..count {
                         out.scatter(to.add(i * values), image, y + i, columns.clone());
                     }
                 }
             }
+        }
+    }
+
+    /// The input columns that output columns read.
+    fn columns_read(&self, columns: &Range<usize>) -> Columns {
+        let first = columns.start * self.stage.op.window.stride[1];
+        Columns { first, before: self.extent.before[1], phases: self.phases }
+    }
+
+    /// Where columns from `column` on of row `y` of image `n` are computed to, and whether that is the output: pixels that lie together.
+    ///
+    /// # Safety
+    /// As [`FlatStep::run`].
+    unsafe fn target(&self, out: BoundTensor, [n, y]: [usize; 2], column: usize, scratch: *mut u8) -> (*mut f32, bool) {
+        let channels = self.stage.op.outputs();
+        let together = out.layout.order == Order::Pixels && out.layout.within.pixel == channels;
+        // SAFETY: the caller's.
+        let to = unsafe {
+            if together { out.ptr.add(out.row(n, y) + column * channels) } else { scratch.add(self.scratch.out).cast() }
+        };
+        (to, together)
+    }
+
+    /// Calls the kernel for `width` pixels of so many lanes, so many values apart in the input and in the output. Pointers to the rows are
+    /// written.
+    ///
+    /// # Safety
+    /// As [`FlatStep::run`].
+    unsafe fn call(
+        &self,
+        memory: &Memory<'_>,
+        [lanes, width]: [usize; 2],
+        [pixel, out_pixel]: [usize; 2],
+        stride: usize,
+        weights: *const f32,
+        to: *mut f32,
+        scratch: *mut u8,
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            (memory.kernels.dwconv)(&DepthwiseArgs {
+                channels: lanes,
+                width,
+                rows_out: 1,
+                rows: scratch.add(self.scratch.rows).cast(),
+                x: RowLayout { block: BLOCK, pixel },
+                edges: None,
+                zeros: scratch.add(self.scratch.zeros).cast(),
+                w: weights,
+                out: &raw const to,
+                out_block: BLOCK,
+                out_pixel,
+                whole_blocks: false,
+                kernel: self.stage.op.window.kernel,
+                stride,
+                taps: scratch.add(self.scratch.taps).cast(),
+                dilation: 1,
+                epilogue: self.stage.epilogue,
+            });
         }
     }
 
@@ -169,23 +205,17 @@ impl FlatStep {
         let depthwise = &*self.stage.op;
         let window = &depthwise.window;
         let [rows, len] = self.ring;
-        let top = section.row * window.stride[0];
-        let first = top.saturating_sub(self.extent.before[0]).min(x.shape.h);
-        let end = (top + window.reach(0)).saturating_sub(self.extent.before[0]).min(x.shape.h);
-        let columns = Columns {
-            first: section.columns.start * window.stride[1],
-            before: self.extent.before[1],
-            phases: self.phases,
-        };
+        let needed = window.rows_needed(&(section.row..section.row + 1), self.extent.before[0], x.shape.h);
+        let columns = self.columns_read(&section.columns);
         // SAFETY: the caller's; a row of the ring has room for the columns of all phases.
         unsafe {
             let ring = scratch.add(self.scratch.ring).cast::<f32>();
-            for y in first.max(filled)..end {
+            for y in needed.start.max(filled)..needed.end {
                 let to = ring.add(y % rows * len);
                 x.copy_columns(memory.kernels, x.row(section.image, y), &columns, depthwise.multiplier, to);
             }
         }
-        end.max(filled)
+        needed.end.max(filled)
     }
 
     /// Computes a section of an output row.
@@ -198,14 +228,9 @@ impl FlatStep {
         // unreached: only operators with flat weights are planned so
         let Some(flat) = &depthwise.flat else { unreachable!("flat rows without flat weights") };
         let values = section.columns.len() * channels;
-        let together = out.layout.order == Order::Pixels && out.layout.within.pixel == channels;
         // SAFETY: the caller's; a vector of the last pixel reads up to a block behind the last column.
         unsafe {
-            let to = if together {
-                out.ptr.add(out.row(section.image, section.row) + section.columns.start * channels)
-            } else {
-                scratch.add(self.scratch.out).cast::<f32>()
-            };
+            let (to, together) = self.target(out, [section.image, section.row], section.columns.start, scratch);
             let rows = scratch.add(self.scratch.rows).cast::<*const f32>();
             let whole = values / flat.lanes;
             // whole pixels of the kernel, and the rest of the last one
@@ -216,26 +241,8 @@ impl FlatStep {
                 for ky in 0..window.kernel[0] {
                     rows.add(ky).write(self.input_row(x.shape.h, section, ky, scratch).add(first));
                 }
-                let to = to.add(first);
-                (memory.kernels.dwconv)(&DepthwiseArgs {
-                    channels: lanes,
-                    width,
-                    rows_out: 1,
-                    rows,
-                    x: RowLayout { block: BLOCK, pixel: flat.lanes },
-                    edges: None,
-                    zeros: scratch.add(self.scratch.zeros).cast(),
-                    w: flat.weights.as_ptr::<f32>(),
-                    out: &raw const to,
-                    out_block: BLOCK,
-                    out_pixel: flat.lanes,
-                    whole_blocks: false,
-                    kernel: window.kernel,
-                    stride: 1,
-                    taps: scratch.add(self.scratch.taps).cast(),
-                    dilation: 1,
-                    epilogue: self.stage.epilogue,
-                });
+                let pixels = [flat.lanes; 2];
+                self.call(memory, [lanes, width], pixels, 1, flat.weights.as_ptr(), to.add(first), scratch);
             }
             if !together {
                 out.scatter(to, section.image, section.row, section.columns.clone());
