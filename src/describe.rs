@@ -7,7 +7,9 @@ use crate::{Error, Padding, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FilterLayout {
     Hwio,
+    Hwoi,
     Oihw,
+    Iohw,
     Ohwi,
     /// [`FilterLayout::DepthwiseHwcm`] of multiplier 1.
     DepthwiseHwc,
@@ -38,6 +40,16 @@ impl<'a> Filter<'a> {
     /// `[outputs, inputs, rows, columns]`: PyTorch's and ONNX's convolution.
     pub const fn oihw(data: &'a [f32], [o, i, h, w]: [usize; 4]) -> Self {
         Filter { data, order: FilterLayout::Oihw, kernel: [h, w], inputs: i, outputs: o }
+    }
+
+    /// `[rows, columns, outputs, inputs]`: TensorFlow's transposed convolution.
+    pub const fn hwoi(data: &'a [f32], [h, w, o, i]: [usize; 4]) -> Self {
+        Filter { data, order: FilterLayout::Hwoi, kernel: [h, w], inputs: i, outputs: o }
+    }
+
+    /// `[inputs, outputs, rows, columns]`: PyTorch's and ONNX's transposed convolution.
+    pub const fn iohw(data: &'a [f32], [i, o, h, w]: [usize; 4]) -> Self {
+        Filter { data, order: FilterLayout::Iohw, kernel: [h, w], inputs: i, outputs: o }
     }
 
     /// `[outputs, rows, columns, inputs]`: TensorFlow Lite's convolution.
@@ -93,12 +105,23 @@ impl<'a> Filter<'a> {
     pub(crate) fn order_name(&self) -> &'static str {
         match self.order {
             FilterLayout::Hwio => "HWIO",
+            FilterLayout::Hwoi => "HWOI",
             FilterLayout::Oihw => "OIHW",
+            FilterLayout::Iohw => "IOHW",
             FilterLayout::Ohwi => "OHWI",
             FilterLayout::DepthwiseHwc => "depthwise HWC",
             FilterLayout::DepthwiseHwcm => "depthwise HWCM",
             FilterLayout::DepthwiseC1hw => "depthwise C1HW",
         }
+    }
+
+    /// The same values as a depthwise filter of so many channels: of a standard one that reads one channel a group.
+    pub(crate) fn depthwise(&self, channels: usize) -> Filter<'a> {
+        let order = match self.order {
+            FilterLayout::Hwio | FilterLayout::Hwoi => FilterLayout::DepthwiseHwcm,
+            _ => FilterLayout::DepthwiseC1hw,
+        };
+        Filter { order, inputs: channels, outputs: self.outputs / channels, ..*self }
     }
 
     /// An error where a size is zero, does not fit, or is not that of the data.
@@ -135,8 +158,12 @@ impl<'a> Filter<'a> {
     /// Of a 1×1 filter: from one input to the next, and from one output to the next.
     pub(crate) fn strides_io(&self) -> [usize; 2] {
         match self.order {
-            FilterLayout::Hwio | FilterLayout::DepthwiseHwc | FilterLayout::DepthwiseHwcm => [self.outputs, 1],
-            FilterLayout::Oihw | FilterLayout::Ohwi | FilterLayout::DepthwiseC1hw => [1, self.inputs],
+            FilterLayout::Hwio | FilterLayout::Iohw | FilterLayout::DepthwiseHwc | FilterLayout::DepthwiseHwcm => {
+                [self.outputs, 1]
+            }
+            FilterLayout::Oihw | FilterLayout::Hwoi | FilterLayout::Ohwi | FilterLayout::DepthwiseC1hw => {
+                [1, self.inputs]
+            }
         }
     }
 
@@ -155,7 +182,9 @@ impl<'a> Filter<'a> {
             FilterLayout::Hwio | FilterLayout::DepthwiseHwc | FilterLayout::DepthwiseHwcm => {
                 (((y * w + x) * inputs + i) * outputs, 1)
             }
+            FilterLayout::Hwoi => ((y * w + x) * outputs * inputs + i, inputs),
             FilterLayout::Oihw => ((i * h + y) * w + x, inputs * h * w),
+            FilterLayout::Iohw => ((i * outputs * h + y) * w + x, h * w),
             FilterLayout::Ohwi => ((y * w + x) * inputs + i, h * w * inputs),
             FilterLayout::DepthwiseC1hw => ((i * outputs * h + y) * w + x, h * w),
         }
@@ -255,6 +284,7 @@ pub struct ConvDesc<'a> {
     pub(crate) stride: [usize; 2],
     pub(crate) dilation: [usize; 2],
     pub(crate) padding: Padding,
+    pub(crate) groups: usize,
     pub(crate) activation: Activation,
 }
 
@@ -268,6 +298,7 @@ impl<'a> ConvDesc<'a> {
             stride: [1, 1],
             dilation: [1, 1],
             padding: Padding::Same,
+            groups: 1,
             activation: Activation::Linear,
         }
     }
@@ -312,6 +343,13 @@ impl<'a> ConvDesc<'a> {
         self
     }
 
+    /// In how many groups the channels are: each group of outputs reads a group of inputs of its own. The filter's inputs are those of a
+    /// group. [`Conv2d`](crate::Conv2d) takes groups; as many groups as inputs are a depthwise convolution.
+    pub const fn groups(mut self, groups: usize) -> Self {
+        self.groups = groups;
+        self
+    }
+
     /// What is applied to the sum.
     pub const fn activation(mut self, activation: Activation) -> Self {
         self.activation = activation;
@@ -325,13 +363,13 @@ impl<'a> ConvDesc<'a> {
         ConvWindow { kernel, stride: self.stride, dilation, padding: self.padding }
     }
 
-    /// Whether the window is that of a 1×1 convolution.
+    /// Whether it is a 1×1 convolution.
     pub(crate) fn is_pointwise(&self) -> bool {
         let padded = match self.padding {
             Padding::Explicit { top, bottom, left, right } => [top, bottom, left, right] != [0; 4],
             Padding::Valid | Padding::Same => false,
         };
-        self.filter.kernel() == [1, 1] && self.stride == [1, 1] && !padded
+        self.filter.kernel() == [1, 1] && self.stride == [1, 1] && self.groups == 1 && !padded
     }
 
     /// Checks everything that does not depend on the input, for the stage `what` of an operator.

@@ -142,6 +142,17 @@ pub enum Error {
         /// The shape given.
         got: Shape,
     },
+    /// More or fewer tensors than a network has inputs or outputs.
+    #[error("{what}s: the network has {expected}, got {got}")]
+    #[non_exhaustive]
+    Count {
+        /// `input` or `output`.
+        what: &'static str,
+        /// How many the network has.
+        expected: usize,
+        /// How many came.
+        got: usize,
+    },
     /// A stage or a layer that reads another number of channels than comes to it. The error of a shortcut has the channels of the
     /// block's input and of its output.
     #[error("{what}: expected {expected} channels, got {got}")]

@@ -30,7 +30,10 @@
 //! | MobileNetV1's block | [`SeparableConv2d`] |
 //! | MobileNetV2's block | [`InvertedResidual`] |
 //! | what networks end in | [`GlobalAveragePool`], [`Dense`] |
+//! | a plane enlarged by windows that do not overlap | [`TransposedConv2d`] |
+//! | maxima and means over a window | [`WindowPool`] |
 //! | layers planned together | [`Network`] |
+//! | sums, concatenations, several outputs | [`GraphBuilder`] |
 //! | shapes that change from run to run | [`PlanCache`] |
 #![cfg_attr(feature = "models", doc = "| MobileNetV1 and V2, weights from safetensors | [`models`] |")]
 #![cfg_attr(feature = "gemm", doc = "| 1×1 with weights that change at each call | [`pointwise_gemm`] |")]
@@ -64,6 +67,7 @@ mod describe;
 #[cfg(doc)]
 pub mod docs;
 mod error;
+mod graph;
 mod memory;
 mod network;
 mod ops;
@@ -82,13 +86,14 @@ pub mod testing;
 pub use cache::PlanCache;
 pub use describe::{Activation, BatchNorm, ConvDesc, Filter};
 pub use error::{Error, Result};
+pub use graph::{GraphBuilder, Value};
 pub use network::{Layer, Network};
 #[cfg(feature = "gemm")]
 #[cfg_attr(docsrs, doc(cfg(feature = "gemm")))]
 pub use ops::pointwise_gemm;
 pub use ops::{
-    Conv2d, Dense, DepthwiseConv2d, GlobalAveragePool, InvertedResidual, InvertedResidualDesc, PointwiseConv2d,
-    SeparableConv2d, Shortcut,
+    Add, Concat, Conv2d, Dense, DepthwiseConv2d, GlobalAveragePool, InvertedResidual, InvertedResidualDesc,
+    PointwiseConv2d, Resize, Scale, SeparableConv2d, Shortcut, TransposedConv2d, WindowPool, WindowPoolDesc,
 };
 pub use options::{Fusion, PlanOptions, Schedule};
 pub use plan::{Bound, Explain, StageReport};

@@ -2,11 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::memory::Arc;
 use crate::ops::{
-    Conv2d, Dense, DepthwiseConv2d, GlobalAveragePool, InvertedResidual, PointwiseConv2d, SeparableConv2d,
+    Add, Concat, Conv2d, Dense, DepthwiseConv2d, GlobalAveragePool, InvertedResidual, PointwiseConv2d, Resize, Scale,
+    SeparableConv2d, TransposedConv2d, WindowPool,
 };
-use crate::plan::Node;
-use crate::{Error, Plan, PlanOptions, Result, Shape, memory};
+use crate::plan::{Graph, Node};
+use crate::{Error, GraphBuilder, Plan, PlanOptions, Result, Shape, memory};
 
 /// One layer of a [`Network`].
 #[derive(Clone, Debug)]
@@ -26,37 +28,55 @@ pub enum Layer {
     GlobalAveragePool(GlobalAveragePool),
     /// A dense layer.
     Dense(Dense),
+    /// A transposed convolution.
+    TransposedConv2d(TransposedConv2d),
+    /// The maximum or the mean over a window.
+    WindowPool(WindowPool),
+    /// The sum of two tensors.
+    Add(Add),
+    /// A tensor times another one.
+    Scale(Scale),
+    /// The channels of several tensors.
+    Concat(Concat),
+    /// Each pixel several times.
+    Resize(Resize),
 }
 
 macro_rules! layers {
-    ($($operator:ident $kind:literal,)*) => {
+    ($($operator:ident $kind:literal,)*; $($joins:ident $joins_kind:literal,)*) => {
+        layers! { from $($operator)* $($joins)* }
+
+        impl Layer {
+            pub(crate) fn node(&self) -> &Node {
+                match self {
+                    $(Layer::$operator(operator) => operator.node(),)*
+                    $(Layer::$joins(operator) => operator.node(),)*
+                }
+            }
+
+            /// The shape that the layer makes of inputs of these shapes.
+            pub(crate) fn output(&self, inputs: &[Shape]) -> Result<Shape> {
+                match (self, inputs) {
+                    $((Layer::$operator(operator), &[input]) => operator.output_shape(input),)*
+                    _ => self.node().output(inputs),
+                }
+            }
+
+            /// The operator, as errors call it.
+            pub(crate) fn kind(&self) -> &'static str {
+                match self {
+                    $(Layer::$operator(_) => $kind,)*
+                    $(Layer::$joins(_) => $joins_kind,)*
+                }
+            }
+        }
+    };
+    (from $($operator:ident)*) => {
         $(impl From<$operator> for Layer {
             fn from(operator: $operator) -> Layer {
                 Layer::$operator(operator)
             }
         })*
-
-        impl Layer {
-            fn node(&self) -> &Node {
-                match self { $(Layer::$operator(operator) => operator.node(),)* }
-            }
-
-            /// The shape that the layer makes of `input`.
-            pub(crate) fn output_shape(&self, input: Shape) -> Result<Shape> {
-                match self { $(Layer::$operator(operator) => operator.output_shape(input),)* }
-            }
-
-            /// A plan of the layer alone.
-            #[cfg(feature = "capi")]
-            pub(crate) fn plan(&self, input: Shape, options: &PlanOptions) -> Result<Plan> {
-                match self { $(Layer::$operator(operator) => operator.plan(input, options),)* }
-            }
-
-            /// The operator, as errors call it.
-            fn kind(&self) -> &'static str {
-                match self { $(Layer::$operator(_) => $kind,)* }
-            }
-        }
     };
 }
 
@@ -68,11 +88,56 @@ layers! {
     InvertedResidual "inverted residual",
     GlobalAveragePool "global average pool",
     Dense "dense layer",
+    TransposedConv2d "transposed convolution",
+    WindowPool "window pool",
+    Resize "resize",
+    ;
+    Add "sum",
+    Scale "scale",
+    Concat "concatenation",
 }
 
 impl Layer {
+    /// The channels that it makes of inputs of so many, or why it cannot take them.
+    pub(crate) fn channels_of(&self, inputs: &[usize]) -> Result<usize> {
+        let Some((&input, others)) = inputs.split_first() else {
+            return Err(Error::Network("a layer without inputs".into()));
+        };
+        let reads = match self {
+            Layer::Concat(_) => None,
+            Layer::Add(_) | Layer::Scale(_) => Some(2),
+            _ => Some(1),
+        };
+        match reads {
+            None => Ok(inputs.iter().fold(0, |sum, &channels| sum.saturating_add(channels))),
+            Some(reads) if reads != inputs.len() => {
+                Err(Error::Count { what: "layer input", expected: reads, got: inputs.len() })
+            }
+            Some(_) => {
+                let [expected, made] = self.node().channels().unwrap_or([input; 2]);
+                match [input].iter().chain(others).find(|&&got| got != expected) {
+                    Some(&got) => Err(Error::Channels { what: "input", expected, got }),
+                    None => Ok(made),
+                }
+            }
+        }
+    }
+
+    /// A plan of the layer alone.
+    #[cfg(feature = "capi")]
+    pub(crate) fn plan(&self, input: Shape, options: &PlanOptions) -> Result<Plan> {
+        self.output(&[input])?;
+        Ok(Plan::new(&Graph::chain([self.node()])?, &[input], options)?)
+    }
+
+    /// The shape that the layer makes of `input`.
+    #[cfg(feature = "capi")]
+    pub(crate) fn output_shape(&self, input: Shape) -> Result<Shape> {
+        self.output(&[input])
+    }
+
     /// An error of this layer, the one at `index` of a network.
-    fn error(&self, index: usize, error: Error) -> Error {
+    pub(crate) fn error(&self, index: usize, error: Error) -> Error {
         match error {
             // where memory ran out, there may be none for more
             Error::Allocation { .. } => error,
@@ -110,6 +175,9 @@ impl Layer {
 pub struct Network {
     id: u64,
     layers: Vec<Layer>,
+    graph: Arc<Graph>,
+    /// Channels of each input; none where the first layers take any.
+    channels: Vec<Option<usize>>,
 }
 
 impl PartialEq for Network {
@@ -129,14 +197,31 @@ impl Network {
         if layers.is_empty() {
             return Err(Error::Network("expected at least one layer, got none".into()));
         }
-        for (before, pair) in layers.windows(2).enumerate() {
-            let [[_, got], [expected, _]] = [pair[0].node().channels(), pair[1].node().channels()];
-            if expected != got {
-                return Err(pair[1].error(before + 1, Error::Channels { what: "input", expected, got }));
-            }
+        // unknown until a layer says what it reads
+        let (mut channels, mut first) = (None, None);
+        for (index, layer) in layers.iter().enumerate() {
+            let own = layer.node().channels();
+            let read = channels.or(own.map(|[read, _]| read));
+            let made = layer.channels_of(&[read.unwrap_or(1)]).map_err(|error| layer.error(index, error))?;
+            // layers before it keep the channels
+            first = first.or(read);
+            channels = read.map(|_| made);
         }
+        let graph = Graph::chain(layers.iter().map(Layer::node))?;
+        let channels = memory::collect("network", [first])?;
+        Network::of(layers, graph, channels)
+    }
+
+    /// A graph of layers: sums, concatenations, tensors with several readers, several inputs and outputs.
+    pub fn builder() -> GraphBuilder {
+        GraphBuilder::new()
+    }
+
+    /// Layers that were checked against each other.
+    pub(crate) fn of(layers: Vec<Layer>, graph: Graph, channels: Vec<Option<usize>>) -> Result<Network> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        Ok(Network { id: NEXT.fetch_add(1, Ordering::Relaxed), layers })
+        let graph = Arc::try_new("network", graph)?;
+        Ok(Network { id: NEXT.fetch_add(1, Ordering::Relaxed), layers, graph, channels })
     }
 
     /// A number that clones share, and no other network of this process has.
@@ -149,14 +234,54 @@ impl Network {
         &self.layers
     }
 
-    /// The shape that it makes of `input`.
+    /// The number of its inputs.
+    pub fn inputs(&self) -> usize {
+        self.graph.inputs.len()
+    }
+
+    /// The number of its outputs.
+    pub fn outputs(&self) -> usize {
+        self.graph.outputs.len()
+    }
+
+    /// The shape that it makes of `input`: of the first output, where there are several.
     ///
     /// # Errors
-    /// [`Error::Layer`] of the first layer that cannot take what comes to it.
+    /// [`Error::Layer`] of the first layer that cannot take what comes to it. [`Error::Count`] of a network of several inputs.
     pub fn output_shape(&self, input: Shape) -> Result<Shape> {
-        self.layers.iter().enumerate().try_fold(input, |shape, (index, layer)| {
-            layer.output_shape(shape).map_err(|error| layer.error(index, error))
-        })
+        Ok(self.output_shapes(&[input])?[0])
+    }
+
+    /// The shapes that it makes of inputs of these shapes.
+    ///
+    /// # Errors
+    /// Those of [`Network::output_shape`], and [`Error::ShapeMismatch`] where the inputs have batches of several sizes.
+    pub fn output_shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>> {
+        let (expected, got) = (self.inputs(), inputs.len());
+        if expected != got {
+            return Err(Error::Count { what: "input", expected, got });
+        }
+        if let Some(&got) = inputs.iter().find(|input| input.n != inputs[0].n) {
+            return Err(Error::ShapeMismatch { what: "batch", expected: Shape { n: inputs[0].n, ..got }, got });
+        }
+        // a chain's layers say so themselves, by their names
+        if self.inputs() > 1 || self.layers.first().is_none_or(|layer| layer.node().channels().is_none()) {
+            for (&expected, input) in self.channels.iter().zip(inputs) {
+                if let Some(expected) = expected.filter(|&expected| expected != input.c) {
+                    return Err(Error::Channels { what: "input", expected, got: input.c });
+                }
+            }
+        }
+        let mut shapes = memory::collect("plan", (0..self.graph.values).map(|_| inputs[0]))?;
+        for (&value, &shape) in self.graph.inputs.iter().zip(inputs) {
+            shapes[value] = shape;
+        }
+        for node in &self.graph.nodes {
+            let layer = &self.layers[node.layer];
+            let read = memory::collect("plan", node.inputs.iter().map(|&value| shapes[value]))?;
+            shapes[node.output] = layer.output(&read).map_err(|error| layer.error(node.layer, error))?;
+        }
+        memory::collect("plan", self.graph.outputs.iter().map(|&value| shapes[value]))
     }
 
     /// Plans it for an input shape.
@@ -166,9 +291,16 @@ impl Network {
     /// are no layer's own come as they are: an instruction set that is not there, a fusion that no layer has, memory that
     /// ran out.
     pub fn plan(&self, input: Shape, options: &PlanOptions) -> Result<Plan> {
-        self.output_shape(input)?;
-        let nodes = memory::collect("plan", self.layers.iter().map(|layer| layer.node().clone()))?;
-        Plan::new(&nodes, input, options).map_err(|refused| match refused.node {
+        self.plan_all(&[input], options)
+    }
+
+    /// Plans it for the shapes of all of its inputs.
+    ///
+    /// # Errors
+    /// Those of [`Network::plan`] and [`Network::output_shapes`].
+    pub fn plan_all(&self, inputs: &[Shape], options: &PlanOptions) -> Result<Plan> {
+        self.output_shapes(inputs)?;
+        Plan::new(&self.graph, inputs, options).map_err(|refused| match refused.layer {
             Some(index) => self.layers[index].error(index, refused.error),
             None => refused.error,
         })

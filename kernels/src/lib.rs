@@ -39,10 +39,12 @@ pub mod cpu;
 mod depthwise;
 mod epilogue;
 mod isa;
+mod join_row;
 mod list;
 pub mod pack;
 mod pointwise;
 mod pool;
+mod pool_row;
 mod quad;
 pub mod reference;
 pub mod simd;
@@ -52,9 +54,11 @@ pub use block_row::{BlockRow, BlockRowArgs};
 pub use depthwise::{DepthwiseArgs, DwConv, DwConv3x3, DwPlanes, DwPlanesArgs, EDGE_TAPS};
 pub use epilogue::{Epilogue, Nonlinearity, Residual, Store};
 pub use isa::{Arithmetic, Isa, UnknownIsa};
+pub use join_row::{Join, JoinRow, JoinRowArgs, RowPixels};
 pub use list::{Kernel, KernelKind, Kernels, Level};
 pub use pointwise::{Pointwise, PointwiseArgs};
 pub use pool::{AveragePool, PoolArgs};
+pub use pool_row::{PoolOf, PoolRow, PoolRowArgs};
 pub use transpose::{FromPlanes, FromPlanesArgs, ToPlanes, ToPlanesArgs};
 
 /// Channels of a block: the unit of every packed layout, counted in channels and never in vectors, so that packed data

@@ -3,7 +3,8 @@
 use crate::simd::{self, MulAdd, Vector};
 use crate::{
     Arithmetic, AveragePool, BLOCK, BlockRow, BlockRowArgs, DepthwiseArgs, DwConv, DwConv3x3, DwPlanes, DwPlanesArgs,
-    FromPlanes, FromPlanesArgs, Isa, Pointwise, PointwiseArgs, PoolArgs, ToPlanes, ToPlanesArgs,
+    FromPlanes, FromPlanesArgs, Isa, JoinRow, JoinRowArgs, Pointwise, PointwiseArgs, PoolArgs, PoolRow, PoolRowArgs,
+    ToPlanes, ToPlanesArgs,
 };
 
 /// An algorithm, written once over [`Vector`].
@@ -76,6 +77,8 @@ kernels! {
     block_row BlockRow: BlockRow, BlockRowArgs, "f32_blockrow";
     from_planes FromPlanes: FromPlanes, FromPlanesArgs, "f32_from_planes";
     to_planes ToPlanes: ToPlanes, ToPlanesArgs, "f32_to_planes";
+    join_row JoinRow: JoinRow, JoinRowArgs, "f32_joinrow";
+    pool_row PoolRow: PoolRow, PoolRowArgs, "f32_poolrow";
     dwplanes3x3s1 DwPlanes3x3S1: DwPlanes<1>, DwPlanesArgs, "f32_dwplanes3x3s1";
     dwplanes3x3s2 DwPlanes3x3S2: DwPlanes<2>, DwPlanesArgs, "f32_dwplanes3x3s2";
 }

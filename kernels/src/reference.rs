@@ -14,9 +14,10 @@
 //! Nothing here is shared with the kernels, and nothing is fast: sizes are trusted, and a slice that is too short
 //! panics.
 
+use core::cmp::Ordering;
 use core::ops::{Add, Div, Mul};
 
-use crate::Arithmetic;
+use crate::{Arithmetic, Join, PoolOf};
 
 /// What the reference computes in: f32 or f64.
 pub trait Number:
@@ -205,6 +206,64 @@ pub fn average_pool<T: Number>(input: Tensor<'_, T>, mut output: TensorMut<'_, T
             output.pixel(n, 0, 0)[c] = kept.fold(fewest, |few, many| many + few) / T::from_count(h * w);
         }
     }
+}
+
+/// The sum or the product of two tensors, then a clamp. `y` has the plane of the output, or one pixel for each image.
+pub fn join<T: Number>(join: Join, bounds: [T; 2], x: Tensor<'_, T>, y: Tensor<'_, T>, mut output: TensorMut<'_, T>) {
+    let [batch, h, w, channels] = output.shape;
+    let one = y.shape[1] * y.shape[2] == 1;
+    for (n, oy, ox) in places(batch, h, w) {
+        let (x, y) = (x.pixel(n, oy, ox), if one { y.pixel(n, 0, 0) } else { y.pixel(n, oy, ox) });
+        let to = output.pixel(n, oy, ox);
+        for c in 0..channels {
+            let joined = match join {
+                Join::Sum => x[c] + y[c],
+                Join::Product => x[c] * y[c],
+            };
+            to[c] = clamp(joined, bounds);
+        }
+    }
+}
+
+/// Of each window, the largest value or the mean. Padding takes no part in a maximum, and adds nothing to a sum.
+pub fn pool<T: Number>(of: PoolOf, window: &Window, input: Tensor<'_, T>, mut output: TensorMut<'_, T>) {
+    let [batch, h, w, channels] = output.shape;
+    let [kh, kw] = window.kernel;
+    for (n, oy, ox) in places(batch, h, w) {
+        for c in 0..channels {
+            let taps = (0..kh).flat_map(|ky| (0..kw).map(move |kx| [ky, kx]));
+            let mut taps = taps.filter_map(|tap| window.tap(&input, n, [oy, ox], tap)).map(|pixel| pixel[c]);
+            let first = taps.next().unwrap_or(T::ZERO);
+            let (mut inside, mut value) = (1, first);
+            for x in taps {
+                inside += 1;
+                value = match of {
+                    PoolOf::Maximum => larger(value, x),
+                    PoolOf::MeanInside | PoolOf::MeanOfAll { .. } => value + x,
+                };
+            }
+            output.pixel(n, oy, ox)[c] = match of {
+                PoolOf::Maximum => value,
+                PoolOf::MeanInside => value / T::from_count(inside),
+                PoolOf::MeanOfAll { taps } => value / T::from_count(taps),
+            };
+        }
+    }
+}
+
+/// The larger value; NaN where one of them is NaN.
+fn larger<T: Number>(v: T, x: T) -> T {
+    match v.partial_cmp(&x) {
+        Some(Ordering::Greater) => v,
+        Some(Ordering::Less | Ordering::Equal) => x,
+        // one of them is NaN
+        None if v.partial_cmp(&v).is_some() => x,
+        None => v,
+    }
+}
+
+fn places(batch: usize, h: usize, w: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..batch).flat_map(move |n| (0..h).flat_map(move |y| (0..w).map(move |x| (n, y, x))))
 }
 
 /// Pixels of a leaf, and sums of it.

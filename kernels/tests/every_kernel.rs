@@ -14,8 +14,8 @@ use std::ops::Range;
 use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
 use sepconv_kernels::{
-    BLOCK, BlockRowArgs, DepthwiseArgs, DwPlanesArgs, EDGE_TAPS, Epilogue, FromPlanesArgs, Isa, KernelKind, Kernels,
-    PointwiseArgs, PoolArgs, Residual, Store, ToPlanesArgs, pack,
+    BLOCK, BlockRowArgs, DepthwiseArgs, DwPlanesArgs, EDGE_TAPS, Epilogue, FromPlanesArgs, Isa, Join, JoinRowArgs,
+    KernelKind, Kernels, PointwiseArgs, PoolArgs, PoolOf, PoolRowArgs, Residual, RowPixels, Store, ToPlanesArgs, pack,
 };
 use sepconv_kernels_test_support::isa::{assert_required_isa_ran, isas};
 use sepconv_kernels_test_support::{CANARY, Guarded, Placement, Rng, ValueKind, guard, is_canary, row, same_bits};
@@ -42,6 +42,8 @@ fn every_kernel_equals_the_reference_in_every_table() {
                     KernelKind::DwConv3x3S3 => dwconv3x3(table, 3),
                     KernelKind::DwConv => dwconv(table),
                     KernelKind::AveragePool => average_pool(table),
+                    KernelKind::JoinRow => join_row(table),
+                    KernelKind::PoolRow => pool_row(table),
                     KernelKind::BlockRow => block_row(table),
                     KernelKind::FromPlanes => from_planes(table),
                     KernelKind::ToPlanes => to_planes(table),
@@ -872,6 +874,154 @@ fn pool_case(table: &Kernels, case: PoolCase) {
         });
     }
     layout.assert_holds(&out, &expected, &what);
+}
+
+/// Rows of pixels beside guard pages, each in channel blocks or pixel after pixel.
+struct GuardedRows {
+    memory: Guarded,
+    rows: usize,
+    /// From row to row, from pixel to pixel, and from block to block.
+    steps: [usize; 3],
+    width: usize,
+    channels: usize,
+    whole: bool,
+}
+
+impl GuardedRows {
+    fn new(rng: &mut Rng, rows: usize, width: usize, channels: usize, whole: bool) -> GuardedRows {
+        let blocks = channels.div_ceil(BLOCK);
+        let (pixel, block) = if whole { (BLOCK, width * BLOCK) } else { (channels + rng.below(3), BLOCK) };
+        let (row, len) =
+            if whole { (blocks * block, blocks * block) } else { (width * pixel, (width - 1) * pixel + channels) };
+        let memory = Guarded::new((rows - 1) * row + len);
+        GuardedRows { memory, rows, steps: [row, pixel, block], width, channels, whole }
+    }
+
+    /// Of these values, the channels of a pixel together.
+    fn of(rng: &mut Rng, rows: usize, width: usize, channels: usize, whole: bool, values: &[f32]) -> GuardedRows {
+        let mut made = GuardedRows::new(rng, rows, width, channels, whole);
+        for (i, &value) in values.iter().enumerate() {
+            let at = made.at(i);
+            made.memory.slice_mut()[at] = value;
+        }
+        made
+    }
+
+    /// Where the `i`th value lies, the channels of a pixel together.
+    fn at(&self, i: usize) -> usize {
+        let [row, pixel, block] = self.steps;
+        let (c, p) = (i % self.channels, i / self.channels);
+        p / self.width * row + p % self.width * pixel + c / BLOCK * block + c % BLOCK
+    }
+
+    fn pixels(&self) -> RowPixels<*const f32> {
+        let [_, pixel, block] = self.steps;
+        RowPixels { ptr: self.memory.as_ptr(), pixel, block, whole: self.whole }
+    }
+
+    fn pixels_mut(&mut self) -> RowPixels<*mut f32> {
+        let [_, pixel, block] = self.steps;
+        RowPixels { ptr: self.memory.as_mut_ptr(), pixel, block, whole: self.whole }
+    }
+
+    /// The values are these, and what lies between pixels was not touched.
+    fn assert_holds(&self, expected: &[f32], what: &dyn Fn() -> String) {
+        assert_eq!(expected.len(), self.rows * self.width * self.channels);
+        let mut untouched = self.memory.slice().to_vec();
+        for (i, &value) in expected.iter().enumerate() {
+            let at = self.at(i);
+            assert!(same_bits(untouched[at], value), "{}: value {i}: {} in place of {value}", what(), untouched[at]);
+            untouched[at] = CANARY;
+        }
+        assert!(self.whole || untouched.iter().all(|&v| is_canary(v)), "{}: written between pixels", what());
+    }
+}
+
+fn join_row(table: &Kernels) {
+    let rng = &mut Rng(11);
+    for &channels in few(&[1, 2, 3, 7, 8, 15, 16, 17, 31, 32, 35, 48], &[3, 16, 19]) {
+        for &width in few(&[1, 2, 5, 9], &[2]) {
+            for (join, one) in [(Join::Sum, false), (Join::Sum, true), (Join::Product, false), (Join::Product, true)] {
+                let whole = [0; 3].map(|_| rng.chance(2));
+                let (bounds, kind) = (rng.pick(&CLAMPS), rng.pick(&VALUES));
+                let what = || describe(table, KernelKind::JoinRow, &(channels, width, join, one, whole, bounds, kind));
+                guard::note(&what());
+                let others = if one { 1 } else { width };
+                let (x, y) = (rng.values(width * channels, kind), rng.values(others * channels, kind));
+                let mut expected = vec![0.0; width * channels];
+                let shape = [1, 1, width, channels];
+                let (from, with) = (dense(&x, shape), dense(&y, [1, 1, others, channels]));
+                reference::join(join, bounds, from, with, dense_mut(&mut expected, shape));
+                let x = GuardedRows::of(rng, 1, width, channels, whole[0], &x);
+                let y = GuardedRows::of(rng, 1, others, channels, whole[1], &y);
+                let mut out = GuardedRows::new(rng, 1, width, channels, whole[2]);
+                let mut with = y.pixels();
+                if one {
+                    with.pixel = 0;
+                }
+                let epilogue = Epilogue::clamp(bounds);
+                let (x, to) = (x.pixels(), out.pixels_mut());
+                // SAFETY: the memories have the lengths of their layouts.
+                unsafe { (table.join_row)(&JoinRowArgs { channels, width, x, y: with, out: to, join, epilogue }) }
+                out.assert_holds(&expected, &what);
+            }
+        }
+    }
+}
+
+fn pool_row(table: &Kernels) {
+    let rng = &mut Rng(12);
+    for &channels in few(&[1, 2, 3, 7, 8, 15, 16, 17, 32, 35], &[3, 16, 19]) {
+        for &columns in few(&[1, 2, 5, 9], &[5]) {
+            for &kernel in few(&[1, 2, 3, 5], &[3]) {
+                let (rows, stride) = (1 + rng.below(3), 1 + rng.below(3));
+                let before = rng.below(kernel);
+                // each window has a column of the plane
+                let after = rng.below(kernel);
+                if columns + before + after < kernel {
+                    continue;
+                }
+                let fit = (columns + before + after - kernel) / stride + 1;
+                let width = (1..=fit).rev().find(|&width| (width - 1) * stride < columns + before).unwrap_or(1);
+                let whole = [0; 2].map(|_| rng.chance(2));
+                let taps = rows * kernel + rng.below(4);
+                let of = rng.pick(&[PoolOf::Maximum, PoolOf::MeanInside, PoolOf::MeanOfAll { taps }]);
+                let kind = rng.pick(&VALUES);
+                let what = || {
+                    let case = (channels, columns, kernel, rows, stride, before, width, whole, of, kind);
+                    describe(table, KernelKind::PoolRow, &format_args!("{case:?}"))
+                };
+                guard::note(&what());
+                let x = rng.values(rows * columns * channels, kind);
+                let mut expected = vec![0.0; width * channels];
+                let window =
+                    Window { kernel: [rows, kernel], stride: [1, stride], dilation: [1, 1], before: [0, before] };
+                let to = dense_mut(&mut expected, [1, 1, width, channels]);
+                reference::pool(of, &window, dense(&x, [1, rows, columns, channels]), to);
+                let x = GuardedRows::of(rng, rows, columns, channels, whole[0], &x);
+                let mut out = GuardedRows::new(rng, 1, width, channels, whole[1]);
+                let (from, to) = (x.pixels(), out.pixels_mut());
+                let x_row = x.steps[0];
+                // SAFETY: the memories have the lengths of their layouts; every window has a column of the plane.
+                unsafe {
+                    (table.pool_row)(&PoolRowArgs {
+                        channels,
+                        rows,
+                        x: from,
+                        x_row,
+                        columns,
+                        kernel,
+                        stride,
+                        before,
+                        width,
+                        out: to,
+                        of,
+                    });
+                }
+                out.assert_holds(&expected, &what);
+            }
+        }
+    }
 }
 
 fn block_row(table: &Kernels) {

@@ -160,6 +160,7 @@ impl CallFailure {
                 | Error::InputTooSmall { .. }
                 | Error::Part { .. }
                 | Error::ShapeMismatch { .. }
+                | Error::Count { .. }
                 | Error::Shortcut { .. } => Status::Size,
                 // `without_layers` leaves none
                 Error::Layer { .. } => Status::Network,
@@ -323,6 +324,7 @@ mod tests {
             (Error::Part { axis: "rows", len: 1, start: 1, end: 2 }, Status::Size),
             (Error::Layout { what, expected: Layout::Nhwc, strides }, Status::Layout),
             (Error::ShapeMismatch { what, expected: shape, got: shape }, Status::Size),
+            (Error::Count { what, expected, got }, Status::Size),
             (channels.clone(), Status::Channels),
             (Error::Layer { index: 3, kind: "dense layer", error: Box::new(channels) }, Status::Channels),
             (Error::Shortcut { input: shape, output: shape }, Status::Size),

@@ -2,32 +2,42 @@
 //! hands a node to the planner; `plan` decides how a node runs.
 
 mod average_pool;
+mod concat;
 mod conv2d;
 mod dense;
 mod depthwise;
 mod inverted_residual;
+mod join;
 #[cfg(feature = "gemm")]
 mod one_shot;
 mod pack;
 mod pointwise;
+mod resize;
 mod separable;
+mod transposed;
+mod window_pool;
 
 pub use average_pool::GlobalAveragePool;
+pub use concat::Concat;
 pub use conv2d::Conv2d;
 pub use dense::Dense;
 pub use depthwise::DepthwiseConv2d;
 pub use inverted_residual::{InvertedResidual, InvertedResidualDesc, Shortcut};
+pub use join::{Add, Scale};
 #[cfg(feature = "gemm")]
 pub use one_shot::pointwise_gemm;
 pub use pointwise::PointwiseConv2d;
+pub use resize::Resize;
 pub use separable::SeparableConv2d;
+pub use transposed::TransposedConv2d;
+pub use window_pool::{WindowPool, WindowPoolDesc};
 
 use crate::plan::Node;
 use crate::{Result, Shape};
 
 /// The shape that a node makes of `input`.
 pub(crate) fn output_shape(node: &Node, input: Shape) -> Result<Shape> {
-    crate::plan::shapes_of(node, input).map(|[.., last]| last)
+    node.output(&[input])
 }
 
 /// What every operator has: its node, the shape it makes, its plan. A method that looks at the shapes of input and output
@@ -58,7 +68,7 @@ macro_rules! operator {
             /// Plans it for an input shape.
             pub fn plan(&self, input: crate::Shape, options: &crate::PlanOptions) -> crate::Result<crate::Plan> {
                 self.output_shape(input)?;
-                Ok(crate::Plan::new(core::slice::from_ref(&self.node), input, options)?)
+                Ok(crate::Plan::new(&crate::plan::Graph::chain([&self.node])?, &[input], options)?)
             }
         }
     };

@@ -1,9 +1,12 @@
 //! From a description to packed weights.
 
+use core::ops::Range;
+
 use sepconv_kernels::{BLOCK, Epilogue, pack};
 
-use crate::memory::{Arc, Packed, collect};
+use crate::memory::{Arc, Packed, collect, push};
 use crate::plan::{ConvStage, DepthwiseStage, FlatWeights, PackedConv, PackedDepthwise, PackedStage};
+use crate::shape::ConvWindow;
 use crate::{ConvDesc, Error, Padding, Result};
 
 /// Checks and packs a standard convolution, the stage `what` of an operator.
@@ -13,15 +16,13 @@ pub(super) fn conv(desc: &ConvDesc<'_>, what: &'static str) -> Result<ConvStage>
 
 /// The same, with each output channel `repeat` times in a row.
 pub(super) fn repeated(desc: &ConvDesc<'_>, what: &'static str, repeat: usize) -> Result<ConvStage> {
+    check_standard(desc, what)?;
+    ungrouped(desc, what)?;
     let filter = desc.filter;
-    if filter.is_depthwise() {
-        return Err(Error::FilterOrder { operator: what, expected: "HWIO, OIHW or OHWI", got: filter.order_name() });
-    }
-    desc.check(what)?;
     let ([kh, kw], inputs) = (filter.kernel(), filter.inputs());
     let outputs =
         filter.outputs().checked_mul(repeat).ok_or(Error::Allocation { what: "packed weights", bytes: usize::MAX })?;
-    let weights = packed(desc, kh * kw * inputs, outputs, repeat, |first, k, out| {
+    let weights = packed(desc, kh * kw * inputs, 0..outputs, repeat, |first, k, out| {
         let (tap, i) = (k / inputs, k % inputs);
         if repeat == 1 {
             filter.row(tap / kw, tap % kw, i, first, out);
@@ -33,6 +34,74 @@ pub(super) fn repeated(desc: &ConvDesc<'_>, what: &'static str, repeat: usize) -
     })?;
     let op = Arc::try_new("operator", PackedConv { window: desc.window(), inputs, outputs, weights })?;
     Ok(PackedStage { name: what, op, epilogue: epilogue(desc) })
+}
+
+/// Checks all of a standard convolution that does not depend on the input.
+fn check_standard(desc: &ConvDesc<'_>, what: &'static str) -> Result<()> {
+    if desc.filter.is_depthwise() {
+        let (expected, got) = ("HWIO, HWOI, OIHW, IOHW or OHWI", desc.filter.order_name());
+        return Err(Error::FilterOrder { operator: what, expected, got });
+    }
+    desc.check(what)
+}
+
+/// An error of a description of groups, where the operator has none.
+fn ungrouped(desc: &ConvDesc<'_>, what: &'static str) -> Result<()> {
+    if desc.groups != 1 {
+        let (what, got) = (format!("{what} groups"), desc.groups.to_string());
+        return Err(Error::Value { what, expected: "1: `Conv2d` takes groups", got });
+    }
+    Ok(())
+}
+
+/// Checks and packs a standard convolution in groups: a convolution for each group.
+pub(super) fn groups(desc: &ConvDesc<'_>, what: &'static str) -> Result<Vec<ConvStage>> {
+    check_standard(desc, what)?;
+    let (filter, count) = (desc.filter, desc.groups);
+    if count == 0 || !filter.outputs().is_multiple_of(count) {
+        let (what, got) = (format!("{what} groups"), format!("{count} of {} outputs", filter.outputs()));
+        return Err(Error::Value { what, expected: "a number that divides the outputs", got });
+    }
+    let ([kh, kw], inputs, outputs) = (filter.kernel(), filter.inputs(), filter.outputs() / count);
+    let mut stages = Vec::new();
+    for group in 0..count {
+        let all = group * outputs..(group + 1) * outputs;
+        let weights = packed(desc, kh * kw * inputs, all, 1, |first, k, out| {
+            let (tap, i) = (k / inputs, k % inputs);
+            filter.row(tap / kw, tap % kw, i, first, out);
+        })?;
+        let op = Arc::try_new("operator", PackedConv { window: desc.window(), inputs, outputs, weights })?;
+        push("operator", &mut stages, PackedStage { name: what, op, epilogue: epilogue(desc) })?;
+    }
+    Ok(stages)
+}
+
+/// Checks and packs a transposed convolution whose windows do not overlap: a pointwise convolution for each place of the window, row by
+/// row.
+pub(super) fn transposed(desc: &ConvDesc<'_>, what: &'static str) -> Result<Vec<ConvStage>> {
+    check_standard(desc, what)?;
+    ungrouped(desc, what)?;
+    let filter = desc.filter;
+    let [kh, kw] = filter.kernel();
+    if desc.stride != [kh, kw] || desc.window().dilation != [1, 1] {
+        let (what, [rows, columns]) = (format!("{what} stride"), desc.stride);
+        let expected = "the size of the kernel, and no dilation: windows that do not overlap";
+        return Err(Error::Value { what, expected, got: format!("stride {rows}×{columns} of a {kh}×{kw} kernel") });
+    }
+    if matches!(desc.padding, Padding::Explicit { top, bottom, left, right } if [top, bottom, left, right] != [0; 4]) {
+        let (what, got) = (format!("{what} padding"), format!("{:?}", desc.padding));
+        return Err(Error::Value { what, expected: "none", got });
+    }
+    let (inputs, outputs) = (filter.inputs(), filter.outputs());
+    let window = ConvWindow { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], padding: Padding::Valid };
+    let mut stages = Vec::new();
+    for tap in 0..kh * kw {
+        let row = |first: usize, i: usize, out: &mut [f32]| filter.row(tap / kw, tap % kw, i, first, out);
+        let weights = packed(desc, inputs, 0..outputs, 1, row)?;
+        let op = Arc::try_new("operator", PackedConv { window, inputs, outputs, weights })?;
+        push("operator", &mut stages, PackedStage { name: what, op, epilogue: epilogue(desc) })?;
+    }
+    Ok(stages)
 }
 
 /// The same for a 1×1 convolution of stride 1.
@@ -78,9 +147,10 @@ fn depthwise_of(desc: &ConvDesc<'_>, what: &'static str, once: bool) -> Result<D
         });
     }
     desc.check(what)?;
+    ungrouped(desc, what)?;
     let ([kh, kw], inputs, outputs) = (filter.kernel(), filter.inputs(), filter.outputs());
     let multiplier = outputs / inputs;
-    let weights = packed(desc, kh * kw, outputs, 1, |first, tap, out| {
+    let weights = packed(desc, kh * kw, 0..outputs, 1, |first, tap, out| {
         for (o, out) in (first..).zip(out) {
             *out = filter.at(tap / kw, tap % kw, o / multiplier, o % multiplier);
         }
@@ -111,26 +181,27 @@ fn flat(weights: &Packed, taps: usize, channels: usize, lanes: usize) -> Result<
     })
 }
 
-/// Panels of 16 outputs, each of the description's `repeat` times: bias, then `k` rows. `weights(first, k, out)` writes
+/// Panels of 16 of the outputs `all`, each of the description's `repeat` times: bias, then `k` rows. `weights(first, k, out)` writes
 /// the weights of a row for the outputs from `first` on, before a batch norm is folded in.
 fn packed(
     desc: &ConvDesc<'_>,
     k: usize,
-    outputs: usize,
+    all: Range<usize>,
     repeat: usize,
     weights: impl Fn(usize, usize, &mut [f32]),
 ) -> Result<Arc<Packed>> {
+    let outputs = all.len();
     let overflow = Error::Allocation { what: "packed weights", bytes: usize::MAX };
     let len = pack::pointwise_len(k, outputs).ok_or(overflow)?;
-    let scales = collect("folded batch norm", (0..outputs).map(|o| desc.fold(o / repeat).0))?;
+    let scales = collect("folded batch norm", all.clone().map(|o| desc.fold(o / repeat).0))?;
     let row = |first: usize, row: usize, out: &mut [f32]| match row {
         0 => {
-            for (o, out) in (first..).zip(out) {
+            for (o, out) in (all.start + first..).zip(out) {
                 *out = desc.fold(o / repeat).1 as f32;
             }
         }
         _ => {
-            weights(first, row - 1, out);
+            weights(all.start + first, row - 1, out);
             if desc.batch_norm.is_some() {
                 for (out, scale) in out.iter_mut().zip(&scales[first..]) {
                     // rounded once

@@ -75,7 +75,7 @@ impl FlatStep {
     pub(super) fn suits(chain: &Chain, tensors: &[PlannedTensor], ends: &Ends, lowering: &Lowering) -> Result<bool> {
         let (x, out) = (&tensors[ends.input], &tensors[ends.output]);
         let depthwise = match (chain.head(), chain.depthwise(), chain.tail()) {
-            (None, Some(depthwise), None) if x.place == Place::Input => depthwise.op,
+            (None, Some(depthwise), None) if matches!(x.place, Place::Input(_)) => depthwise.op,
             _ => return Ok(false),
         };
         let Some(flat) = &depthwise.flat else { return Ok(false) };

@@ -9,17 +9,24 @@
 //! ```
 //!
 //! A group is any stages that [`may_be_one_step`] allows. Among all ways to set borders the one is taken whose borders
-//! cost least, as described where nothing is won.
+//! cost least, as described where nothing is won. Layers of one stage describe no groups: between two of them, the borders are those of
+//! MobileNet's blocks.
+//!
+//! Stages can only be a group where they follow each other and nobody else reads what passes between them: that is a run of stages.
 
+use super::Node;
 use super::cost::Thresholds;
-use super::stage::{Chain, PackedStage, STAGES, may_be_one_step};
-use super::{Node, lower::shapes_of};
-use crate::memory::push;
+use super::graph::{Graph, GraphNode};
+use super::stage::{Chain, PackedOp, PackedStage, STAGES, may_be_one_step};
+use crate::memory::{collect, push};
 use crate::{Result, Shape};
 
 /// A border before each stage of a run and one after the last, and the best way to reach it.
 #[derive(Clone, Copy)]
 struct Border {
+    /// The value that passes here, unless it lies within a layer.
+    value: Option<usize>,
+    shape: Shape,
     /// Values that a tensor here costs.
     values: usize,
     /// Whether layers meet here as described.
@@ -31,74 +38,164 @@ struct Border {
     group: usize,
 }
 
-impl Border {
-    fn new(values: usize, described: bool) -> Border {
-        Border { values, described, cost: (u128::MAX, 0), group: 0 }
-    }
+/// Stages of which each is the only reader of what the one before it writes.
+struct Run {
+    stages: Vec<PackedStage>,
+    /// One before each stage.
+    borders: Vec<Border>,
+    /// Stages of the layer that came last.
+    last_layer: usize,
+    /// The value behind the last stage, and its shape.
+    output: usize,
+    shape: Shape,
+    /// The layer of each stage.
+    layers: Vec<usize>,
+    /// What is added to the last stage.
+    residual: Option<usize>,
+    /// The node at whose place the run stands: the last of it.
+    at: usize,
 }
 
-/// Nodes with borders where they cost least.
-pub(super) fn regroup(nodes: &[Node], input: Shape, thresholds: &Thresholds) -> Result<Vec<Node>> {
-    let mut out = Vec::new();
-    let (mut stages, mut borders) = (Vec::new(), Vec::new());
-    let mut shape = input;
-    for node in nodes {
-        let shapes = shapes_of(node, shape)?;
-        let before = shape;
-        shape = shapes[2];
-        match node {
-            Node::Chain { chain, shortcut } if !(*shortcut && before == shape) => {
-                let mut described = true;
-                let mut from = before;
-                for (stage, to) in chain.stages().iter().zip(shapes) {
-                    if let Some(stage) = stage {
-                        let values = from.len()?;
-                        let values = if values > thresholds.near_border { values } else { 0 };
-                        push("plan", &mut borders, Border::new(values, described))?;
-                        push("plan", &mut stages, stage.clone())?;
-                        (described, from) = (false, to);
-                    }
-                }
+/// Nodes with borders where they cost least; or, where costs do not count, as they are described.
+pub(super) fn regroup(graph: &Graph, shapes: &mut Vec<Shape>, thresholds: Option<&Thresholds>) -> Result<Graph> {
+    let readers = graph.readers()?;
+    let mut runs: Vec<Run> = Vec::new();
+    // the run that ends with each value, and may go on
+    let mut open = collect("plan", (0..graph.values).map(|_| None))?;
+    let mut run_of = collect("plan", graph.nodes.iter().map(|_| None))?;
+    for (at, node) in graph.nodes.iter().enumerate() {
+        let Node::Chain { chain, .. } = &node.node else { continue };
+        let &[input, ref residual @ ..] = &*node.inputs else { continue };
+        let run = match open[input].filter(|_| readers[input] == 1) {
+            Some(run) => run,
+            None => {
+                push("plan", &mut runs, Run::new(input, shapes[input]))?;
+                runs.len() - 1
             }
-            // what a shortcut reads is a border, and so is what it is added to
-            _ => {
-                group(&mut stages, &mut borders, &mut out)?;
-                push("plan", &mut out, node.clone())?;
-            }
+        };
+        runs[run].layer(chain, node, at, shapes, thresholds)?;
+        run_of[at] = Some(run);
+        // what is added to the last stage makes a border
+        runs[run].residual = residual.first().copied();
+        if residual.is_empty() {
+            open[node.output] = Some(run);
         }
     }
-    group(&mut stages, &mut borders, &mut out)?;
+    let mut out = graph.without_nodes()?;
+    for (at, node) in graph.nodes.iter().enumerate() {
+        match run_of[at] {
+            None => push("plan", &mut out.nodes, node.copied()?)?,
+            Some(run) if runs[run].at == at => runs[run].group(&mut out, shapes)?,
+            Some(_) => {}
+        }
+    }
     Ok(out)
 }
 
-/// Appends a run of stages in its best groups, and empties it.
-fn group(stages: &mut Vec<PackedStage>, borders: &mut Vec<Border>, out: &mut Vec<Node>) -> Result<()> {
-    push("plan", borders, Border::new(0, true))?;
-    borders[0].cost = (0, 0);
-    for end in 1..borders.len() {
-        for len in 1..=end.min(Chain::MOST) {
-            let start = end - len;
-            let (values, moved) = borders[start].cost;
-            let Border { values: here, described, cost, .. } = borders[end];
-            let new = (values + here as u128, moved + usize::from(!described));
-            // a stage alone is always a step, so that every border is reached
-            if new < cost && (len == 1 || may_be_one_step(&stages[start..end])) {
-                (borders[end].cost, borders[end].group) = (new, len);
+impl Run {
+    fn new(input: usize, shape: Shape) -> Run {
+        let (stages, borders, layers) = (Vec::new(), Vec::new(), Vec::new());
+        Run { stages, borders, last_layer: 0, output: input, shape, layers, residual: None, at: 0 }
+    }
+
+    /// Adds the stages of a layer.
+    fn layer(
+        &mut self,
+        chain: &Chain,
+        node: &GraphNode,
+        at: usize,
+        shapes: &[Shape],
+        thresholds: Option<&Thresholds>,
+    ) -> Result<()> {
+        let count = chain.stages().iter().flatten().count();
+        let behind = chain.shapes(self.shape)?;
+        let single = count == 1 && self.last_layer == 1;
+        let mut value = Some(self.output);
+        for (stage, to) in chain.stages().iter().zip(behind) {
+            let Some(stage) = stage else { continue };
+            let described = match value {
+                None => false,
+                Some(_) if single => self.is_natural(stage),
+                Some(_) => true,
+            };
+            let values = match thresholds {
+                Some(thresholds) => {
+                    self.shape.len().map(|values| if values > thresholds.near_border { values } else { 0 })?
+                }
+                None => 0,
+            };
+            let (cost, group) = ((u128::MAX, 0), 0);
+            push("plan", &mut self.borders, Border { value, shape: self.shape, values, described, cost, group })?;
+            push("plan", &mut self.stages, stage.clone())?;
+            push("plan", &mut self.layers, node.layer)?;
+            (value, self.shape) = (None, to);
+        }
+        debug_assert_eq!(self.shape, shapes[node.output]);
+        (self.output, self.last_layer, self.at) = (node.output, count, at);
+        Ok(())
+    }
+
+    /// Whether a border stands before `stage` in blocks as MobileNet has them: a depthwise convolution goes with the pointwise one behind
+    /// it, and with one before it that is not already behind another.
+    fn is_natural(&self, stage: &PackedStage) -> bool {
+        let is_depthwise = |stage: &PackedStage| matches!(stage.op, PackedOp::Depthwise(_));
+        let is_pointwise = |stage: &PackedStage| matches!(&stage.op, PackedOp::Conv(conv) if conv.is_pointwise());
+        let mut before = self.stages.iter().rev();
+        let (Some(last), second) = (before.next(), before.next()) else { return true };
+        let expands = is_pointwise(last) && !second.is_some_and(is_depthwise) && is_depthwise(stage);
+        let projects = is_depthwise(last) && is_pointwise(stage);
+        let pair = [last.clone(), stage.clone()];
+        !((expands || projects) && may_be_one_step(&pair))
+    }
+
+    /// Appends the stages in their best groups.
+    fn group(&mut self, out: &mut Graph, shapes: &mut Vec<Shape>) -> Result<()> {
+        let Run { stages, borders, output, shape, .. } = self;
+        let end =
+            Border { value: Some(*output), shape: *shape, values: 0, described: true, cost: (u128::MAX, 0), group: 0 };
+        push("plan", borders, end)?;
+        borders[0].cost = (0, 0);
+        for end in 1..borders.len() {
+            for len in 1..=end.min(Chain::MOST) {
+                let start = end - len;
+                let (values, moved) = borders[start].cost;
+                let Border { values: here, described, cost, .. } = borders[end];
+                let new = (values + here as u128, moved + usize::from(!described));
+                // a stage alone is always a step, so that every border is reached
+                if new < cost && (len == 1 || may_be_one_step(&stages[start..end])) {
+                    (borders[end].cost, borders[end].group) = (new, len);
+                }
             }
         }
+        // the groups, from the last to the first
+        let first = out.nodes.len();
+        let mut end = stages.len();
+        while end > 0 {
+            let start = end - borders[end].group;
+            // unreached: a group was only chosen where it may be one step
+            let chain = Chain::of(&stages[start..end]).map_err(|misfit| misfit.named(STAGES))?;
+            let (input, output) = (borders[start].value(out, shapes)?, borders[end].value(out, shapes)?);
+            let residual = self.residual.filter(|_| end == stages.len());
+            let inputs = collect("plan", [Some(input), residual].into_iter().flatten())?;
+            let layer = self.layers[start];
+            let node = Node::Chain { chain, shortcut: false };
+            push("plan", &mut out.nodes, GraphNode { node, inputs, output, layer })?;
+            end = start;
+        }
+        out.nodes[first..].reverse();
+        Ok(())
     }
-    // the groups, from the last to the first
-    let first = out.len();
-    let mut end = stages.len();
-    while end > 0 {
-        let start = end - borders[end].group;
-        // unreached: a group was only chosen where it may be one step
-        let chain = Chain::of(&stages[start..end]).map_err(|misfit| misfit.named(STAGES))?;
-        push("plan", out, Node::Chain { chain, shortcut: false })?;
-        end = start;
+}
+
+impl Border {
+    /// The value that passes here: a new one within a layer.
+    fn value(&mut self, graph: &mut Graph, shapes: &mut Vec<Shape>) -> Result<usize> {
+        if let Some(value) = self.value {
+            return Ok(value);
+        }
+        push("plan", shapes, self.shape)?;
+        graph.values += 1;
+        self.value = Some(graph.values - 1);
+        Ok(graph.values - 1)
     }
-    out[first..].reverse();
-    stages.clear();
-    borders.clear();
-    Ok(())
 }

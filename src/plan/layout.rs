@@ -1,10 +1,12 @@
 //! Where tensors lie: the layout of each, and its place in the arena.
 
+use core::ops::Range;
+
 use sepconv_kernels::BLOCK;
 use sepconv_kernels::pack::RowLayout;
 
 use super::cost::Thresholds;
-use super::lower::{Draft, DraftKind};
+use super::lower::{Draft, DraftKind, DraftTensor};
 use crate::memory::{LINE, collect, product, push};
 use crate::tensor::ElementType;
 use crate::{Error, Layout, Result, Shape, Strides};
@@ -12,8 +14,10 @@ use crate::{Error, Layout, Result, Shape, Strides};
 /// Where a tensor lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    Input,
-    Output,
+    /// A tensor of the caller's that is read, by its number.
+    Input(usize),
+    /// A tensor of the caller's that is written, by its number. Steps behind the one that wrote it may read it.
+    Output(usize),
     /// Bytes from the start of the arena.
     Arena(usize),
 }
@@ -120,6 +124,46 @@ pub(crate) struct PlannedTensor {
     pub(crate) layout: TensorLayout,
     /// None of a whole tensor.
     pub(crate) section: Option<SectionOf>,
+    /// None of a tensor with all of its channels.
+    pub(crate) slice: Option<SliceOf>,
+}
+
+/// Which values of another tensor, the whole, a tensor is: some channels, or the pixels of a grid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SliceOf {
+    /// The first channel; of channel blocks a multiple of 16.
+    pub(crate) first: usize,
+    /// The first row and column.
+    pub(crate) at: [usize; 2],
+    /// Rows, and columns, from one of its own to the next.
+    pub(crate) step: [usize; 2],
+    /// The shape of the whole.
+    pub(super) whole: Shape,
+}
+
+impl SliceOf {
+    /// The layout of the slice, of that of the whole.
+    pub(crate) fn layout(&self, whole: TensorLayout) -> TensorLayout {
+        let [rows, columns] = self.step;
+        let within = RowLayout { pixel: whole.within.pixel.wrapping_mul(columns), ..whole.within };
+        TensorLayout { row: whole.row.wrapping_mul(rows), within, ..whole }
+    }
+
+    /// The layout of the whole, of that of the slice.
+    fn layout_of_whole(&self, layout: TensorLayout) -> TensorLayout {
+        let [rows, columns] = self.step;
+        let within = RowLayout { pixel: layout.within.pixel / columns, ..layout.within };
+        TensorLayout { row: layout.row / rows, within, ..layout }
+    }
+
+    /// Values from the first of the whole, whose layout this is, to the first of the slice.
+    pub(crate) fn offset(&self, whole: &TensorLayout) -> usize {
+        let [y, x] = self.at;
+        self.first / BLOCK * whole.within.block
+            + self.first % BLOCK * whole.channel
+            + y * whole.row
+            + x * whole.within.pixel
+    }
 }
 
 /// What a section of columns is a part of. The run says at which column it begins.
@@ -145,8 +189,12 @@ impl PlannedTensor {
         PlannedTensor { shape: Shape { w: width, ..self.shape }, layout, section, ..*self }
     }
 
-    /// The shape and the layout of the tensor, or of the one that it is a section of.
+    /// The shape and the layout of the tensor, or of the one that it is a section or a slice of.
     pub(super) fn whole(&self) -> (Shape, TensorLayout) {
+        if let Some(slice) = self.slice {
+            let (_, layout) = PlannedTensor { slice: None, ..*self }.whole();
+            return (slice.whole, slice.layout_of_whole(layout));
+        }
         match self.section {
             None => (self.shape, self.layout),
             Some(SectionOf { width, columns, .. }) => {
@@ -156,84 +204,249 @@ impl PlannedTensor {
         }
     }
 
+    /// The layout of the tensor, or of the one that it is a slice of.
+    pub(crate) fn unsliced(&self) -> TensorLayout {
+        self.slice.map_or(self.layout, |slice| slice.layout_of_whole(self.layout))
+    }
+
+    /// The channels of the whole tensor that it has.
+    pub(super) fn channels(&self) -> Range<usize> {
+        let first = self.slice.map_or(0, |slice| slice.first);
+        first..first + self.shape.c
+    }
+
+    /// Whether both are slices of one whole that have no value in common.
+    pub(super) fn is_beside(&self, other: &PlannedTensor) -> bool {
+        if self.place != other.place || self.whole() != other.whole() {
+            return false;
+        }
+        let [a, b] = [self.channels(), other.channels()];
+        let of_grid = |tensor: &PlannedTensor| tensor.slice.map_or(([0, 0], [1, 1]), |slice| (slice.at, slice.step));
+        let ((at, step), (others, others_step)) = (of_grid(self), of_grid(other));
+        a.end <= b.start || b.end <= a.start || (step == others_step && at != others)
+    }
+
+    /// Whether it lies in memory of the caller's.
+    pub(crate) fn is_of_caller(&self) -> bool {
+        !matches!(self.place, Place::Arena(_))
+    }
+
     /// Values from the first of the tensor to the first of a section that begins at its first column.
     pub(crate) fn section_origin(&self) -> usize {
         self.whole().1.origin - self.layout.origin
     }
 }
 
-/// A layout for each tensor: the caller's for the first and the last, and else the one that the step which reads it needs.
+/// A layout for each tensor: the caller's, and else the one that the steps which read it need. A slice has the layout of its whole.
 pub(super) fn layouts(
-    shapes: &[Shape],
+    tensors: &[DraftTensor],
     [first, last]: [Layout; 2],
     drafts: &[Draft],
     thresholds: &Thresholds,
 ) -> Result<Vec<TensorLayout>> {
-    let mut layouts = collect("plan", shapes.iter().map(|&shape| TensorLayout::nhwc(shape)))?;
-    layouts[0] = TensorLayout::dense(first, shapes[0]);
-    layouts[shapes.len() - 1] = TensorLayout::dense(last, shapes[shapes.len() - 1]);
-    for draft in drafts.iter().skip(1) {
-        let shape = shapes[draft.input];
-        let columns = match &draft.kind {
-            DraftKind::Conv(chain) | DraftKind::Chain { chain, .. } => match (chain.head(), chain.depthwise()) {
-                // the window is copied from dense pixels
-                (Some(head), _) if !head.op.is_pointwise() => continue,
-                (None, Some(depthwise)) if depthwise.op.multiplier == 1 => {
-                    let extent = depthwise.op.window.over([shape.h, shape.w])?;
-                    [extent.before[1], extent.after[1]]
-                }
-                _ => [0, 0],
-            },
-            DraftKind::Pool => [0, 0],
-        };
-        let fits = columns[0].saturating_add(columns[1]) <= shape.w.max(thresholds.padding_columns);
-        layouts[draft.input] = TensorLayout::blocked(shape, if fits { columns } else { [0, 0] })?;
+    let mut needs = collect("plan", tensors.iter().map(|_| Needs::default()))?;
+    for draft in drafts {
+        let whole = whole_of(tensors, draft.input).whole;
+        needs[whole].add(draft, tensors[draft.input].shape)?;
+        if let Some(residual) = draft.residual {
+            needs[whole_of(tensors, residual).whole].blocks = true;
+        }
+    }
+    for tensor in 0..tensors.len() {
+        let DraftSlice { whole, first, step, .. } = whole_of(tensors, tensor);
+        needs[whole].uneven |= !first.is_multiple_of(BLOCK);
+        needs[whole].grid |= step != [1, 1];
+    }
+    let layout = |tensor: usize| {
+        let whole = whole_of(tensors, tensor).whole;
+        let DraftTensor { shape, caller, .. } = tensors[whole];
+        match caller {
+            Some(Place::Input(_)) => Ok(TensorLayout::dense(first, shape)),
+            Some(_) => Ok(TensorLayout::dense(last, shape)),
+            None => needs[whole].layout(shape, thresholds),
+        }
+    };
+    let mut layouts = Vec::new();
+    for tensor in 0..tensors.len() {
+        push("plan", &mut layouts, layout(tensor)?)?;
     }
     Ok(layouts)
 }
 
-/// A place for each tensor: the caller's, or the lowest of the arena that no tensor alive at the same time takes. Returns the
-/// bytes of the arena as well.
+/// Which part of another tensor a tensor is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DraftSlice {
+    pub(super) whole: usize,
+    /// The first channel, row and column.
+    pub(super) first: usize,
+    pub(super) at: [usize; 2],
+    /// Rows, and columns, from one of its own to the next.
+    pub(super) step: [usize; 2],
+}
+
+impl DraftSlice {
+    /// Channels from `first` on of a tensor.
+    pub(super) fn of_channels(whole: usize, first: usize) -> DraftSlice {
+        DraftSlice { whole, first, at: [0, 0], step: [1, 1] }
+    }
+}
+
+/// The part of another tensor that a tensor is, where that one is part of no other; all of the tensor itself, where it is no part.
+pub(super) fn whole_of(tensors: &[DraftTensor], tensor: usize) -> DraftSlice {
+    let mut part = DraftSlice::of_channels(tensor, 0);
+    while let Some(outer) = tensors[part.whole].slice {
+        let along = |axis: usize| outer.at[axis] + outer.step[axis] * part.at[axis];
+        part = DraftSlice {
+            whole: outer.whole,
+            first: outer.first + part.first,
+            at: [along(0), along(1)],
+            step: [0, 1].map(|axis| outer.step[axis] * part.step[axis]),
+        };
+    }
+    part
+}
+
+/// What the steps that read a tensor need of its layout.
+#[derive(Clone, Default)]
+struct Needs {
+    /// Some step reads channel blocks.
+    blocks: bool,
+    /// Columns of zeros of the first depthwise convolution that reads it in place.
+    columns: Option<[usize; 2]>,
+    /// A slice begins within a block.
+    uneven: bool,
+    /// A slice is a grid of pixels: the step that writes it fills no columns of zeros.
+    grid: bool,
+    /// Some step copies a window from dense pixels.
+    pixels: bool,
+}
+
+impl Needs {
+    /// Adds the step that reads `shape` of the tensor.
+    fn add(&mut self, draft: &Draft, shape: Shape) -> Result<()> {
+        if let DraftKind::Conv(chain) | DraftKind::Chain { chain, .. } = &draft.kind {
+            match (chain.head(), chain.depthwise()) {
+                (Some(head), _) if !head.op.is_pointwise() => {
+                    self.pixels = true;
+                    return Ok(());
+                }
+                (None, Some(depthwise)) if depthwise.op.multiplier == 1 && self.columns.is_none() => {
+                    let extent = depthwise.op.window.over([shape.h, shape.w])?;
+                    self.columns = Some([extent.before[1], extent.after[1]]);
+                }
+                _ => {}
+            }
+        }
+        self.blocks = true;
+        Ok(())
+    }
+
+    fn layout(&self, shape: Shape, thresholds: &Thresholds) -> Result<TensorLayout> {
+        if self.uneven || (self.pixels && !self.blocks) {
+            return Ok(TensorLayout::nhwc(shape));
+        }
+        let [left, right] = self.columns.filter(|_| !self.grid).unwrap_or_default();
+        let fits = left.saturating_add(right) <= shape.w.max(thresholds.padding_columns);
+        TensorLayout::blocked(shape, if fits { [left, right] } else { [0, 0] })
+    }
+}
+
+/// A tensor of the arena: its bytes, and the first and the last step at which it is alive.
+#[derive(Clone, Copy)]
+struct Life {
+    tensor: usize,
+    bytes: usize,
+    steps: [usize; 2],
+}
+
+/// The memory of the tensors between steps.
+pub(super) struct Arena {
+    /// Of each tensor.
+    pub(super) places: Vec<Place>,
+    pub(super) bytes: usize,
+    /// The most bytes that are alive at one step: no arena has fewer.
+    pub(super) least: usize,
+}
+
+/// A place for each tensor: the caller's, or one of the arena that no tensor alive at the same time takes.
+///
+/// Each tensor takes the lowest place that is free. Which tensor comes first decides how tight they lie, so several orders are tried.
 pub(super) fn places(
     layouts: &[TensorLayout],
-    shapes: &[Shape],
+    tensors: &[DraftTensor],
     element: ElementType,
     drafts: &[Draft],
-) -> Result<(Vec<Place>, usize)> {
-    let last = shapes.len() - 1;
-    let mut places = collect("plan", shapes.iter().map(|_| Place::Input))?;
-    places[last] = Place::Output;
-    // the last step that reads each tensor
-    let mut dies = collect("plan", shapes.iter().map(|_| 0))?;
-    for (s, draft) in drafts.iter().enumerate() {
-        dies[draft.input] = s;
-        if let Some(r) = draft.residual {
-            dies[r] = s;
+) -> Result<Arena> {
+    let mut lives: Vec<Life> = Vec::new();
+    let mut life_of = collect("plan", tensors.iter().map(|_| usize::MAX))?;
+    for (step, draft) in drafts.iter().enumerate() {
+        for tensor in [Some(draft.input), draft.residual, Some(draft.output)].into_iter().flatten() {
+            let whole = whole_of(tensors, tensor).whole;
+            let DraftTensor { shape, caller, .. } = tensors[whole];
+            if caller.is_some() {
+                continue;
+            }
+            if life_of[whole] == usize::MAX {
+                life_of[whole] = lives.len();
+                let bytes = product(&[shape.n, layouts[whole].image, element.bytes()])?
+                    .checked_next_multiple_of(LINE)
+                    .ok_or(Error::TooLarge { what: "arena", shape })?;
+                push("plan", &mut lives, Life { tensor: whole, bytes, steps: [step, step] })?;
+            }
+            lives[life_of[whole]].steps[1] = step;
         }
     }
-    let mut alive: Vec<(usize, usize, usize)> = Vec::new();
-    let mut arena = 0;
-    for (s, draft) in drafts.iter().enumerate() {
-        let t = draft.output;
-        if t == last {
-            break;
+    let mut best = lowest_places(&lives, tensors)?;
+    let length = |life: &Life| life.steps[1] - life.steps[0];
+    for order in 0..3 {
+        // the number of the tensor comes last, so that an order is one
+        lives.sort_unstable_by_key(|life| {
+            let key = match order {
+                0 => (life.bytes, 0),
+                1 => (life.bytes, length(life)),
+                _ => (length(life), life.bytes),
+            };
+            (core::cmp::Reverse(key), life.tensor)
+        });
+        let packed = lowest_places(&lives, tensors)?;
+        if packed.1 < best.1 {
+            best = packed;
         }
-        alive.retain(|&(_, _, tensor)| dies[tensor] >= s);
-        alive.sort_unstable();
-        let too_large = Error::TooLarge { what: "arena", shape: shapes[t] };
-        let len = product(&[shapes[t].n, layouts[t].image, element.bytes()])?
-            .checked_next_multiple_of(LINE)
-            .ok_or_else(|| too_large.clone())?;
+    }
+    let alive = |step: usize| lives.iter().filter(move |life| life.steps[0] <= step && step <= life.steps[1]);
+    let least = (0..drafts.len()).map(|step| alive(step).map(|life| life.bytes).sum()).max().unwrap_or(0);
+    let (of_whole, bytes) = best;
+    let place = |tensor: usize| {
+        let whole = whole_of(tensors, tensor).whole;
+        tensors[whole].caller.unwrap_or(Place::Arena(of_whole[whole]))
+    };
+    Ok(Arena { places: collect("plan", (0..tensors.len()).map(place))?, bytes, least })
+}
+
+/// The lowest place for each tensor, in this order, and the bytes of all.
+fn lowest_places(lives: &[Life], tensors: &[DraftTensor]) -> Result<(Vec<usize>, usize)> {
+    let mut places = collect("plan", tensors.iter().map(|_| 0))?;
+    // of the tensors placed so far, by their places
+    let mut placed: Vec<(usize, usize, [usize; 2])> = Vec::new();
+    let mut arena = 0;
+    for life in lives {
+        let [born, dies] = life.steps;
         let mut at = 0;
-        for &(start, end, _) in &alive {
-            if start.saturating_sub(at) >= len {
+        for &(start, end, [from, to]) in &placed {
+            if to < born || dies < from {
+                continue;
+            }
+            if start.saturating_sub(at) >= life.bytes {
                 break;
             }
-            at = end;
+            at = at.max(end);
         }
-        let end = at.checked_add(len).ok_or(too_large)?;
-        places[t] = Place::Arena(at);
-        push("plan", &mut alive, (at, end, t))?;
+        let shape = tensors[life.tensor].shape;
+        let end = at.checked_add(life.bytes).ok_or(Error::TooLarge { what: "arena", shape })?;
+        places[life.tensor] = at;
+        let sorted = placed.partition_point(|&(start, ..)| start < at);
+        push("plan", &mut placed, (at, end, life.steps))?;
+        placed[sorted..].rotate_right(1);
         arena = arena.max(end);
     }
     Ok((places, arena))

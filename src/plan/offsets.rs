@@ -2,7 +2,7 @@
 
 use sepconv_kernels::BLOCK;
 
-use super::layout::{Place, PlannedTensor, TensorLayout};
+use super::layout::{PlannedTensor, TensorLayout};
 use crate::memory::{Carver, product, reserve};
 use crate::{Result, Shape};
 
@@ -80,7 +80,7 @@ impl PixelTable {
         most: usize,
         scratch: &mut Carver,
     ) -> Result<PixelTable> {
-        let of_caller = !matches!(tensor.place, Place::Arena(_));
+        let of_caller = tensor.is_of_caller();
         let most = if of_caller { 0 } else { most };
         let table = PixelTable::within(tensor.layout, pixels, stride, Phases::ONE, most, scratch)?;
         Ok(PixelTable { of_caller, ..table })

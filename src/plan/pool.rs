@@ -32,7 +32,7 @@ impl PoolStep {
         scratch: &mut Carver,
     ) -> Result<PoolStep> {
         let shape = ends.input(tensors)?.shape;
-        ends.check(tensors, Shape { h: 1, w: 1, ..shape }, false)?;
+        ends.check(tensors, Shape { h: 1, w: 1, ..shape }, None)?;
         let blocks = shape.n * shape.c.div_ceil(BLOCK);
         // a call for each plane takes longer than to transpose a small one, and a large one would take much scratch
         let large = shape.h * shape.w > thresholds.staged_plane;

@@ -47,6 +47,8 @@ pub struct Explain {
     pub threads: usize,
     /// Bytes of the arena: the tensors between steps. [`crate::Plan::scratch_bytes`] counts the memory of workers too.
     pub arena_bytes: usize,
+    /// Bytes of the tensors between steps that are alive at the step where they are most: no arena is smaller.
+    pub arena_least_bytes: usize,
     /// Whether the steps run as if rows were columns: planes of one column run as planes of one row. Shapes and layouts are the caller's
     /// all the same. Where a step speaks of rows, these are rows of the planes that run.
     pub axes_swapped: bool,
@@ -158,6 +160,7 @@ impl StageReport {
         let mut weights = 0;
         match &draft.kind {
             DraftKind::Pool => report.kernels.push(KernelKind::AveragePool),
+            DraftKind::Rows(op) => report.kernels.extend(op.kernel()),
             DraftKind::Conv(chain) | DraftKind::Chain { chain, .. } => {
                 let shapes = chain.shapes(from.shape)?;
                 for (stage, shape) in chain.stages().iter().zip(shapes) {

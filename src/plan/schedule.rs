@@ -4,7 +4,7 @@ use sepconv_kernels::{BLOCK, EDGE_TAPS, KernelKind};
 
 use super::Lowering;
 use super::cost::Thresholds;
-use super::layout::{Order, Place, PlannedTensor};
+use super::layout::{Order, PlannedTensor};
 use super::share::{evenly, rows_within};
 use super::stage::{PackedConv, PackedDepthwise};
 use crate::memory::product;
@@ -94,7 +94,7 @@ impl Plane {
     /// The source of the rows without a head. No copy into channel blocks is faster than to read a caller's rows
     /// where they lie: the copy is written and read besides.
     pub(super) fn row_source(&self, x: &PlannedTensor, multiplier: usize, lowering: &Lowering) -> RowSource {
-        let padded = matches!(x.place, Place::Arena(_)) && x.layout.is_whole();
+        let padded = !x.is_of_caller() && x.layout.is_whole();
         let [kh, kw] = self.window.kernel;
         // a window lacks at most all of its columns but one
         let (lacking, small) = match self.kind {

@@ -18,7 +18,7 @@ use core::ops::Range;
 
 use sepconv_kernels::{BLOCK, Epilogue, pack};
 
-use super::layout::{Order, Place, PlannedTensor, TensorLayout};
+use super::layout::{Order, Place, PlannedTensor, SliceOf, TensorLayout};
 use crate::memory::{Arc, Packed, product, text};
 use crate::shape::ConvWindow;
 use crate::{Error, Layout, Padding, Result, Shape};
@@ -362,6 +362,13 @@ impl Chain {
         })
     }
 
+    /// Sets the epilogue of the last stage.
+    pub(super) fn end_by(&mut self, epilogue: Epilogue) {
+        if let Some(last) = self.stages.iter_mut().flatten().last() {
+            last.epilogue = epilogue;
+        }
+    }
+
     /// Its stages, each in its place.
     pub(super) fn stages(&self) -> &StageSlots {
         &self.stages
@@ -410,7 +417,8 @@ impl Chain {
     pub(super) fn over(&self, tensors: &[PlannedTensor], ends: &Ends) -> Result<[Shape; Chain::MOST]> {
         let shapes = self.shapes(ends.input(tensors)?.shape)?;
         // the last convolution adds a residual to its sums
-        ends.check(tensors, shapes[2], self.tail().is_some() || self.depthwise().is_none())?;
+        let adds = self.tail().is_some() || self.depthwise().is_none();
+        ends.check(tensors, shapes[2], adds.then_some(shapes[2]))?;
         Ok(shapes)
     }
 
@@ -458,9 +466,9 @@ impl Ends {
         tensor(tensors, self.input)
     }
 
-    /// Checks the tensors of a step that writes a tensor of shape `output`, and that `adds` a residual to it or not:
-    /// shapes, layouts, and that nothing is written where the step still reads.
-    pub(super) fn check(&self, tensors: &[PlannedTensor], output: Shape, adds: bool) -> Result<()> {
+    /// Checks the tensors of a step that writes a tensor of shape `output`, and may read a residual of shape `adds`: shapes, layouts, and
+    /// that nothing is written where the step still reads.
+    pub(super) fn check(&self, tensors: &[PlannedTensor], output: Shape, adds: Option<Shape>) -> Result<()> {
         let refused = |why| Err(Error::Network(text(format_args!("a step {why}"))?));
         let (from, to) = (self.input(tensors)?, tensor(tensors, self.output)?);
         let residual = self.residual.map(|residual| tensor(tensors, residual)).transpose()?;
@@ -468,20 +476,17 @@ impl Ends {
             return Err(Error::ShapeMismatch { what: "output of a step", expected: output, got: to.shape });
         }
         if let Some(residual) = residual {
-            if residual.shape != output {
-                return Err(Error::ShapeMismatch { what: "residual of a step", expected: output, got: residual.shape });
-            }
-            if !adds {
-                return refused("that adds no residual has one");
+            let Some(expected) = adds else { return refused("that adds no residual has one") };
+            if residual.shape != expected {
+                return Err(Error::ShapeMismatch { what: "residual of a step", expected, got: residual.shape });
             }
         }
-        let written = to.memory()?;
         for read in [Some(from), residual].into_iter().flatten() {
-            if read.place == Place::Output || read.place == to.place || overlap(&written, &read.memory()?) {
+            if to.meets(read)? {
                 return refused("that writes what it reads");
             }
         }
-        if to.place == Place::Input {
+        if matches!(to.place, Place::Input(_)) {
             return refused("that writes the caller's input");
         }
         Ok(())
@@ -496,24 +501,53 @@ fn tensor(tensors: &[PlannedTensor], at: usize) -> Result<&PlannedTensor> {
 }
 
 impl PlannedTensor {
+    /// Whether the rows and columns of a slice are in its whole; and a grid has no columns of zeros.
+    fn is_inside(&self, whole: Shape) -> bool {
+        let Some(SliceOf { at, step, .. }) = self.slice else { return true };
+        let end = |axis: usize, len: usize| len.checked_sub(1)?.checked_mul(step[axis])?.checked_add(at[axis]);
+        let ends = [end(0, self.shape.h), end(1, self.shape.w)];
+        let sides = [whole.h, whole.w];
+        let plain = step == [1, 1] && at == [0, 0];
+        let fits = ends.iter().zip(sides).all(|(end, side)| end.is_some_and(|end| end < side));
+        whole.n == self.shape.n && fits && (plain || (self.layout.columns == [0, 0] && self.section.is_none()))
+    }
+
+    /// Whether both have a value in common, as far as the plan knows: no two tensors of the caller's share memory.
+    fn meets(&self, other: &PlannedTensor) -> Result<bool> {
+        let (mine, others) = (self.memory()?, other.memory()?);
+        Ok(match self.place == other.place {
+            true => !self.is_beside(other),
+            false => overlap(&mine, &others),
+        })
+    }
+
     /// The bytes of the arena that it takes, or none; an error where its layout is not one of its shape.
     pub(super) fn memory(&self) -> Result<Range<usize>> {
         let PlannedTensor { element, place, .. } = *self;
         let (shape, layout) = self.whole();
+        let channels = self.channels();
+        let apart = !layout.is_whole()
+            || (channels.start.is_multiple_of(BLOCK)
+                && (channels.end.is_multiple_of(BLOCK) || channels.end == shape.c));
+        if channels.end > shape.c || !apart || !self.is_inside(shape) {
+            return Err(Error::Network(text(format_args!("channels {channels:?} of a tensor of {shape}"))?));
+        }
         if shape.is_empty() {
             return Err(Error::ZeroSize { shape });
         }
         shape.len()?;
         let expected = match place {
             Place::Arena(_) if layout.is_whole() => TensorLayout::blocked(shape, layout.columns)?,
-            Place::Input | Place::Output if layout.order == Order::Planes => TensorLayout::dense(Layout::Nchw, shape),
+            Place::Input(_) | Place::Output(_) if layout.order == Order::Planes => {
+                TensorLayout::dense(Layout::Nchw, shape)
+            }
             _ => TensorLayout::nhwc(shape),
         };
         if layout != expected {
             return Err(Error::Network(text(format_args!("a tensor of {shape} whose layout is of another shape"))?));
         }
         match place {
-            Place::Input | Place::Output => Ok(0..0),
+            Place::Input(_) | Place::Output(_) => Ok(0..0),
             Place::Arena(at) => {
                 let bytes = product(&[shape.n, layout.image])?.checked_mul(element.bytes());
                 let end = bytes.and_then(|bytes| at.checked_add(bytes));
@@ -649,6 +683,7 @@ mod tests {
             place,
             layout: TensorLayout::blocked(shape, [1, 1]).unwrap(),
             section: None,
+            slice: None,
         };
         let len = |t: &PlannedTensor| t.shape.n * t.layout.image * t.element.bytes();
         let x = blocked(from, Place::Arena(0));
@@ -661,9 +696,10 @@ mod tests {
             PlannedTensor {
                 element: ElementType::F32,
                 shape: to,
-                place: Place::Output,
+                place: Place::Output(0),
                 layout: TensorLayout::nhwc(to),
                 section: None,
+                slice: None,
             },
         ]
     }
@@ -751,20 +787,24 @@ mod tests {
             wrong[1] = PlannedTensor {
                 element: ElementType::F32,
                 shape: made,
-                place: Place::Input,
+                place: Place::Input(0),
                 layout: TensorLayout::nhwc(made),
                 section: None,
+                slice: None,
             };
             refused(&wrong, ENDS);
             let mut wrong = fit;
             wrong[0] = PlannedTensor {
                 element: ElementType::F32,
                 shape: input,
-                place: Place::Output,
+                place: Place::Output(0),
                 layout: TensorLayout::nhwc(input),
                 section: None,
+                slice: None,
             };
-            refused(&wrong, ENDS);
+            // what was written for the caller may be read, but not where the step writes
+            step(chain, &wrong, ENDS).unwrap();
+            refused(&wrong, Ends { output: 3, ..ENDS });
         }
     }
 

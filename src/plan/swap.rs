@@ -13,22 +13,31 @@
 //! weights. A mean adds its pixels by their number, row by row: down one column, pixels have the same numbers as along one row.
 
 use super::cost::Thresholds;
+use super::graph::{Graph, GraphNode};
 use super::lower::{Program, Refused, lower_as_given};
-use super::{Lowering, Node, Step};
-use crate::memory::push;
+use super::stage::Chain;
+use super::{Lowering, Node, SplitConv, Step};
+use crate::memory::{Arc, collect, push};
 use crate::{Error, Result, Shape};
 
-/// The program of nodes over a plane of one column with rows and columns swapped; `None` where the nodes are lowered as they are.
-pub(super) fn lower_swapped(nodes: &[Node], input: Shape, lowering: &Lowering) -> Result<Option<Program>, Refused> {
+/// The program of a graph over planes of one column with rows and columns swapped; `None` where it is lowered as it is.
+pub(super) fn lower_swapped(graph: &Graph, inputs: &[Shape], lowering: &Lowering) -> Result<Option<Program>, Refused> {
     let gain = lowering.thresholds.swap_gain;
-    if gain == 0 || input.h == 1 || input.w != 1 || !nodes.iter().all(Node::keeps_one_column) {
+    let is_column = |shape: &Shape| shape.w == 1;
+    if gain == 0
+        || !inputs.iter().all(is_column)
+        || inputs.iter().all(|shape| shape.h == 1)
+        || !graph.nodes.iter().all(|node| node.node.keeps_one_column())
+    {
         return Ok(None);
     }
-    let mut swapped = Vec::new();
-    for node in nodes {
-        push("plan", &mut swapped, node.swapped()?)?;
+    let mut swapped = graph.without_nodes()?;
+    for node in &graph.nodes {
+        let inputs = collect("plan", node.inputs.iter().copied())?;
+        push("plan", &mut swapped.nodes, GraphNode { node: node.node.swapped()?, inputs, ..*node })?;
     }
-    let Some(mut program) = unless_too_large(lower_as_given(&swapped, input.swapped(), lowering))? else {
+    let rows = collect("plan", inputs.iter().map(|shape| shape.swapped()))?;
+    let Some(mut program) = unless_too_large(lower_as_given(&swapped, &rows, lowering))? else {
         return Ok(None);
     };
     // a long row takes more scratch than short ones, and leaves every cache
@@ -40,7 +49,7 @@ pub(super) fn lower_swapped(nodes: &[Node], input: Shape, lowering: &Lowering) -
     }
     // threads share the rows of a plane, and may have fewer parts of one row
     if lowering.workers > 1 {
-        let given = unless_too_large(lower_as_given(nodes, input, lowering))?;
+        let given = unless_too_large(lower_as_given(graph, inputs, lowering))?;
         if given.is_some_and(|given| busiest_work(&program) > gain as f64 * busiest_work(&given)) {
             return Ok(None);
         }
@@ -56,7 +65,12 @@ impl Node {
     /// Whether a plane of one column stays one.
     fn keeps_one_column(&self) -> bool {
         match self {
-            Node::Pool { .. } => true,
+            Node::Pool { .. } | Node::Concat => true,
+            Node::Rows(op) => op.keeps_one_column(),
+            Node::Split(split) => {
+                split.window.is_none_or(|[_, columns]| columns == 1)
+                    && split.convs.iter().all(Chain::has_windows_of_one_column)
+            }
             Node::Chain { chain, .. } => chain.has_windows_of_one_column(),
         }
     }
@@ -65,6 +79,17 @@ impl Node {
     fn swapped(&self) -> Result<Node> {
         Ok(match self {
             Node::Pool { channels } => Node::Pool { channels: *channels },
+            Node::Rows(op) => Node::Rows(op.swapped()),
+            Node::Concat => Node::Concat,
+            Node::Split(split) => {
+                let mut convs = Vec::new();
+                for conv in &split.convs {
+                    push("plan", &mut convs, conv.swapped()?)?;
+                }
+                // places of a window of one column have the same order
+                let window = split.window.map(|[rows, columns]| [columns, rows]);
+                Node::Split(Arc::try_new("plan", SplitConv { convs, window })?)
+            }
             Node::Chain { chain, shortcut } => Node::Chain { chain: chain.swapped()?, shortcut: *shortcut },
         })
     }

@@ -1,6 +1,6 @@
 //! Tensors of a plan and the memory of a run become pointers.
 
-use sepconv_kernels::{BLOCK, Kernels, Residual, Store};
+use sepconv_kernels::{BLOCK, Kernels, Residual, RowPixels, Store};
 
 use crate::Shape;
 use crate::plan::{Offsets, PixelTable, Place, PlannedTensor, TensorLayout};
@@ -10,8 +10,10 @@ use crate::plan::{Offsets, PixelTable, Place, PlannedTensor, TensorLayout};
 pub(crate) struct Memory<'a> {
     pub(crate) kernels: &'static Kernels,
     pub(crate) tensors: &'a [PlannedTensor],
-    pub(crate) input: (*const f32, TensorLayout),
-    pub(crate) output: (*mut f32, TensorLayout),
+    /// The caller's tensors that are read.
+    pub(crate) inputs: &'a [(*mut f32, TensorLayout)],
+    /// The caller's tensors that are written.
+    pub(crate) outputs: &'a [(*mut f32, TensorLayout)],
     pub(crate) arena: *mut u8,
     /// The first column of the section that is computed, in the input and in the output of the step.
     pub(crate) section: [usize; 2],
@@ -35,13 +37,19 @@ impl BoundTensor {
 impl Memory<'_> {
     pub(super) fn bind(&self, tensor: usize) -> BoundTensor {
         let planned = &self.tensors[tensor];
-        let PlannedTensor { shape, place, layout, section, .. } = *planned;
-        let mut bound = match place {
-            Place::Input => BoundTensor { ptr: self.input.0.cast_mut(), shape, layout: self.input.1 },
-            Place::Output => BoundTensor { ptr: self.output.0, shape, layout: self.output.1 },
+        let PlannedTensor { shape, place, section, slice, .. } = *planned;
+        let (ptr, layout) = match place {
+            Place::Input(at) => self.inputs[at],
+            Place::Output(at) => self.outputs[at],
             // SAFETY: lowering gave the tensor a place inside the arena, on a cache line
-            Place::Arena(at) => BoundTensor { ptr: unsafe { self.arena.add(at) }.cast(), shape, layout },
+            Place::Arena(at) => (unsafe { self.arena.add(at) }.cast(), planned.unsliced()),
         };
+        let mut bound = BoundTensor { ptr, shape, layout };
+        if let Some(slice) = slice {
+            bound.layout = slice.layout(layout);
+            // SAFETY: the slice begins at a value of the whole tensor
+            bound.ptr = unsafe { bound.ptr.add(slice.offset(&layout)) };
+        }
         if let Some(section) = section {
             let columns = self.section[section.end] * bound.layout.within.pixel;
             // SAFETY: the section begins at a column of the tensor
@@ -100,6 +108,25 @@ impl RowTarget {
         // SAFETY: the caller's.
         let Store { ptr, pixels, panel, whole } = unsafe { self.store(y, pixels) };
         Residual { ptr, pixels, panel, whole }
+    }
+
+    /// The pixels of row `y`, to read.
+    ///
+    /// # Safety
+    /// Row `y` is there.
+    pub(super) unsafe fn pixels(&self, y: usize) -> RowPixels<*const f32> {
+        // SAFETY: the caller's.
+        let RowPixels { ptr, pixel, block, whole } = unsafe { self.pixels_mut(y) };
+        RowPixels { ptr: ptr.cast_const(), pixel, block, whole }
+    }
+
+    /// The pixels of row `y`, to write.
+    ///
+    /// # Safety
+    /// As [`RowTarget::pixels`].
+    pub(super) unsafe fn pixels_mut(&self, y: usize) -> RowPixels<*mut f32> {
+        // SAFETY: the caller's.
+        RowPixels { ptr: unsafe { self.ptr.add(self.at(y)) }, pixel: self.pixel, block: self.block, whole: self.whole }
     }
 
     /// The offset of row `y` from `ptr`.

@@ -11,6 +11,7 @@ mod conv;
 mod flat;
 mod planes;
 mod pool;
+mod rows;
 mod scratch;
 mod sections;
 mod staging;
@@ -21,9 +22,9 @@ use core::fmt;
 use sepconv_kernels::Kernels;
 
 use crate::memory::{self, Arc, Carver, LINE};
-use crate::plan::{Explain, Lowering, Node, Program, Refused, Step, TensorLayout, lower};
+use crate::plan::{Explain, Graph, Lowering, Program, Refused, Step, TensorLayout, lower};
 use crate::threads::process;
-use crate::{Arithmetic, Error, Isa, Layout, PlanOptions, Result, Shape, Threads, View, ViewMut};
+use crate::{Arithmetic, Error, Isa, Layout, PlanOptions, Result, Shape, Strides, Threads, View, ViewMut};
 use bind::Memory;
 pub use scratch::Scratch;
 use scratch::{Crews, aligned};
@@ -53,20 +54,27 @@ impl Eq for Plan {}
 
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { input, output, workers, .. } = *self.inner;
-        write!(f, "Plan({input} → {output}, {}, {workers} threads)", self.isa())
+        f.write_str("Plan(")?;
+        let Inner { inputs, outputs, workers, .. } = &*self.inner;
+        for (shapes, behind) in [(inputs, " → "), (outputs, ", ")] {
+            for (i, shape) in shapes.iter().enumerate() {
+                write!(f, "{}{shape}", if i > 0 { " and " } else { "" })?;
+            }
+            f.write_str(behind)?;
+        }
+        write!(f, "{}, {workers} threads)", self.isa())
     }
 }
 
 struct Inner {
     program: Program,
     pieces: Vec<usize>,
-    input: Shape,
-    output: Shape,
+    inputs: Vec<Shape>,
+    outputs: Vec<Shape>,
     kernels: &'static Kernels,
     threads: Threads,
     workers: usize,
-    /// Of the input and the output.
+    /// Of the inputs and the outputs.
     layouts: [Layout; 2],
     /// The process that made the plan: after `fork` the threads are elsewhere.
     process: u32,
@@ -97,10 +105,14 @@ impl Step {
                 Step::Planes(step) => step.run(memory, piece, scratch),
                 Step::Flat(step) => step.run(memory, piece, scratch),
                 Step::Pool(step) => step.run(memory, piece, scratch),
+                Step::Rows(step) => step.run(memory, piece, scratch),
             }
         }
     }
 }
+
+/// A tensor of the caller's at a run.
+type CallerTensor = (*mut f32, TensorLayout);
 
 /// The pointers of one run, shared with its workers.
 struct Shared<'a>(Memory<'a>);
@@ -110,17 +122,20 @@ struct Shared<'a>(Memory<'a>);
 unsafe impl Sync for Shared<'_> {}
 
 impl Plan {
-    pub(crate) fn new(nodes: &[Node], input: Shape, options: &PlanOptions) -> Result<Plan, Refused> {
+    pub(crate) fn new(graph: &Graph, inputs: &[Shape], options: &PlanOptions) -> Result<Plan, Refused> {
         let isa = options.isa()?;
         let arithmetic = if options.common_bits { Arithmetic::Fused } else { isa.arithmetic() };
         let kernels = Kernels::up_to(isa, arithmetic)
             .ok_or_else(|| Error::Isa(format!("common bits on {isa} need the cargo feature `common-bits`")))?;
         let workers = options.workers();
-        let output = nodes.iter().try_fold(input, |shape, node| crate::ops::output_shape(node, shape))?;
+        let shapes = graph.shapes(inputs)?;
+        let outputs = memory::collect("plan", graph.outputs.iter().map(|&value| shapes[value]))?;
+        let inputs = memory::collect("plan", inputs.iter().copied())?;
+        let is_empty = inputs.iter().any(Shape::is_empty);
         // A batch of no images has nothing to run: the planner, which divides by what it shares out, is not asked.
         let thresholds = options.thresholds_for(kernels.isa());
         let lowering = Lowering { fusion: options.fusion, layouts: options.layouts, workers, kernels, thresholds };
-        let program = if input.is_empty() { Program::default() } else { lower(nodes, input, &lowering)? };
+        let program = if is_empty { Program::default() } else { lower(graph, &inputs, &lowering)? };
         let pieces = memory::collect("plan", program.steps.iter().map(Step::pieces))?;
         // a plan of which no step is shared needs no pool
         let workers = workers.min(pieces.iter().copied().max().unwrap_or(1));
@@ -130,8 +145,8 @@ impl Plan {
         let inner = Inner {
             program,
             pieces,
-            input,
-            output,
+            inputs,
+            outputs,
             kernels,
             threads: options.threads.clone(),
             workers,
@@ -148,17 +163,27 @@ impl Plan {
     /// The alignment, in bytes, of what [`Plan::run_in`] uses of the caller's memory: that of a cache line.
     pub const SCRATCH_ALIGNMENT: usize = LINE;
 
-    /// The shape that it was planned for.
+    /// The shape that it was planned for: of the first input, where there are several.
     pub fn input_shape(&self) -> Shape {
-        self.inner.input
+        self.inner.inputs[0]
     }
 
-    /// The shape of what it computes.
+    /// The shape of what it computes: of the first output, where there are several.
     pub fn output_shape(&self) -> Shape {
-        self.inner.output
+        self.inner.outputs[0]
     }
 
-    /// The layouts of the input and the output that it was planned for.
+    /// The shapes that it was planned for, in the order of the network's inputs.
+    pub fn input_shapes(&self) -> &[Shape] {
+        &self.inner.inputs
+    }
+
+    /// The shapes of what it computes, in the order of the network's outputs.
+    pub fn output_shapes(&self) -> &[Shape] {
+        &self.inner.outputs
+    }
+
+    /// The layouts of the inputs and of the outputs that it was planned for.
     pub fn layouts(&self) -> [Layout; 2] {
         self.inner.layouts
     }
@@ -237,7 +262,54 @@ impl Plan {
     /// Those of [`Plan::run`].
     pub fn run_on(&self, threads: &Threads, input: View<'_>, output: ViewMut<'_>, scratch: &mut Scratch) -> Result<()> {
         let (memory, crew) = scratch.parts();
-        self.execute(threads, input, output, memory, crew)
+        self.execute(threads, &[input], &mut [output], memory, crew)
+    }
+
+    /// Computes all outputs of a network from all of its inputs, each in the order in which the network has them, as [`Plan::run`] does with
+    /// one of each.
+    ///
+    /// ```
+    /// # fn main() -> sepconv::Result<()> {
+    /// use sepconv::{Activation, Network, PlanOptions, Shape, View, ViewMut};
+    /// let mut graph = Network::builder();
+    /// let (x, y) = (graph.input(2), graph.input(2));
+    /// let sum = graph.add(x, y, Activation::Relu)?;
+    /// let twice = graph.add(sum, sum, Activation::Linear)?;
+    /// graph.output(sum);
+    /// graph.output(twice);
+    /// let network = graph.build()?;
+    /// let shape = Shape::new(1, 1, 1, 2);
+    /// let plan = network.plan_all(&[shape, shape], &PlanOptions::new())?;
+    /// let (x, y, mut sum, mut twice) = ([1.0, -5.0], [2.0, 3.0], [0.0; 2], [0.0; 2]);
+    /// plan.run_all(
+    ///     &[View::new(&x, shape)?, View::new(&y, shape)?],
+    ///     &mut [ViewMut::new(&mut sum, shape)?, ViewMut::new(&mut twice, shape)?],
+    ///     &mut plan.scratch()?,
+    /// )?;
+    /// assert_eq!((sum, twice), ([3.0, 0.0], [6.0, 0.0]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Plan::run`], and [`Error::Count`] where there are more or fewer views than inputs or outputs.
+    pub fn run_all(&self, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>], scratch: &mut Scratch) -> Result<()> {
+        self.run_all_on(&self.inner.threads, inputs, outputs, scratch)
+    }
+
+    /// As [`Plan::run_all`], on these threads: see [`Plan::run_on`].
+    ///
+    /// # Errors
+    /// Those of [`Plan::run_all`].
+    pub fn run_all_on(
+        &self,
+        threads: &Threads,
+        inputs: &[View<'_>],
+        outputs: &mut [ViewMut<'_>],
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let (memory, crew) = scratch.parts();
+        self.execute(threads, inputs, outputs, memory, crew)
     }
 
     /// Computes `output` from `input` in memory of the caller's, on the threads that the plan was made for.
@@ -271,54 +343,48 @@ impl Plan {
     /// # Errors
     /// Those of [`Plan::run_in`].
     pub fn run_on_in(&self, threads: &Threads, input: View<'_>, output: ViewMut<'_>, memory: &mut [u8]) -> Result<()> {
+        self.run_all_on_in(threads, &[input], &mut [output], memory)
+    }
+
+    /// As [`Plan::run_all`], in memory of the caller's and on these threads: see [`Plan::run_in`] and [`Plan::run_on`].
+    ///
+    /// # Errors
+    /// Those of [`Plan::run_all`] and of [`Plan::run_in`].
+    pub fn run_all_on_in(
+        &self,
+        threads: &Threads,
+        inputs: &[View<'_>],
+        outputs: &mut [ViewMut<'_>],
+        memory: &mut [u8],
+    ) -> Result<()> {
         let crews = &self.inner.crews;
         let mut crew = crews.take(self.inner.workers.min(threads.count()), self.inner.workers)?;
-        let result = self.execute(threads, input, output, memory, crew.as_mut());
+        let result = self.execute(threads, inputs, outputs, memory, crew.as_mut());
         crews.give_back(crew);
         result
     }
 
     /// Checks the arguments of a run, and runs.
-    #[allow(clippy::needless_pass_by_value, reason = "a view to write is used up by the run")]
     fn execute(
         &self,
         threads: &Threads,
-        input: View<'_>,
-        mut output: ViewMut<'_>,
+        inputs: &[View<'_>],
+        outputs: &mut [ViewMut<'_>],
         memory: &mut [u8],
         crew: Option<&mut Crew>,
     ) -> Result<()> {
         let inner = &*self.inner;
-        let ends = [
-            ("input", inner.input, input.shape(), input.strides()),
-            ("output", inner.output, output.shape(), output.strides()),
-        ];
-        for (what, expected, got, _) in ends {
-            if expected != got {
-                return Err(Error::ShapeMismatch { what, expected, got });
-            }
-        }
-        for ((what, shape, _, strides), layout) in ends.into_iter().zip(inner.layouts) {
-            if layout == Layout::Nhwc && !strides.are_nhwc(shape) {
-                return Err(Error::Layout { what, expected: layout, strides });
-            }
-        }
+        let [input_layout, output_layout] = inner.layouts;
+        // one of each is what nearly all networks have: a run of these allocates nothing
+        let (mut one_input, mut one_output) = (None, None);
+        let (mut many_inputs, mut many_outputs) = (Vec::new(), Vec::new());
+        let views = inputs.iter().map(|view| (view.shape(), view.strides(), view.data().as_ptr().cast_mut()));
+        let inputs = self.ends("input", &inner.inputs, input_layout, views, &mut one_input, &mut many_inputs)?;
+        let views = outputs.iter_mut().map(|view| (view.shape(), view.strides(), view.as_mut_ptr()));
+        let outputs = self.ends("output", &inner.outputs, output_layout, views, &mut one_output, &mut many_outputs)?;
         let arena = aligned(memory, inner.memory)?.as_mut_ptr();
         let Program { steps, tensors, worker, .. } = &inner.program;
-        let [input_layout, output_layout] = [0, 1].map(|end| {
-            let (_, shape, _, strides) = ends[end];
-            let (shape, strides) =
-                if inner.program.swapped { (shape.swapped(), strides.swapped()) } else { (shape, strides) };
-            TensorLayout::of_caller(inner.layouts[end], shape, strides)
-        });
-        let shared = Shared(Memory {
-            kernels: inner.kernels,
-            tensors,
-            input: (input.data().as_ptr(), input_layout),
-            output: (output.as_mut_ptr(), output_layout),
-            arena,
-            section: [0, 0],
-        });
+        let shared = Shared(Memory { kernels: inner.kernels, tensors, inputs, outputs, arena, section: [0, 0] });
         let run = |step: usize, piece: usize, of: usize| {
             let shared = &shared;
             // SAFETY: the views have the planned shapes, the scratch is as large as the plan asks for, and worker `of`, one of the
@@ -336,6 +402,39 @@ impl Plan {
         }
     }
 
+    /// The pointers and layouts of the views of one kind, which have the shapes and the layout that was planned for: in `one` where there is
+    /// one, else in `many`.
+    fn ends<'a>(
+        &self,
+        what: &'static str,
+        shapes: &[Shape],
+        layout: Layout,
+        views: impl ExactSizeIterator<Item = (Shape, Strides, *mut f32)>,
+        one: &'a mut Option<CallerTensor>,
+        many: &'a mut Vec<CallerTensor>,
+    ) -> Result<&'a [CallerTensor]> {
+        if views.len() != shapes.len() {
+            return Err(Error::Count { what, expected: shapes.len(), got: views.len() });
+        }
+        for ((got, strides, ptr), &expected) in views.zip(shapes) {
+            if expected != got {
+                return Err(Error::ShapeMismatch { what, expected, got });
+            }
+            if layout == Layout::Nhwc && !strides.are_nhwc(expected) {
+                return Err(Error::Layout { what, expected: layout, strides });
+            }
+            let swapped = self.inner.program.swapped;
+            let (shape, strides) = if swapped { (got.swapped(), strides.swapped()) } else { (got, strides) };
+            let tensor = (ptr, TensorLayout::of_caller(layout, shape, strides));
+            if shapes.len() == 1 {
+                *one = Some(tensor);
+            } else {
+                memory::push("views of a run", many, tensor)?;
+            }
+        }
+        Ok(if shapes.len() == 1 { one.as_slice() } else { many })
+    }
+
     /// What was decided, and why.
     pub fn explain(&self) -> Explain {
         Explain {
@@ -343,6 +442,7 @@ impl Plan {
             arithmetic: self.arithmetic(),
             threads: self.inner.workers,
             arena_bytes: self.inner.program.arena,
+            arena_least_bytes: self.inner.program.arena_least,
             axes_swapped: self.inner.program.swapped,
             stages: self.inner.program.reports.clone(),
         }

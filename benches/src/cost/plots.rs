@@ -84,7 +84,7 @@ struct Series {
 
 /// How an axis is divided.
 #[derive(Clone, Debug)]
-enum Scale {
+enum AxisScale {
     Linear,
     Log,
     /// Evenly, a label of some lines each.
@@ -94,7 +94,7 @@ enum Scale {
 #[derive(Clone, Debug)]
 struct Axis {
     label: String,
-    scale: Scale,
+    scale: AxisScale,
     /// Where labels stand; those that fit the range if none are given.
     ticks: Vec<f64>,
     /// What the range has to hold besides the data.
@@ -102,7 +102,7 @@ struct Axis {
 }
 
 impl Axis {
-    fn new(label: &str, scale: Scale) -> Axis {
+    fn new(label: &str, scale: AxisScale) -> Axis {
         Axis { label: label.into(), scale, ticks: Vec::new(), include: Vec::new() }
     }
 
@@ -119,21 +119,21 @@ impl Axis {
     /// A value's place on a straight scale.
     fn place(&self, value: f64) -> f64 {
         match self.scale {
-            Scale::Log => value.log10(),
-            Scale::Linear | Scale::Categories(_) => value,
+            AxisScale::Log => value.log10(),
+            AxisScale::Linear | AxisScale::Categories(_) => value,
         }
     }
 
     /// The places where the axis begins and ends, with a little room around the data.
     fn range(&self, values: impl Iterator<Item = f64>) -> (f64, f64) {
-        if let Scale::Categories(names) = &self.scale {
+        if let AxisScale::Categories(names) = &self.scale {
             return (-0.5, names.len() as f64 - 0.5);
         }
         let values = values.chain(self.include.iter().copied()).chain(self.ticks.iter().copied());
         let (lo, hi) = values.map(|v| self.place(v)).fold((f64::MAX, f64::MIN), |(lo, hi), v| (lo.min(v), hi.max(v)));
         let room = ((hi - lo) * 0.05).max(1e-9);
         // an axis that begins at zero begins there
-        (if matches!(self.scale, Scale::Linear) && lo == 0.0 { 0.0 } else { lo - room }, hi + room)
+        (if matches!(self.scale, AxisScale::Linear) && lo == 0.0 { 0.0 } else { lo - room }, hi + room)
     }
 
     /// The values to label within a range of places.
@@ -143,13 +143,13 @@ impl Axis {
         }
         let within = |v: &f64| (lo..=hi).contains(&self.place(*v));
         match &self.scale {
-            Scale::Categories(names) => (0..names.len()).map(|i| i as f64).collect(),
-            Scale::Log => {
+            AxisScale::Categories(names) => (0..names.len()).map(|i| i as f64).collect(),
+            AxisScale::Log => {
                 let steps: &[f64] = if hi - lo > 2.2 { &[1.0] } else { &[1.0, 2.0, 5.0] };
                 let decades = lo.floor() as i32..=hi.ceil() as i32;
                 decades.flat_map(|d| steps.iter().map(move |s| s * 10f64.powi(d))).filter(within).collect()
             }
-            Scale::Linear => {
+            AxisScale::Linear => {
                 let rough = (hi - lo) / 6.0;
                 let decade = 10f64.powf(rough.log10().floor());
                 let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|s| s * decade).find(|&s| s >= rough).unwrap_or(rough);
@@ -169,7 +169,7 @@ struct PlacedAxis {
 impl PlacedAxis {
     fn new(axis: &Axis, range: (f64, f64)) -> PlacedAxis {
         // labels of categories have several lines, and are drawn elsewhere
-        let text = |value| if matches!(axis.scale, Scale::Categories(_)) { String::new() } else { number(value) };
+        let text = |value| if matches!(axis.scale, AxisScale::Categories(_)) { String::new() } else { number(value) };
         PlacedAxis { range, labels: axis.labels(range).into_iter().map(|v| (axis.place(v), text(v))).collect() }
     }
 }
@@ -251,7 +251,7 @@ impl Chart {
         let points = || self.series.iter().flat_map(|s| &s.points);
         let (x, y) = (self.x.range(points().map(|p| p.x)), self.y.range(points().map(|p| p.y)));
         let (x_places, y_places) = (PlacedAxis::new(&self.x, x), PlacedAxis::new(&self.y, y));
-        let categories = if let Scale::Categories(names) = &self.x.scale { names.as_slice() } else { &[] };
+        let categories = if let AxisScale::Categories(names) = &self.x.scale { names.as_slice() } else { &[] };
         let lines = categories.iter().map(Vec::len).max().unwrap_or(1) as u32;
         let (_, chart_area) = root.split_vertically(below);
         let mut chart = ChartBuilder::on(&chart_area)
@@ -440,7 +440,7 @@ fn layers(report: &Report) -> Vec<(&'static str, String, Chart)> {
     let x = || {
         Axis::new(
             "layers of MobileNetV1, their plane (/2: stride 2), and their channels",
-            Scale::Categories(Vec::clone(&names)),
+            AxisScale::Categories(Vec::clone(&names)),
         )
     };
     let gains = |over: &str| -> Vec<_> {
@@ -460,7 +460,7 @@ fn layers(report: &Report) -> Vec<(&'static str, String, Chart)> {
     let gain = Chart {
         title: "How many times as fast is separable as standard convolution?".into(),
         x: x(),
-        y: Axis::new("time of standard / time of separable", Scale::Linear).include(0.0),
+        y: Axis::new("time of standard / time of separable", AxisScale::Linear).include(0.0),
         series: vec![
             Series::line("MACs: 1 / (1/N + 1/Dk²)", BLACK_, DASHES, &formula),
             Series::new("time, standard by im2col + gemm", ORANGE, Marker::Triangle, Line::Solid).with(gains(IM2COL)),
@@ -484,7 +484,7 @@ fn layers(report: &Report) -> Vec<(&'static str, String, Chart)> {
     let time = Chart {
         title: "Time of each layer".into(),
         x: x(),
-        y: Axis::new("µs", Scale::Log),
+        y: Axis::new("µs", AxisScale::Log),
         series: series
             .into_iter()
             .map(|(variant, colour, marker, aside)| {
@@ -519,8 +519,8 @@ fn sweeps(report: &Report) -> Vec<(&'static str, String, Chart)> {
     let outputs = [8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
     let mut by_outputs = Chart {
         title: format!("The gain by output channels ({SWEEP_PLANE}×{SWEEP_PLANE}, {SWEEP_INPUTS} input channels)"),
-        x: Axis::new("output channels N", Scale::Log).ticks(outputs),
-        y: Axis::new("time of standard / time of separable", Scale::Log),
+        x: Axis::new("output channels N", AxisScale::Log).ticks(outputs),
+        y: Axis::new("time of standard / time of separable", AxisScale::Log),
         series: Vec::new(),
     };
     for (kernel, colour, marker) in
@@ -541,8 +541,8 @@ fn sweeps(report: &Report) -> Vec<(&'static str, String, Chart)> {
     let formula: Vec<_> = points.iter().map(|&(x, (_, formula, _))| (x, formula)).collect();
     let by_plane = Chart {
         title: format!("The gain by plane (3×3, {SWEEP_INPUTS} → {SWEEP_OUTPUTS} channels)"),
-        x: Axis::new("rows and columns of the plane", Scale::Log).ticks([7.0, 14.0, 28.0, 56.0, 112.0]),
-        y: Axis::new("time of standard / time of separable", Scale::Linear).include(0.0),
+        x: Axis::new("rows and columns of the plane", AxisScale::Log).ticks([7.0, 14.0, 28.0, 56.0, 112.0]),
+        y: Axis::new("time of standard / time of separable", AxisScale::Linear).include(0.0),
         series: vec![
             Series::line("MACs: 1 / (1/N + 1/Dk²)", BLACK_, DASHES, &formula),
             Series::new("time", BLUE_, Marker::Circle, Line::Solid)
@@ -560,8 +560,8 @@ fn sweeps(report: &Report) -> Vec<(&'static str, String, Chart)> {
     };
     let speed = Chart {
         title: format!("Why: the speed of each part (3×3, {SWEEP_PLANE}×{SWEEP_PLANE}, {SWEEP_INPUTS} input channels)"),
-        x: Axis::new("output channels N", Scale::Log).ticks(outputs),
-        y: Axis::new("share of the multiply-add peak, %", Scale::Linear).include(0.0).include(100.0),
+        x: Axis::new("output channels N", AxisScale::Log).ticks(outputs),
+        y: Axis::new("share of the multiply-add peak, %", AxisScale::Linear).include(0.0).include(100.0),
         series: vec![
             Series::new(STANDARD, BLUE_, Marker::Circle, Line::Solid).with(speeds(STANDARD)),
             Series::new(POINTWISE, PURPLE, Marker::Triangle, Line::Solid).with(speeds(POINTWISE)),
@@ -605,7 +605,7 @@ fn blocks(report: &Report) -> Vec<(&'static str, String, Chart)> {
                 points.sort_by(|a, b| a.0.total_cmp(&b.0));
                 Series::new(variant, colour, marker, Line::Solid).with(points)
             });
-            let x = Axis::new("factor of expansion t", Scale::Linear).ticks((1..=10).map(f64::from));
+            let x = Axis::new("factor of expansion t", AxisScale::Linear).ticks((1..=10).map(f64::from));
             Chart { title, x, y: y.include(0.0), series: series.collect() }
         };
     let variants = [
@@ -620,14 +620,14 @@ fn blocks(report: &Report) -> Vec<(&'static str, String, Chart)> {
             "The time of MobileNetV2's block by its factor of expansion, beside the bottleneck of a residual block of the same \
              widths."
                 .into(),
-            chart(format!("Blocks: time ({size})"), Axis::new("µs", Scale::Linear), &variants, |m| (m.us, m.unsure)),
+            chart(format!("Blocks: time ({size})"), Axis::new("µs", AxisScale::Linear), &variants, |m| (m.us, m.unsure)),
         ),
         (
             "blocks-memory",
             "Activations are input, output and scratch: fused, the expanded tensor is never in memory as a whole.".into(),
             chart(
                 format!("Blocks: memory of activations ({size})"),
-                Axis::new("KiB", Scale::Linear),
+                Axis::new("KiB", AxisScale::Linear),
                 &variants,
                 |m| (m.memory as f64 / 1024.0, false),
             ),
@@ -660,7 +660,7 @@ fn multipliers(report: &Report) -> Vec<(&'static str, String, Chart)> {
     let name = format!("all MACs at the peak, {:.0} GFLOP/s", report.limits.peak_gflops);
     let mut time = series(|m| (m.us / 1e3, m.unsure));
     time.insert(0, Series::line(name, BLACK_, DASHES, &at_peak));
-    let macs = || Axis::new("million MACs", Scale::Log);
+    let macs = || Axis::new("million MACs", AxisScale::Log);
     let threads = report.settings.threads;
     let on = if threads == 1 { "one thread".into() } else { format!("{threads} threads") };
     vec![
@@ -670,7 +670,7 @@ fn multipliers(report: &Report) -> Vec<(&'static str, String, Chart)> {
             Chart {
                 title: format!("Time of whole networks over width and resolution, {on}"),
                 x: macs(),
-                y: Axis::new("ms", Scale::Log),
+                y: Axis::new("ms", AxisScale::Log),
                 series: time,
             },
         ),
@@ -681,7 +681,7 @@ fn multipliers(report: &Report) -> Vec<(&'static str, String, Chart)> {
             Chart {
                 title: "Memory of activations over width and resolution".into(),
                 x: macs(),
-                y: Axis::new("KiB", Scale::Log),
+                y: Axis::new("KiB", AxisScale::Log),
                 series: series(|m| (m.memory as f64 / 1024.0, false)),
             },
         ),
@@ -723,8 +723,8 @@ fn roofline(report: &Report) -> Vec<(&'static str, String, Chart)> {
             .into(),
         Chart {
             title: "Roofline of all operators of MobileNetV1 and V2".into(),
-            x: Axis::new("FLOP for each byte of input, output and weights", Scale::Log),
-            y: Axis::new("GFLOP/s", Scale::Log),
+            x: Axis::new("FLOP for each byte of input, output and weights", AxisScale::Log),
+            y: Axis::new("GFLOP/s", AxisScale::Log),
             series,
         },
     )]
@@ -753,9 +753,9 @@ mod tests {
 
     #[test]
     fn labels_fit_their_range() {
-        let axis = Axis::new("", Scale::Linear);
+        let axis = Axis::new("", AxisScale::Linear);
         assert_eq!(axis.labels((0.0, 11.3)), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
-        let axis = Axis::new("", Scale::Log);
+        let axis = Axis::new("", AxisScale::Log);
         assert_eq!(axis.labels((0.9, 2.1)), [10.0, 20.0, 50.0, 100.0]);
         assert_eq!(axis.labels((-1.1, 2.1)), [0.1, 1.0, 10.0, 100.0]);
         let labels = [0.1, 0.25, 1.0, 2.5, 56.0, 12_000.0].map(number);
@@ -767,8 +767,8 @@ mod tests {
         let points = [(1.0, 2.0, false), (10.0, 3.0, true)];
         let chart = Chart {
             title: "A title".into(),
-            x: Axis::new("x", Scale::Log),
-            y: Axis::new("y", Scale::Linear).include(0.0),
+            x: Axis::new("x", AxisScale::Log),
+            y: Axis::new("y", AxisScale::Linear).include(0.0),
             series: vec![
                 Series::new("measured", BLUE_, Marker::Circle, Line::Solid).with(points),
                 Series::line("formula", BLACK_, DASHES, &[(1.0, 1.0), (10.0, 3.5)]),

@@ -9,7 +9,7 @@ use tract_onnx::pb::{
 /// The model: input `x0`, output `y`, both NCHW. Each stage is `Conv`, then `BatchNormalization`, `Add` and `Clip` or
 /// `Relu` where it has them: nothing is folded, so that an engine may.
 pub fn model(problem: &Problem) -> ModelProto {
-    let mut graph = Graph::default();
+    let mut graph = OnnxGraph::default();
     // the tensor that each stage reads
     let mut tensors = vec![String::from("x0")];
     for (at, stage) in problem.stages().iter().enumerate() {
@@ -34,12 +34,12 @@ pub fn model(problem: &Problem) -> ModelProto {
 }
 
 #[derive(Default)]
-struct Graph {
+struct OnnxGraph {
     nodes: Vec<NodeProto>,
     constants: Vec<TensorProto>,
 }
 
-impl Graph {
+impl OnnxGraph {
     fn stage(&mut self, at: usize, stage: &Stage, input: &str, shortcut: Option<&str>) -> String {
         let name = |part: &str| format!("{part}{at}");
         let outputs = stage.output_shape().c;

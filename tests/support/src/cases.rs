@@ -156,7 +156,8 @@ fn frame() -> impl Strategy<Value = Frame> {
     (0usize..4, order, gaps).prop_map(|(offset, order, (a, b, c, d))| Frame { offset, order, gaps: [a, b, c, d] })
 }
 
-fn runs() -> impl Strategy<Value = Runs> {
+/// Where tensors lie, and who runs a case.
+pub fn runs() -> impl Strategy<Value = Runs> {
     // one more than the most is rayon's own pool
     let threads = prop_oneof![2usize..=3, 2..=MOST_THREADS + 1];
     (frame(), frame(), threads, proptest::bool::weighted(0.25), limits())

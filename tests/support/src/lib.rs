@@ -3,6 +3,7 @@
 
 pub mod asked;
 mod cases;
+pub mod graphs;
 mod limits;
 
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -15,7 +16,7 @@ use sepconv::{
 };
 use sepconv_kernels::Kernels;
 
-pub use cases::{ChainCase, chain, input, layers, reference, reference_of};
+pub use cases::{ChainCase, chain, input, layers, reference, reference_of, runs};
 pub use limits::{Limits, limits};
 // canaries, random numbers and the demand for an instruction set are those of the kernels' tests
 pub use sepconv_kernels_test_support::guard::{self, Guarded, Placement, note};

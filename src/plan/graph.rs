@@ -1,0 +1,191 @@
+//! A graph of nodes over values, and the rewriting that comes before steps: sums become residuals, and every output has a tensor of its own.
+//!
+//! ```text
+//!   conv ──▶ v ──▶ add ──▶ y      v has no other reader:    conv + residual ──▶ y
+//!                   ▲                                                ▲
+//!                   w                                                w
+//! ```
+//!
+//! Values are numbers. Nodes stand in an order in which each reads what is there: inputs, and values of nodes before it.
+
+use sepconv_kernels::{Epilogue, Join};
+
+use super::Node;
+use super::lower::Refused;
+use super::rows::RowsOp;
+use super::stage::PackedOp;
+use crate::memory::{collect, push};
+use crate::{Result, Shape};
+
+/// A node and the values at its ends.
+#[derive(Debug)]
+pub(crate) struct GraphNode {
+    pub(crate) node: Node,
+    /// The values that it reads. The second value of a chain is added to its output.
+    pub(crate) inputs: Vec<usize>,
+    pub(crate) output: usize,
+    /// The layer that errors name.
+    pub(crate) layer: usize,
+}
+
+/// Nodes over values.
+#[derive(Debug, Default)]
+pub(crate) struct Graph {
+    pub(crate) nodes: Vec<GraphNode>,
+    pub(crate) inputs: Vec<usize>,
+    pub(crate) outputs: Vec<usize>,
+    /// The number of values.
+    pub(crate) values: usize,
+}
+
+impl Graph {
+    /// Layers one after the other.
+    pub(crate) fn chain<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> Result<Graph> {
+        let mut graph = Graph { values: 1, ..Graph::default() };
+        push("plan", &mut graph.inputs, 0)?;
+        for (layer, node) in nodes.into_iter().enumerate() {
+            let inputs = collect("plan", [layer])?;
+            push("plan", &mut graph.nodes, GraphNode { node: node.clone(), inputs, output: layer + 1, layer })?;
+            graph.values += 1;
+        }
+        let last = graph.values - 1;
+        push("plan", &mut graph.outputs, last)?;
+        Ok(graph)
+    }
+
+    /// The same graph without its nodes.
+    pub(super) fn without_nodes(&self) -> Result<Graph> {
+        let inputs = collect("plan", self.inputs.iter().copied())?;
+        let outputs = collect("plan", self.outputs.iter().copied())?;
+        Ok(Graph { nodes: Vec::new(), inputs, outputs, values: self.values })
+    }
+
+    /// A new value.
+    fn value(&mut self) -> usize {
+        self.values += 1;
+        self.values - 1
+    }
+
+    /// The shape of each value, of inputs of these shapes.
+    pub(crate) fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>, Refused> {
+        let none = Shape::new(0, 0, 0, 0);
+        let mut shapes = collect("plan", (0..self.values).map(|_| none))?;
+        for (&value, &shape) in self.inputs.iter().zip(inputs) {
+            shapes[value] = shape;
+        }
+        for node in &self.nodes {
+            let read = collect("plan", node.inputs.iter().map(|&value| shapes[value]))?;
+            shapes[node.output] =
+                node.node.output(&read).map_err(|error| Refused { layer: Some(node.layer), error })?;
+        }
+        Ok(shapes)
+    }
+
+    /// How many nodes and outputs read each value.
+    pub(super) fn readers(&self) -> Result<Vec<usize>> {
+        let mut readers = collect("plan", (0..self.values).map(|_| 0))?;
+        for &value in self.nodes.iter().flat_map(|node| &node.inputs).chain(&self.outputs) {
+            readers[value] += 1;
+        }
+        Ok(readers)
+    }
+
+    /// The graph that steps are made of: shortcuts are inputs of their nodes, sums are residuals where they can be, and each output is written
+    /// by a node and is no other output.
+    pub(super) fn resolved(&self, shapes: &mut Vec<Shape>) -> Result<Graph> {
+        let mut graph = self.without_nodes()?;
+        for node in &self.nodes {
+            push("plan", &mut graph.nodes, node.copied()?)?;
+        }
+        for node in &mut graph.nodes {
+            if let (Node::Chain { shortcut: true, .. }, &[input]) = (&node.node, &*node.inputs)
+                && shapes[input] == shapes[node.output]
+            {
+                push("plan", &mut node.inputs, input)?;
+            }
+        }
+        graph.add_residuals(shapes)?;
+        graph.part_outputs(shapes)?;
+        Ok(graph)
+    }
+
+    /// Makes residuals of sums. The convolution moves to the place of the sum: nothing else reads what it computes.
+    fn add_residuals(&mut self, shapes: &[Shape]) -> Result<()> {
+        let readers = self.readers()?;
+        let mut writer = collect("plan", (0..self.values).map(|_| usize::MAX))?;
+        for (at, node) in self.nodes.iter().enumerate() {
+            writer[node.output] = at;
+        }
+        let mut moved = collect("plan", (0..self.nodes.len()).map(|_| false))?;
+        for at in 0..self.nodes.len() {
+            let GraphNode { node, inputs, output, layer } = &self.nodes[at];
+            let Node::Rows(RowsOp::Join { join: Join::Sum, epilogue }) = node else {
+                continue;
+            };
+            let (epilogue, output, layer) = (*epilogue, *output, *layer);
+            let &[a, b] = &**inputs else { continue };
+            if a == b || shapes[a] != shapes[b] {
+                continue;
+            }
+            let takes = |value: usize| {
+                let from = writer[value];
+                readers[value] == 1 && from != usize::MAX && !moved[from] && self.nodes[from].takes_residual()
+            };
+            // of two convolutions the later one: the other's result is there then
+            let [first, second] = if writer[a].wrapping_add(1) > writer[b].wrapping_add(1) { [a, b] } else { [b, a] };
+            let Some(value) = [first, second].into_iter().find(|&value| takes(value)) else { continue };
+            let other = if value == a { b } else { a };
+            let from = writer[value];
+            let mut node = self.nodes[from].copied()?;
+            node.end_by(epilogue);
+            push("plan", &mut node.inputs, other)?;
+            (node.output, node.layer) = (output, layer);
+            self.nodes[at] = node;
+            writer[output] = at;
+            moved[from] = true;
+        }
+        let mut moved = moved.into_iter();
+        self.nodes.retain(|_| !moved.next().unwrap_or_default());
+        Ok(())
+    }
+
+    /// Gives every output a value of its own: of an input, and of an output that is asked for again, it is a copy.
+    fn part_outputs(&mut self, shapes: &mut Vec<Shape>) -> Result<()> {
+        for at in 0..self.outputs.len() {
+            let value = self.outputs[at];
+            if self.inputs.contains(&value) || self.outputs[..at].contains(&value) {
+                let copy = self.value();
+                let shape = shapes[value];
+                push("plan", shapes, shape)?;
+                let inputs = collect("plan", [value])?;
+                let layer = self.nodes.last().map_or(0, |node| node.layer);
+                push("plan", &mut self.nodes, GraphNode { node: Node::COPY, inputs, output: copy, layer })?;
+                self.outputs[at] = copy;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl GraphNode {
+    /// The same node.
+    pub(super) fn copied(&self) -> Result<GraphNode> {
+        let inputs = collect("plan", self.inputs.iter().copied())?;
+        Ok(GraphNode { node: self.node.clone(), inputs, ..*self })
+    }
+
+    /// Whether it can add a residual to its output, and end by another epilogue: its last stage is a convolution that does neither yet.
+    fn takes_residual(&self) -> bool {
+        let Node::Chain { chain, .. } = &self.node else { return false };
+        let last = chain.stages().iter().flatten().last();
+        self.inputs.len() == 1
+            && last.is_some_and(|last| matches!(last.op, PackedOp::Conv(_)) && last.epilogue == Epilogue::NONE)
+    }
+
+    /// Sets the epilogue of its last stage.
+    fn end_by(&mut self, epilogue: Epilogue) {
+        if let Node::Chain { chain, .. } = &mut self.node {
+            chain.end_by(epilogue);
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Graphs of layers: every output equals a naive interpreter, bit for bit, on every instruction set, by every schedule, on one thread and on
+//! several; and the steps are those of the blocks that a graph holds.
+
+use sepconv::models::{Config, MobileNetV1, MobileNetV2, Weights};
+use sepconv::{
+    Activation, ConvDesc, Error, Filter, Fusion, InvertedResidual, InvertedResidualDesc, Network, Padding, PlanOptions,
+    Schedule, Shape, Shortcut, View, ViewMut, WindowPoolDesc,
+};
+use sepconv_test_support::graphs::{GraphCase, GraphOp, check_graph, graphs};
+use sepconv_test_support::{Rng, Runs, SCHEDULES, assert_required_levels, for_each_case, limits, runs};
+
+#[test]
+fn graphs_equal_the_interpreter() {
+    for_each_case(200, &(graphs(9), runs()), |(case, runs)| check_graph(&case, &SCHEDULES[..2], runs));
+    assert_required_levels();
+}
+
+#[test]
+fn backbones_equal_the_interpreter() {
+    for case in [GraphCase::resnet18(8, 64), GraphCase::pyramid(8, 64)] {
+        check_graph(&case, &SCHEDULES[..2], Runs::on(3)).unwrap();
+    }
+}
+
+#[test]
+fn sums_of_a_resnet_are_residuals() {
+    let case = GraphCase::resnet18(8, 64);
+    let plan = case.network().unwrap().plan(case.inputs[0], &PlanOptions::new()).unwrap();
+    let stages = plan.explain().stages;
+    assert_eq!(stages.iter().filter(|stage| stage.shortcut).count(), 8);
+    // the stem, a pool, two convolutions a block, and three shortcuts
+    assert_eq!(stages.len(), 2 + 16 + 3);
+}
+
+/// No way to place tensors takes less than those that are alive at one step, so nothing that a search finds is smaller.
+#[test]
+fn arenas_are_as_small_as_can_be() {
+    let config = Config::new();
+    let weights = |architecture| Weights::seeded(&architecture, 1).unwrap();
+    let networks = [
+        ("V1", MobileNetV1::network(&config, &weights(MobileNetV1::architecture(&config).unwrap())).unwrap()),
+        ("V2", MobileNetV2::network(&config, &weights(MobileNetV2::architecture(&config).unwrap())).unwrap()),
+        ("ResNet-18", GraphCase::resnet18(64, 224).network().unwrap()),
+        ("pyramid", GraphCase::pyramid(16, 224).network().unwrap()),
+    ];
+    for (name, network) in networks {
+        for fusion in SCHEDULES {
+            for threads in [1, 2, 8] {
+                let options = PlanOptions::new().fusion(fusion).threads(sepconv_test_support::threads(threads));
+                let Ok(plan) = network.plan(Shape::new(1, 224, 224, 3), &options.max_threads(8)) else { continue };
+                let explain = plan.explain();
+                let (bytes, least) = (explain.arena_bytes, explain.arena_least_bytes);
+                assert!(bytes as f64 <= least as f64 * 1.05, "{name}, {fusion:?}, {threads}: {bytes} of {least}");
+            }
+        }
+    }
+}
+
+#[test]
+fn drawn_graphs_take_every_way() {
+    let rng = &mut Rng(5);
+    let mut ways = std::collections::BTreeMap::new();
+    for _ in 0..300 {
+        let case = GraphCase::draw(rng, 9);
+        let plan = case.network().unwrap().plan_all(&case.inputs, &PlanOptions::new()).unwrap();
+        let explain = plan.explain();
+        let mut count = |way: &'static str, times: usize| *ways.entry(way).or_insert(0) += times;
+        count("axes swapped", usize::from(explain.axes_swapped));
+        count("several inputs", usize::from(case.inputs.len() > 1));
+        count("several outputs", usize::from(case.outputs.len() > 1));
+        let concatenated = case.ops.iter().filter_map(|op| match op {
+            GraphOp::Concat { values } => Some(values.len()),
+            _ => None,
+        });
+        let copies =
+            explain.stages.iter().filter(|stage| stage.why.starts_with("a tensor that is read elsewhere")).count();
+        count("concatenated in place", concatenated.sum::<usize>().saturating_sub(copies));
+        for stage in &explain.stages {
+            count(stage.name, 1);
+            count("a sum as a residual", usize::from(stage.shortcut));
+        }
+    }
+    let expected = [
+        "add",
+        "scale",
+        "copy",
+        "resize",
+        "max pool",
+        "average pool of windows",
+        "average pool",
+        "axes swapped",
+        "several inputs",
+        "several outputs",
+        "concatenated in place",
+        "a sum as a residual",
+        "convolution",
+        "pointwise",
+        "depthwise",
+        "depthwise → pointwise",
+        "pointwise → depthwise → pointwise",
+    ];
+    for way in expected {
+        let times = ways.get(way).copied().unwrap_or_default();
+        assert!(times >= 5, "{way}: {times} times, of {ways:?}");
+    }
+}
+
+#[test]
+fn large_graphs_equal_the_interpreter() {
+    for_each_case(24, &(graphs(30), runs()), |(case, runs)| check_graph(&case, &SCHEDULES[..1], runs));
+}
+
+#[test]
+fn graphs_equal_the_interpreter_by_all_thresholds() {
+    for_each_case(100, &(graphs(9), runs(), limits()), |(case, runs, limits)| {
+        check_graph(&case, &SCHEDULES, Runs { limits, ..runs })
+    });
+}
+
+/// What a builder makes of these values, run once.
+fn outputs(network: &Network, input: &[f32], shape: Shape) -> Vec<Vec<f32>> {
+    let plan = network.plan(shape, &PlanOptions::new()).unwrap();
+    let mut memory: Vec<Vec<f32>> =
+        plan.output_shapes().iter().map(|shape| vec![f32::NAN; shape.len().unwrap()]).collect();
+    let mut views: Vec<ViewMut<'_>> = memory
+        .iter_mut()
+        .zip(plan.output_shapes())
+        .map(|(memory, &shape)| ViewMut::new(memory, shape).unwrap())
+        .collect();
+    plan.run_all(&[View::new(input, shape).unwrap()], &mut views, &mut plan.scratch().unwrap()).unwrap();
+    memory
+}
+
+/// MobileNetV2's block of 8 channels, as three convolutions and a sum.
+struct V2Block {
+    expand: Vec<f32>,
+    depthwise: Vec<f32>,
+    project: Vec<f32>,
+}
+
+impl V2Block {
+    fn new() -> V2Block {
+        let rng = &mut Rng(3);
+        let mut values = |len| (0..len).map(|_| rng.float()).collect();
+        V2Block { expand: values(8 * 48), depthwise: values(9 * 48), project: values(48 * 8) }
+    }
+
+    fn descs(&self) -> [ConvDesc<'_>; 3] {
+        [
+            ConvDesc::new(Filter::io(&self.expand, [8, 48])).activation(Activation::Relu6),
+            ConvDesc::new(Filter::depthwise_hwc(&self.depthwise, [3, 3, 48])).activation(Activation::Relu6),
+            ConvDesc::new(Filter::io(&self.project, [48, 8])),
+        ]
+    }
+
+    fn by_convolutions(&self) -> Network {
+        let mut graph = Network::builder();
+        let x = graph.input(8);
+        let y = self.descs().into_iter().fold(x, |y, desc| graph.conv(y, desc).unwrap());
+        let sum = graph.add(x, y, Activation::Linear).unwrap();
+        graph.output(sum);
+        graph.build().unwrap()
+    }
+
+    fn by_block(&self) -> Network {
+        let [expand, depthwise, project] = self.descs();
+        let desc = InvertedResidualDesc::new(depthwise, project).expand(expand).shortcut(Shortcut::Required);
+        Network::new(vec![InvertedResidual::new(desc).unwrap().into()]).unwrap()
+    }
+}
+
+#[test]
+fn convolutions_and_sums_are_planned_as_blocks() {
+    let block = V2Block::new();
+    let (by_convs, by_block) = (block.by_convolutions(), block.by_block());
+    for side in [3, 14, 40] {
+        let shape = Shape::new(1, side, side, 8);
+        for fusion in SCHEDULES {
+            let options = PlanOptions::new().fusion(fusion);
+            let [a, b] = [&by_convs, &by_block].map(|network| network.plan(shape, &options).unwrap());
+            // but for the reason why a stage is alone: nobody described a block
+            let steps = |plan: &sepconv::Plan| {
+                let mut explain = plan.explain();
+                explain.stages.iter_mut().for_each(|stage| stage.why.clear());
+                explain.to_string()
+            };
+            assert_eq!(steps(&a), steps(&b), "{side} {fusion:?}");
+            assert_eq!(a.scratch_bytes(), b.scratch_bytes());
+        }
+    }
+}
+
+#[test]
+fn a_concatenation_is_written_in_place() {
+    let weights = [0.5; 16 * 32];
+    let mut graph = Network::builder();
+    let x = graph.input(16);
+    let conv = |outputs| ConvDesc::new(Filter::io(&weights[..16 * outputs], [16, outputs]));
+    // whole blocks of channels, and parts of them
+    for outputs in [[16, 32], [5, 3]] {
+        let parts = outputs.map(|outputs| graph.conv(x, conv(outputs)).unwrap());
+        let whole = graph.concat(&parts).unwrap();
+        let pooled = graph.window_pool(whole, WindowPoolDesc::max([2, 2])).unwrap();
+        graph.output(pooled);
+    }
+    let plan = graph.build().unwrap().plan(Shape::new(1, 6, 6, 16), &PlanOptions::new()).unwrap();
+    let names: Vec<&str> = plan.explain().stages.iter().map(|stage| stage.name).collect();
+    assert_eq!(names, ["pointwise", "pointwise", "max pool", "pointwise", "pointwise", "max pool"]);
+}
+
+#[test]
+fn errors_name_the_layer() {
+    let weights = [1.0; 8];
+    let mut graph = Network::builder();
+    let x = graph.input(2);
+    let desc = ConvDesc::new(Filter::io(&weights, [4, 2]));
+    assert_eq!(
+        graph.conv(x, desc).unwrap_err().to_string(),
+        "layer 0 (pointwise convolution): input: expected 4 channels, got 2"
+    );
+    let y = graph.conv(x, ConvDesc::new(Filter::io(&weights, [2, 4]))).unwrap();
+    assert_eq!(
+        graph.add(x, y, Activation::Linear).unwrap_err().to_string(),
+        "layer 1 (sum): input: expected 2 channels, got 4"
+    );
+    assert!(matches!(graph.concat(&[]), Err(Error::Layer { index: 1, .. })));
+    let bounds = Activation::Clamp { min: 1.0, max: 0.0 };
+    assert!(matches!(graph.add(x, x, bounds), Err(Error::Value { .. })));
+    // a value of another builder
+    let mut other = Network::builder();
+    let foreign = other.input(2);
+    assert!(matches!(graph.conv(foreign, ConvDesc::new(Filter::io(&weights, [2, 4]))), Err(Error::Network(_))));
+    other.output(y);
+    assert!(matches!(other.build(), Err(Error::Network(_))));
+    // nothing reads `y`
+    graph.output(x);
+    assert_eq!(
+        graph.build().unwrap_err().to_string(),
+        "network: layer 0 (pointwise convolution): nothing reads what it computes, and it is no output"
+    );
+    let mut graph = Network::builder();
+    let (x, _) = (graph.input(2), graph.input(3));
+    graph.output(x);
+    assert_eq!(graph.build().unwrap_err().to_string(), "network: input 1: nothing reads it");
+    assert!(Network::builder().build().is_err());
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_errors() {
+    let mut graph = Network::builder();
+    let (x, y) = (graph.input(2), graph.input(2));
+    let sum = graph.add(x, y, Activation::Linear).unwrap();
+    let pooled = graph.window_pool(sum, WindowPoolDesc::max([2, 2]).padding(Padding::all(1))).unwrap();
+    graph.output(pooled);
+    let network = graph.build().unwrap();
+    let plan = |shapes: &[Shape]| network.plan_all(shapes, &PlanOptions::new());
+    let shape = Shape::new(1, 4, 4, 2);
+    assert!(plan(&[shape, shape]).is_ok());
+    assert!(plan(&[shape, Shape::new(1, 1, 1, 2)]).is_ok());
+    assert!(matches!(plan(&[shape]), Err(Error::Count { what: "input", expected: 2, got: 1, .. })));
+    assert!(matches!(plan(&[shape, Shape { n: 2, ..shape }]), Err(Error::ShapeMismatch { what: "batch", .. })));
+    assert!(matches!(plan(&[shape, Shape { h: 5, ..shape }]), Err(Error::Layer { index: 0, .. })));
+    assert!(matches!(plan(&[Shape { c: 3, ..shape }; 2]), Err(Error::Channels { expected: 2, got: 3, .. })));
+    assert!(matches!(network.plan(shape, &PlanOptions::new()), Err(Error::Count { .. })));
+    // a window of padding alone
+    let mut graph = Network::builder();
+    let x = graph.input(2);
+    let pooled = graph.window_pool(x, WindowPoolDesc::average([2, 2]).stride(1).padding(Padding::all(2))).unwrap();
+    graph.output(pooled);
+    assert!(matches!(graph.build().unwrap().plan(shape, &PlanOptions::new()), Err(Error::Layer { .. })));
+}
+
+#[test]
+fn wrong_views_are_errors() {
+    let mut graph = Network::builder();
+    let x = graph.input(2);
+    let twice = graph.add(x, x, Activation::Linear).unwrap();
+    graph.output(twice);
+    graph.output(x);
+    let network = graph.build().unwrap();
+    let shape = Shape::new(1, 2, 2, 2);
+    let plan = network.plan(shape, &PlanOptions::new()).unwrap();
+    let input = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+    let results = outputs(&network, &input, shape);
+    assert_eq!(results[0], input.map(|v| v * 2.0));
+    assert_eq!(results[1], input);
+    let view = View::new(&input, shape).unwrap();
+    let (mut one, mut other) = ([0.0; 8], [0.0; 8]);
+    let scratch = &mut plan.scratch().unwrap();
+    let count = plan.run_all(&[view], &mut [ViewMut::new(&mut one, shape).unwrap()], scratch).unwrap_err();
+    assert_eq!(count.to_string(), "outputs: the network has 2, got 1");
+    let result = plan.run(view, ViewMut::new(&mut one, shape).unwrap(), scratch);
+    assert!(matches!(result, Err(Error::Count { .. })));
+    let wrong = Shape::new(1, 2, 1, 2);
+    let views = &mut [ViewMut::new(&mut one, shape).unwrap(), ViewMut::new(&mut other[..4], wrong).unwrap()];
+    assert!(matches!(plan.run_all(&[view], views, scratch), Err(Error::ShapeMismatch { .. })));
+    assert!(matches!(plan.run_all(&[view, view], views, scratch), Err(Error::Count { .. })));
+    assert_eq!((one, other), ([0.0; 8], [0.0; 8]), "written before an error");
+}
+
+#[test]
+fn a_batch_of_no_images_has_empty_outputs() {
+    let case = GraphCase {
+        inputs: vec![Shape::new(0, 3, 3, 2)],
+        ops: vec![GraphOp::Add { x: 0, y: 0, activation: Activation::Linear }],
+        outputs: vec![1, 0],
+        seed: 0,
+    };
+    let plan = case.network().unwrap().plan(case.inputs[0], &PlanOptions::new()).unwrap();
+    assert_eq!(plan.output_shapes(), [case.inputs[0]; 2]);
+    let views = &mut [0, 1].map(|_| ViewMut::new(&mut [], case.inputs[0]).unwrap());
+    plan.run_all(&[View::new(&[], case.inputs[0]).unwrap()], views, &mut plan.scratch().unwrap()).unwrap();
+}
+
+#[test]
+fn single_layers_fuse_by_a_schedule_that_is_asked_for() {
+    let network = V2Block::new().by_convolutions();
+    let options = PlanOptions::new().fusion(Fusion::Require(Schedule::RowRing));
+    let plan = network.plan(Shape::new(1, 9, 9, 8), &options).unwrap();
+    assert_eq!(plan.explain().stages.len(), 1);
+}

@@ -1,0 +1,605 @@
+//! Random graphs, the same graphs by a naive interpreter, and runs of them.
+
+use std::fmt;
+
+use proptest::prelude::*;
+use sepconv::{
+    Activation, Arithmetic, ConvDesc, Filter, Fusion, Network, Padding, Result, Shape, TransposedConv2d, Value, View,
+    ViewMut, WindowPoolDesc,
+};
+use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
+use sepconv_kernels::{Join, PoolOf};
+
+use crate::{DenseTensor, EMULATED_MACS, Guarded, LEVELS, Placement, Rng, Runs, ValueKind, note, threads};
+
+/// A layer of a graph, over the values that are there: inputs first, then what each layer computes.
+#[allow(missing_docs, reason = "fields are what the layers of a builder take: `x` and `y` are values")]
+#[derive(Clone, Debug)]
+pub enum GraphOp {
+    /// A convolution.
+    Conv { x: usize, kernel: [usize; 2], stride: usize, outputs: usize, activation: Activation, seed: u64 },
+    /// A depthwise convolution.
+    Depthwise { x: usize, kernel: [usize; 2], stride: usize, multiplier: usize, activation: Activation, seed: u64 },
+    /// A convolution in groups of so many outputs.
+    Grouped {
+        x: usize,
+        kernel: [usize; 2],
+        stride: usize,
+        groups: usize,
+        outputs: usize,
+        activation: Activation,
+        seed: u64,
+    },
+    /// A transposed convolution of 2×2 and stride 2.
+    Transposed { x: usize, outputs: usize, activation: Activation, seed: u64 },
+    /// A sum.
+    Add { x: usize, y: usize, activation: Activation },
+    /// A product.
+    Scale { x: usize, y: usize },
+    /// A concatenation.
+    Concat { values: Vec<usize> },
+    /// The mean over the plane.
+    Mean { x: usize },
+    /// The maximum or the mean over a window with padding.
+    Pool { x: usize, kernel: usize, stride: usize, padding: usize, of: PooledAs },
+    /// Each pixel several times.
+    Resize { x: usize, factors: [usize; 2] },
+}
+
+/// What a pool takes of a window.
+#[derive(Clone, Copy, Debug)]
+pub enum PooledAs {
+    /// The largest value.
+    Maximum,
+    /// The mean of the pixels of the plane.
+    Mean,
+    /// The mean of all pixels.
+    MeanOfAll,
+}
+
+/// A graph: shapes of its inputs, layers, and the values that are outputs.
+#[derive(Clone)]
+pub struct GraphCase {
+    /// Of the inputs.
+    pub inputs: Vec<Shape>,
+    /// In an order in which each reads what is there.
+    pub ops: Vec<GraphOp>,
+    /// Values that are outputs; one may come twice.
+    pub outputs: Vec<usize>,
+    /// Of the values of the inputs.
+    pub seed: u64,
+}
+
+impl fmt::Debug for GraphCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "inputs {:?}, seed {}", self.inputs, self.seed)?;
+        for (i, op) in self.ops.iter().enumerate() {
+            writeln!(f, "  {} = {op:?}", self.inputs.len() + i)?;
+        }
+        write!(f, "  outputs {:?}", self.outputs)
+    }
+}
+
+/// The padding before a plane of `size`, and the output, of a window as TensorFlow's `SAME` has it.
+fn same(size: usize, kernel: usize, stride: usize) -> [usize; 2] {
+    let out = size.div_ceil(stride);
+    [((out - 1) * stride + kernel).saturating_sub(size) / 2, out]
+}
+
+fn window(plane: Shape, kernel: [usize; 2], stride: usize) -> Window {
+    let before = [(plane.h, kernel[0]), (plane.w, kernel[1])].map(|(size, kernel)| same(size, kernel, stride)[0]);
+    Window { kernel, stride: [stride; 2], dilation: [1; 2], before }
+}
+
+impl GraphOp {
+    /// The values that it reads.
+    pub fn reads(&self) -> Vec<usize> {
+        match self {
+            GraphOp::Conv { x, .. }
+            | GraphOp::Depthwise { x, .. }
+            | GraphOp::Grouped { x, .. }
+            | GraphOp::Transposed { x, .. }
+            | GraphOp::Mean { x }
+            | GraphOp::Pool { x, .. }
+            | GraphOp::Resize { x, .. } => vec![*x],
+            GraphOp::Add { x, y, .. } | GraphOp::Scale { x, y } => vec![*x, *y],
+            GraphOp::Concat { values } => values.clone(),
+        }
+    }
+
+    /// The shape of what it computes.
+    pub fn shape(&self, shapes: &[Shape]) -> Shape {
+        let x = shapes[self.reads()[0]];
+        let windowed = |[kh, kw]: [usize; 2], stride, c| {
+            let [h, w] = [(x.h, kh), (x.w, kw)].map(|(size, kernel)| same(size, kernel, stride)[1]);
+            Shape { h, w, c, ..x }
+        };
+        match self {
+            GraphOp::Conv { kernel, stride, outputs, .. } => windowed(*kernel, *stride, *outputs),
+            GraphOp::Depthwise { kernel, stride, multiplier, .. } => windowed(*kernel, *stride, x.c * multiplier),
+            GraphOp::Grouped { kernel, stride, groups, outputs, .. } => windowed(*kernel, *stride, groups * outputs),
+            GraphOp::Transposed { outputs, .. } => Shape { h: 2 * x.h, w: 2 * x.w, c: *outputs, ..x },
+            GraphOp::Add { .. } | GraphOp::Scale { .. } => x,
+            GraphOp::Concat { values } => Shape { c: values.iter().map(|&value| shapes[value].c).sum(), ..x },
+            GraphOp::Mean { .. } => Shape { h: 1, w: 1, ..x },
+            GraphOp::Pool { kernel, stride, padding, .. } => {
+                let [h, w] = [x.h, x.w].map(|size| (size + 2 * padding - kernel) / stride + 1);
+                Shape { h, w, ..x }
+            }
+            GraphOp::Resize { factors: [rows, columns], .. } => Shape { h: x.h * rows, w: x.w * columns, ..x },
+        }
+    }
+
+    /// Multiply-adds, or what is like them.
+    fn macs(&self, shapes: &[Shape]) -> u64 {
+        let (x, out) = (shapes[self.reads()[0]], self.shape(shapes));
+        let each = match self {
+            GraphOp::Conv { kernel: [kh, kw], .. } => kh * kw * x.c,
+            GraphOp::Grouped { kernel: [kh, kw], groups, .. } => kh * kw * x.c / groups,
+            GraphOp::Transposed { .. } => x.c,
+            GraphOp::Depthwise { kernel: [kh, kw], .. } => kh * kw,
+            GraphOp::Pool { kernel, .. } => kernel * kernel,
+            _ => 1,
+        };
+        (out.len().unwrap() * each) as u64
+    }
+
+    /// Weights and bias of a convolution: HWIO, of groups too, HWCM of a depthwise one, HWOI of a transposed one.
+    fn weights(&self, inputs: usize) -> [Vec<f32>; 2] {
+        let (len, outputs, seed) = match *self {
+            GraphOp::Conv { kernel: [kh, kw], outputs, seed, .. } => (kh * kw * inputs * outputs, outputs, seed),
+            GraphOp::Depthwise { kernel: [kh, kw], multiplier, seed, .. } => {
+                (kh * kw * inputs * multiplier, inputs * multiplier, seed)
+            }
+            GraphOp::Grouped { kernel: [kh, kw], groups, outputs, seed, .. } => {
+                (kh * kw * inputs * outputs, groups * outputs, seed)
+            }
+            GraphOp::Transposed { outputs, seed, .. } => (4 * inputs * outputs, outputs, seed),
+            _ => (0, 0, 0),
+        };
+        let rng = &mut Rng(seed);
+        [rng.values(len, ValueKind::Plain), rng.values(outputs, ValueKind::Plain)]
+    }
+
+    /// Adds the layer to a builder.
+    fn build(&self, graph: &mut sepconv::GraphBuilder, values: &[Value], shapes: &[Shape]) -> Result<Value> {
+        let read = self.reads();
+        let (x, c) = (values[read[0]], shapes[read[0]].c);
+        let [weights, bias] = self.weights(c);
+        match *self {
+            GraphOp::Conv { kernel: [kh, kw], stride, outputs, activation, .. } => {
+                let filter = Filter::hwio(&weights, [kh, kw, c, outputs]);
+                graph.conv(x, ConvDesc::new(filter).bias(&bias).stride(stride).activation(activation))
+            }
+            GraphOp::Depthwise { kernel: [kh, kw], stride, multiplier, activation, .. } => {
+                let filter = Filter::depthwise_hwcm(&weights, [kh, kw, c, multiplier]);
+                graph.conv(x, ConvDesc::new(filter).bias(&bias).stride(stride).activation(activation))
+            }
+            GraphOp::Grouped { kernel: [kh, kw], stride, groups, outputs, activation, .. } => {
+                let filter = Filter::hwio(&weights, [kh, kw, c / groups, groups * outputs]);
+                let desc = ConvDesc::new(filter).bias(&bias).stride(stride).activation(activation).groups(groups);
+                graph.conv(x, desc)
+            }
+            GraphOp::Transposed { outputs, activation, .. } => {
+                let filter = Filter::hwoi(&weights, [2, 2, outputs, c]);
+                let desc = ConvDesc::new(filter).bias(&bias).stride(2).activation(activation);
+                graph.layer(x, TransposedConv2d::new(desc)?)
+            }
+            GraphOp::Add { y, activation, .. } => graph.add(x, values[y], activation),
+            GraphOp::Scale { y, .. } => graph.scale(x, values[y]),
+            GraphOp::Concat { .. } => graph.concat(&read.iter().map(|&value| values[value]).collect::<Vec<_>>()),
+            GraphOp::Mean { .. } => graph.global_average_pool(x),
+            GraphOp::Pool { kernel, stride, padding, of, .. } => {
+                let desc = match of {
+                    PooledAs::Maximum => WindowPoolDesc::max([kernel; 2]),
+                    PooledAs::Mean => WindowPoolDesc::average([kernel; 2]),
+                    PooledAs::MeanOfAll => WindowPoolDesc::average([kernel; 2]).count_padding(),
+                };
+                graph.window_pool(x, desc.stride(stride).padding(Padding::all(padding)))
+            }
+            GraphOp::Resize { factors, .. } => graph.resize(x, factors),
+        }
+    }
+
+    /// Computes it by plain loops.
+    fn evaluate(&self, values: &[DenseTensor], shapes: &[Shape], arithmetic: Arithmetic) -> DenseTensor {
+        let read = self.reads();
+        let x = &values[read[0]];
+        let shape = self.shape(shapes);
+        let mut data = vec![0.0; shape.len().unwrap()];
+        let [weights, bias] = self.weights(x.shape.c);
+        let to = TensorMut { data: &mut data, shape: sides(shape), pixel_stride: shape.c };
+        match *self {
+            GraphOp::Conv { kernel, stride, activation, .. }
+            | GraphOp::Depthwise { kernel, stride, activation, .. } => {
+                let window = window(x.shape, kernel, stride);
+                let conv = Conv { window, filter: &weights, bias: &bias, clamp: activation.bounds() };
+                match self {
+                    GraphOp::Conv { .. } => reference::conv(&conv, tensor(x), None, to, arithmetic),
+                    _ => reference::depthwise(&conv, tensor(x), to, arithmetic),
+                }
+            }
+            GraphOp::Grouped { kernel, stride, groups, outputs, activation, .. } => {
+                let (inputs, all) = (x.shape.c / groups, groups * outputs);
+                let window = window(x.shape, kernel, stride);
+                for group in 0..groups {
+                    // channels of the group alone
+                    let part = Shape { c: inputs, ..x.shape };
+                    let values = x.data.chunks(x.shape.c).flat_map(|pixel| &pixel[group * inputs..][..inputs]).copied();
+                    let part = DenseTensor { shape: part, data: values.collect() };
+                    let filter: Vec<f32> =
+                        weights.chunks(all).flat_map(|row| &row[group * outputs..][..outputs]).copied().collect();
+                    let bias = &bias[group * outputs..][..outputs];
+                    let conv = Conv { window, filter: &filter, bias, clamp: activation.bounds() };
+                    let mut made = vec![0.0; shape.pixels() * outputs];
+                    let sides = sides(Shape { c: outputs, ..shape });
+                    let of_group = TensorMut { data: &mut made, shape: sides, pixel_stride: outputs };
+                    reference::conv(&conv, tensor(&part), None, of_group, arithmetic);
+                    for (pixel, made) in to.data.chunks_mut(all).zip(made.chunks(outputs)) {
+                        pixel[group * outputs..][..outputs].copy_from_slice(made);
+                    }
+                }
+            }
+            GraphOp::Transposed { outputs, activation, .. } => {
+                // a 1×1 convolution for each place of the window
+                for place in 0..4 {
+                    let weights = &weights[place * outputs * x.shape.c..][..outputs * x.shape.c];
+                    let transposed: Vec<f32> =
+                        (0..outputs * x.shape.c).map(|i| weights[i % outputs * x.shape.c + i / outputs]).collect();
+                    let conv =
+                        Conv { window: Window::POINT, filter: &transposed, bias: &bias, clamp: activation.bounds() };
+                    let plane = Shape { c: outputs, ..x.shape };
+                    let mut made = vec![0.0; plane.len().unwrap()];
+                    let of_place = TensorMut { data: &mut made, shape: sides(plane), pixel_stride: outputs };
+                    reference::conv(&conv, tensor(x), None, of_place, arithmetic);
+                    for (p, made) in made.chunks(outputs).enumerate() {
+                        let (line, column) = (p / x.shape.w, p % x.shape.w);
+                        let at = ((2 * line + place / 2) * shape.w + 2 * column + place % 2) * outputs;
+                        to.data[at..at + outputs].copy_from_slice(made);
+                    }
+                }
+            }
+            GraphOp::Add { y, activation, .. } => {
+                reference::join(Join::Sum, activation.bounds(), tensor(x), tensor(&values[y]), to);
+            }
+            GraphOp::Scale { y, .. } => {
+                let bounds = Activation::Linear.bounds();
+                reference::join(Join::Product, bounds, tensor(x), tensor(&values[y]), to);
+            }
+            GraphOp::Concat { .. } => {
+                let mut at = 0;
+                for p in 0..shape.pixels() {
+                    for part in read.iter().map(|&value| &values[value]) {
+                        let c = part.shape.c;
+                        to.data[at..at + c].copy_from_slice(&part.data[p * c..(p + 1) * c]);
+                        at += c;
+                    }
+                }
+            }
+            GraphOp::Mean { .. } => reference::average_pool(tensor(x), to),
+            GraphOp::Pool { kernel, stride, padding, of, .. } => {
+                let of = match of {
+                    PooledAs::Maximum => PoolOf::Maximum,
+                    PooledAs::Mean => PoolOf::MeanInside,
+                    PooledAs::MeanOfAll => PoolOf::MeanOfAll { taps: kernel * kernel },
+                };
+                let (kernel, before) = ([kernel; 2], [padding; 2]);
+                let window = Window { kernel, stride: [stride; 2], dilation: [1; 2], before };
+                reference::pool(of, &window, tensor(x), to);
+            }
+            GraphOp::Resize { factors: [rows, columns], .. } => {
+                for p in 0..shape.pixels() {
+                    let (line, column) = (p / shape.w, p % shape.w);
+                    let (n, y) = (line / shape.h, line % shape.h);
+                    let from = ((n * x.shape.h + y / rows) * x.shape.w + column / columns) * shape.c;
+                    to.data[p * shape.c..][..shape.c].copy_from_slice(&x.data[from..][..shape.c]);
+                }
+            }
+        }
+        DenseTensor { shape, data }
+    }
+}
+
+fn sides(shape: Shape) -> [usize; 4] {
+    [shape.n, shape.h, shape.w, shape.c]
+}
+
+fn tensor(dense: &DenseTensor) -> Tensor<'_, f32> {
+    Tensor { data: &dense.data, shape: sides(dense.shape), pixel_stride: dense.shape.c }
+}
+
+impl GraphCase {
+    /// A graph of so many layers.
+    pub fn draw(rng: &mut Rng, layers: usize) -> GraphCase {
+        let n = rng.pick(&[1, 1, 2, 3]);
+        // planes of one column are planned as planes of one row
+        let plane = rng.pick(&[[1, 1], [5, 5], [4, 7], [7, 4], [9, 1], [1, 9], [12, 12]]);
+        let mut inputs = Vec::new();
+        for _ in 0..rng.pick(&[1, 1, 2, 3]) {
+            let channels = rng.pick(&[1, 3, 8, 16, 20, 32]);
+            inputs.push(Shape::new(n, plane[0], plane[1], channels));
+        }
+        let mut shapes = inputs.clone();
+        let mut ops: Vec<GraphOp> = Vec::new();
+        // one in a few graphs is a signal: planes of one column stay so
+        let is_signal = plane[1] == 1;
+        while ops.len() < layers {
+            let drawn = if rng.chance(5) { draw_block(rng, &shapes) } else { vec![draw_op(rng, &shapes)] };
+            for op in drawn {
+                let shape = op.shape(&shapes);
+                if shape.h * shape.w > 600 || shape.c > 200 || (is_signal && shape.w > 1) {
+                    break;
+                }
+                shapes.push(shape);
+                ops.push(op);
+            }
+        }
+        let mut case = GraphCase { inputs, ops, outputs: Vec::new(), seed: rng.next_u64() };
+        case.outputs = case.unread();
+        // values that are read, inputs, and the same value again
+        while rng.chance(3) {
+            case.outputs.push(rng.below(shapes.len()));
+        }
+        let count = case.outputs.len();
+        case.outputs.rotate_left(rng.below(count));
+        case
+    }
+
+    /// A ResNet-18 of `base` channels behind the stem (64 as published), for images of `side` pixels, up to its feature map.
+    pub fn resnet18(base: usize, side: usize) -> GraphCase {
+        let mut case = GraphCase { inputs: vec![Shape::new(1, side, side, 3)], ops: vec![], outputs: vec![], seed: 1 };
+        let mut x = case.conv(0, 7, 2, base, Activation::Relu);
+        x = case.push(GraphOp::Pool { x, kernel: 3, stride: 2, padding: 1, of: PooledAs::Maximum });
+        for (stage, block) in (0..4).flat_map(|stage| [(stage, 0), (stage, 1)]) {
+            let (outputs, stride) = (base << stage, if stage > 0 && block == 0 { 2 } else { 1 });
+            let y = case.conv(x, 3, stride, outputs, Activation::Relu);
+            let y = case.conv(y, 3, 1, outputs, Activation::Linear);
+            if stride == 2 {
+                x = case.conv(x, 1, 2, outputs, Activation::Linear);
+            }
+            x = case.push(GraphOp::Add { x: y, y: x, activation: Activation::Relu });
+        }
+        case.outputs.push(x);
+        case
+    }
+
+    /// MobileNetV2's blocks in four stages, and a pyramid of four outputs over them.
+    pub fn pyramid(base: usize, side: usize) -> GraphCase {
+        let mut case = GraphCase { inputs: vec![Shape::new(1, side, side, 3)], ops: vec![], outputs: vec![], seed: 2 };
+        let mut x = case.conv(0, 3, 2, base, Activation::Relu6);
+        let mut stages = vec![];
+        for stage in 0..4 {
+            for stride in [2, 1] {
+                let expanded = case.conv(x, 1, 1, 6 * (base << stage), Activation::Relu6);
+                let seed = case.ops.len() as u64;
+                let (kernel, activation) = ([3, 3], Activation::Relu6);
+                let middle = GraphOp::Depthwise { x: expanded, kernel, stride, multiplier: 1, activation, seed };
+                let middle = case.push(middle);
+                let made = case.conv(middle, 1, 1, base << stage, Activation::Linear);
+                let sum = GraphOp::Add { x: made, y: x, activation: Activation::Linear };
+                x = if stride == 1 { case.push(sum) } else { made };
+            }
+            stages.push(x);
+        }
+        let mut above = None;
+        for &stage in stages.iter().rev() {
+            let mut lateral = case.conv(stage, 1, 1, 2 * base, Activation::Relu);
+            if let Some(above) = above {
+                let larger = case.push(GraphOp::Resize { x: above, factors: [2, 2] });
+                lateral = case.push(GraphOp::Add { x: lateral, y: larger, activation: Activation::Linear });
+            }
+            above = Some(lateral);
+            let output = case.conv(lateral, 3, 1, 2 * base, Activation::Linear);
+            case.outputs.push(output);
+        }
+        case
+    }
+
+    fn conv(&mut self, x: usize, kernel: usize, stride: usize, outputs: usize, activation: Activation) -> usize {
+        let seed = self.ops.len() as u64;
+        self.push(GraphOp::Conv { x, kernel: [kernel; 2], stride, outputs, activation, seed })
+    }
+
+    /// Adds a layer, and returns the value that it computes.
+    fn push(&mut self, op: GraphOp) -> usize {
+        self.ops.push(op);
+        self.inputs.len() + self.ops.len() - 1
+    }
+
+    /// Values that no layer reads.
+    fn unread(&self) -> Vec<usize> {
+        let mut is_read = vec![false; self.inputs.len() + self.ops.len()];
+        self.ops.iter().flat_map(GraphOp::reads).for_each(|value| is_read[value] = true);
+        (0..is_read.len()).filter(|&value| !is_read[value]).collect()
+    }
+
+    /// The shapes of all values.
+    pub fn shapes(&self) -> Vec<Shape> {
+        let mut shapes = self.inputs.clone();
+        for op in &self.ops {
+            shapes.push(op.shape(&shapes));
+        }
+        shapes
+    }
+
+    /// The network that the builder makes of it.
+    pub fn network(&self) -> Result<Network> {
+        let mut graph = Network::builder();
+        let shapes = self.shapes();
+        let mut values: Vec<Value> = self.inputs.iter().map(|shape| graph.input(shape.c)).collect();
+        for op in &self.ops {
+            values.push(op.build(&mut graph, &values, &shapes)?);
+        }
+        self.outputs.iter().for_each(|&value| graph.output(values[value]));
+        graph.build()
+    }
+
+    /// Random inputs.
+    pub fn input_tensors(&self) -> Vec<DenseTensor> {
+        let rng = &mut Rng(self.seed);
+        self.inputs.iter().map(|&shape| DenseTensor::random(rng, shape, ValueKind::Plain)).collect()
+    }
+
+    /// The outputs by plain loops.
+    pub fn evaluate(&self, inputs: &[DenseTensor], arithmetic: Arithmetic) -> Vec<DenseTensor> {
+        let shapes = self.shapes();
+        let mut values = inputs.to_vec();
+        for op in &self.ops {
+            values.push(op.evaluate(&values, &shapes, arithmetic));
+        }
+        self.outputs.iter().map(|&value| values[value].clone()).collect()
+    }
+
+    fn macs(&self) -> u64 {
+        let shapes = self.shapes();
+        self.ops.iter().map(|op| op.macs(&shapes)).sum()
+    }
+}
+
+/// A block of MobileNet: expand, depthwise, project, and a shortcut where shapes allow one; or without the first.
+fn draw_block(rng: &mut Rng, shapes: &[Shape]) -> Vec<GraphOp> {
+    let x = rng.below(shapes.len());
+    let Shape { w, c, .. } = shapes[x];
+    let mut last = shapes.len();
+    let mut ops = Vec::new();
+    let (wide, kernel) = (c.max(8) * 2, [3, if w == 1 { 1 } else { 3 }]);
+    let activation = Activation::Relu6;
+    let expands = rng.chance(2);
+    if expands {
+        ops.push(GraphOp::Conv { x, kernel: [1, 1], stride: 1, outputs: wide, activation, seed: rng.next_u64() });
+        last += 1;
+    }
+    let from = if expands { last - 1 } else { x };
+    let (stride, seed) = (rng.pick(&[1, 1, 2]), rng.next_u64());
+    ops.push(GraphOp::Depthwise { x: from, kernel, stride, multiplier: 1, activation, seed });
+    let seed = rng.next_u64();
+    ops.push(GraphOp::Conv { x: last, kernel: [1, 1], stride: 1, outputs: c, activation: Activation::Linear, seed });
+    if stride == 1 {
+        ops.push(GraphOp::Add { x: last + 1, y: x, activation: Activation::Linear });
+    }
+    ops
+}
+
+fn draw_op(rng: &mut Rng, shapes: &[Shape]) -> GraphOp {
+    let mut value = || if rng.chance(2) { shapes.len() - 1 } else { rng.below(shapes.len()) };
+    let (x, y) = (value(), value());
+    let alike = |x: usize, one: bool| -> Vec<usize> {
+        let is_alike = |shape: &Shape| *shape == shapes[x] || (one && *shape == Shape { h: 1, w: 1, ..shapes[x] });
+        (0..shapes.len()).filter(|&value| is_alike(&shapes[value])).collect()
+    };
+    let activation = rng.pick(&[
+        Activation::Linear,
+        Activation::Linear,
+        Activation::Relu,
+        Activation::Relu6,
+        Activation::Clamp { min: -0.25, max: 0.5 },
+    ]);
+    let (kernel, stride, seed) = (rng.pick(&[1, 3, 3, 5]), rng.pick(&[1, 1, 1, 2, 3]), rng.next_u64());
+    // over a signal, a window of one column, or of one row
+    let kernel = match shapes[x] {
+        Shape { w: 1, h: 2.., .. } => [kernel, 1],
+        Shape { h: 1, w: 2.., .. } => [1, kernel],
+        _ => [kernel; 2],
+    };
+    match rng.below(14) {
+        0 | 1 => {
+            GraphOp::Conv { x, kernel: [1, 1], stride: 1, outputs: rng.pick(&[1, 5, 16, 24, 48]), activation, seed }
+        }
+        // the number of channels of another value, for a sum
+        2 => GraphOp::Conv { x, kernel: [1, 1], stride: 1, outputs: shapes[y].c, activation: Activation::Linear, seed },
+        3 => GraphOp::Conv { x, kernel, stride, outputs: rng.pick(&[3, 16, 17]), activation, seed },
+        4 | 5 => GraphOp::Depthwise { x, kernel, stride, multiplier: rng.pick(&[1, 1, 1, 2]), activation, seed },
+        6 | 7 => GraphOp::Add { x, y: rng.pick(&alike(x, true)), activation },
+        8 => GraphOp::Scale { x, y: rng.pick(&alike(x, true)) },
+        9 => {
+            let Shape { n, h, w, .. } = shapes[x];
+            let beside = |shape: &Shape| (shape.n, shape.h, shape.w) == (n, h, w);
+            let there: Vec<usize> = (0..shapes.len()).filter(|&value| beside(&shapes[value])).collect();
+            let count = 1 + rng.below(3);
+            GraphOp::Concat { values: [x].into_iter().chain((0..count).map(|_| rng.pick(&there))).collect() }
+        }
+        10 if rng.chance(2) => GraphOp::Mean { x },
+        10 => GraphOp::Resize { x, factors: [1 + rng.below(3), 1 + rng.below(2)] },
+        11 => {
+            let c = shapes[x].c;
+            let divisors: Vec<usize> = (1..=c.min(6)).chain([c]).filter(|&groups| c.is_multiple_of(groups)).collect();
+            let groups = rng.pick(&divisors);
+            GraphOp::Grouped { x, kernel, stride, groups, outputs: rng.pick(&[1, 2, 5, 16]), activation, seed }
+        }
+        12 => GraphOp::Transposed { x, outputs: rng.pick(&[1, 5, 16, 20]), activation, seed },
+        _ => {
+            let Shape { h, w, .. } = shapes[x];
+            let kernel = 1 + rng.below(3.min(h).min(w));
+            let of = rng.pick(&[PooledAs::Maximum, PooledAs::Mean, PooledAs::MeanOfAll]);
+            GraphOp::Pool { x, kernel, stride: 1 + rng.below(2), padding: kernel / 2, of }
+        }
+    }
+}
+
+/// Random graphs of at most so many layers.
+pub fn graphs(layers: usize) -> impl Strategy<Value = GraphCase> {
+    (1..=layers, any::<u64>()).prop_map(|(layers, seed)| GraphCase::draw(&mut Rng(seed), layers))
+}
+
+/// Runs a graph on every level, by each of `fusions`, on one thread and on several, as [`crate::check`] does with an operator.
+pub fn check_graph(case: &GraphCase, fusions: &[Fusion], runs: Runs) -> Result<(), TestCaseError> {
+    let network = case.network().map_err(|e| TestCaseError::fail(format!("no network: {e}")))?;
+    let inputs = case.input_tensors();
+    let memory: Vec<Guarded> = inputs.iter().map(|input| runs.input.lay_out(input)).collect();
+    let views: Vec<View<'_>> = (memory.iter().zip(&inputs))
+        .map(|(memory, input)| {
+            let values = &memory.slice()[runs.input.offset..];
+            View::with_strides(values, input.shape, runs.input.strides(input.shape)).unwrap()
+        })
+        .collect();
+    let [mut fused, mut separate] = [None, None];
+    let macs = case.macs();
+    let mut turn = 0;
+    for &level in LEVELS.iter().filter(|level| !level.is_emulated() || macs <= EMULATED_MACS) {
+        let expected: &Vec<DenseTensor> = match level.arithmetic {
+            Arithmetic::Fused => fused.get_or_insert_with(|| case.evaluate(&inputs, Arithmetic::Fused)),
+            _ => separate.get_or_insert_with(|| case.evaluate(&inputs, Arithmetic::Separate)),
+        };
+        for &fusion in fusions {
+            for count in [1, runs.threads] {
+                let fail = |e: String| TestCaseError::fail(format!("{level:?}, {fusion:?}, {count} threads: {e}"));
+                let mut options = level.options().fusion(fusion).threads(threads(count)).spins(100);
+                options = options.input_layout(runs.input.layout()).output_layout(runs.output.layout());
+                if let Some(thresholds) = runs.limits.thresholds(level.isa) {
+                    options = options.thresholds(thresholds);
+                }
+                let plan = match network.plan_all(&case.inputs, &options) {
+                    Err(error) if runs.limits.may_refuse(&error) => continue,
+                    // no layer has stages to fuse
+                    Err(sepconv::Error::Fusion(_)) if matches!(fusion, Fusion::Require(_)) => continue,
+                    plan => plan.map_err(|e| fail(format!("no plan: {e}")))?,
+                };
+                let mut scratch = plan.scratch().map_err(|e| fail(format!("no scratch: {e}")))?;
+                scratch.as_mut_slice().fill(0xFF);
+                turn += 1;
+                let placement = Placement::ALL[turn % 2];
+                let mut out: Vec<Guarded> = plan
+                    .output_shapes()
+                    .iter()
+                    .map(|&shape| placement.with(|| Guarded::new(runs.output.len(shape))))
+                    .collect();
+                note(&format!("{level:?}, {fusion:?}, {count} threads, {placement:?}\n{case:?}\n{}", plan.explain()));
+                for _ in 0..1 + usize::from(runs.again) {
+                    let mut to: Vec<ViewMut<'_>> = (out.iter_mut().zip(plan.output_shapes()))
+                        .map(|(out, &shape)| {
+                            let values = &mut out.slice_mut()[runs.output.offset..];
+                            ViewMut::with_strides(values, shape, runs.output.strides(shape)).unwrap()
+                        })
+                        .collect();
+                    plan.run_all(&views, &mut to, &mut scratch).map_err(|e| fail(format!("no run: {e}")))?;
+                }
+                for (i, (out, expected)) in out.iter().zip(expected).enumerate() {
+                    if let Some(difference) = runs.output.difference(out.slice(), expected) {
+                        return Err(fail(format!("output {i}: {difference}\n{}", plan.explain())));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
