@@ -3,7 +3,7 @@
 //! ```text
 //!   acc = bias
 //!   for each tap, rows, columns and input channels ascending:   acc = acc + x × w     (padding takes part, as x = 0)
-//!   out = clamp(acc [+ residual])
+//!   out = activation(acc [+ residual]), or clamp(acc) + residual
 //! ```
 //!
 //! The loops are one source for f32 and f64. In f32, [`Arithmetic`] says how a step is rounded, and kernels are held to
@@ -14,9 +14,11 @@
 //! Nothing here is shared with the kernels, and nothing is fast: sizes are trusted, and a slice that is too short
 //! panics.
 
+mod activation;
+
 use core::ops::{Add, Div, Mul};
 
-use crate::Arithmetic;
+use crate::{Arithmetic, Epilogue, Nonlinearity};
 
 /// What the reference computes in: f32 or f64.
 pub trait Number:
@@ -30,6 +32,12 @@ pub trait Number:
 
     /// A count of pixels, rounded as it must be.
     fn from_count(count: usize) -> Self;
+
+    /// The same number.
+    fn from_f32(v: f32) -> Self;
+
+    /// A function of the value: in f32 by steps that are rounded so, in f64 as exactly as that goes.
+    fn activate(self, activation: Nonlinearity, arithmetic: Arithmetic) -> Self;
 }
 
 mod sealed {
@@ -40,7 +48,7 @@ mod sealed {
 }
 
 macro_rules! number {
-    ($($t:ident $fma:path;)*) => {$(
+    ($($t:ident $fma:path, $activate:expr;)*) => {$(
         impl Number for $t {
             const ZERO: $t = 0.0;
 
@@ -57,13 +65,23 @@ macro_rules! number {
             fn from_count(count: usize) -> $t {
                 count as $t
             }
+
+            #[inline(always)]
+            fn from_f32(v: f32) -> $t {
+                v.into()
+            }
+
+            #[inline(always)]
+            fn activate(self, activation: Nonlinearity, arithmetic: Arithmetic) -> $t {
+                $activate(activation, self, arithmetic)
+            }
         }
     )*};
 }
 
 number! {
-    f32 libm::fmaf;
-    f64 libm::fma;
+    f32 libm::fmaf, activation::of_f32;
+    f64 libm::fma, |activation, x, _| activation::of_f64(activation, x);
 }
 
 /// An NHWC tensor to read. Value `(n, y, x, c)` is at `((n × h + y) × w + x) × pixel_stride + c`.
@@ -146,8 +164,8 @@ pub struct Conv<'a, T> {
     pub filter: &'a [T],
     /// One value for each output channel.
     pub bias: &'a [T],
-    /// Lower and upper bound of the clamp; infinities for none.
-    pub clamp: [T; 2],
+    /// What becomes of a sum: [`Epilogue::NONE`] for nothing.
+    pub epilogue: Epilogue,
 }
 
 /// `min(max(lo, v), hi)`, where a comparison with NaN is false: NaN passes, and so does a −0 that meets a bound of 0.
@@ -157,7 +175,30 @@ pub fn clamp<T: PartialOrd>(v: T, [lo, hi]: [T; 2]) -> T {
     if hi < v { hi } else { v }
 }
 
-/// A standard convolution, with an optional tensor of the output's shape that is added before the clamp.
+/// What the epilogue makes of the sums of a pixel, and of a residual.
+#[inline(always)]
+fn finish<T: Number>(sums: &mut [T], epilogue: &Epilogue, residual: Option<&[T]>, arithmetic: Arithmetic) {
+    let add = |sums: &mut [T]| {
+        for (sum, &residual) in sums.iter_mut().zip(residual.into_iter().flatten()) {
+            *sum = *sum + residual;
+        }
+    };
+    if !epilogue.adds_last() {
+        add(sums);
+    }
+    match epilogue.activation() {
+        Nonlinearity::Clamp(bounds) => {
+            let bounds = bounds.map(T::from_f32);
+            sums.iter_mut().for_each(|sum| *sum = clamp(*sum, bounds));
+        }
+        activation => sums.iter_mut().for_each(|sum| *sum = sum.activate(activation, arithmetic)),
+    }
+    if epilogue.adds_last() {
+        add(sums);
+    }
+}
+
+/// A standard convolution, with an optional tensor of the output's shape that is added before the activation, or behind it.
 pub fn conv<T: Number>(
     conv: &Conv<'_, T>,
     input: Tensor<'_, T>,
@@ -240,7 +281,7 @@ struct StandardNest<'a, T> {
 impl<T: Number> LoopNest for StandardNest<'_, T> {
     #[inline(always)]
     fn run<S: Rounding>(mut self) {
-        let Conv { window, filter, bias, clamp: bounds } = *self.conv;
+        let Conv { window, filter, bias, epilogue } = *self.conv;
         let [kh, kw] = window.kernel;
         let [batch, out_h, out_w, outputs] = self.output.shape;
         let inputs = self.input.shape[3];
@@ -261,15 +302,8 @@ impl<T: Number> LoopNest for StandardNest<'_, T> {
                             }
                         }
                     }
-                    if let Some(residual) = &self.residual {
-                        let residual = residual.pixel(n, oy, ox);
-                        for oc in 0..outputs {
-                            acc[oc] = acc[oc] + residual[oc];
-                        }
-                    }
-                    for oc in 0..outputs {
-                        acc[oc] = clamp(acc[oc], bounds);
-                    }
+                    let residual = self.residual.as_ref().map(|residual| residual.pixel(n, oy, ox));
+                    finish(acc, &epilogue, residual, S::ARITHMETIC);
                 }
             }
         }
@@ -285,7 +319,7 @@ struct DepthwiseNest<'a, T> {
 impl<T: Number> LoopNest for DepthwiseNest<'_, T> {
     #[inline(always)]
     fn run<S: Rounding>(mut self) {
-        let Conv { window, filter, bias, clamp: bounds } = *self.conv;
+        let Conv { window, filter, bias, epilogue } = *self.conv;
         let [kh, kw] = window.kernel;
         let [batch, out_h, out_w, outputs] = self.output.shape;
         let inputs = self.input.shape[3];
@@ -307,9 +341,7 @@ impl<T: Number> LoopNest for DepthwiseNest<'_, T> {
                             }
                         }
                     }
-                    for oc in 0..outputs {
-                        acc[oc] = clamp(acc[oc], bounds);
-                    }
+                    finish(acc, &epilogue, None, S::ARITHMETIC);
                 }
             }
         }
@@ -318,12 +350,16 @@ impl<T: Number> LoopNest for DepthwiseNest<'_, T> {
 
 /// One step of a sum: the only place where the two kinds of [`Arithmetic`] differ.
 trait Rounding {
+    const ARITHMETIC: Arithmetic;
+
     fn step<T: Number>(acc: T, x: T, w: T) -> T;
 }
 
 enum RoundedOnce {}
 
 impl Rounding for RoundedOnce {
+    const ARITHMETIC: Arithmetic = Arithmetic::Fused;
+
     #[inline(always)]
     fn step<T: Number>(acc: T, x: T, w: T) -> T {
         x.fused(w, acc)
@@ -333,6 +369,8 @@ impl Rounding for RoundedOnce {
 enum RoundedTwice {}
 
 impl Rounding for RoundedTwice {
+    const ARITHMETIC: Arithmetic = Arithmetic::Separate;
+
     #[inline(always)]
     fn step<T: Number>(acc: T, x: T, w: T) -> T {
         acc + x * w

@@ -12,16 +12,40 @@
 use std::ops::Range;
 
 use sepconv_kernels::pack::RowLayout;
-use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
+use sepconv_kernels::reference::{self, Conv, Number, Tensor, TensorMut, Window};
+use sepconv_kernels::simd::PixelOffsets;
 use sepconv_kernels::{
-    BLOCK, BlockRowArgs, DepthwiseArgs, DwPlanesArgs, EDGE_TAPS, Epilogue, FromPlanesArgs, Isa, KernelKind, Kernels,
-    PointwiseArgs, PoolArgs, Residual, Store, ToPlanesArgs, pack,
+    ActivateArgs, Arithmetic, BLOCK, BlockRowArgs, DepthwiseArgs, DwPlanesArgs, EDGE_TAPS, Epilogue, FromPlanesArgs,
+    Isa, KernelKind, Kernels, Nonlinearity, PointwiseArgs, PoolArgs, Residual, Store, ToPlanesArgs, pack,
 };
 use sepconv_kernels_test_support::isa::{assert_required_isa_ran, isas};
 use sepconv_kernels_test_support::{CANARY, Guarded, Placement, Rng, ValueKind, guard, is_canary, row, same_bits};
 
-const CLAMPS: [[f32; 2]; 5] =
-    [[f32::NEG_INFINITY, f32::INFINITY], [0.0, f32::INFINITY], [0.0, 6.0], [-0.25, 0.5], [f32::NEG_INFINITY, -0.0]];
+/// Every activation, clamps more than once. Kernels draw from all of them.
+const ACTIVATIONS: [Nonlinearity; 15] = [
+    Nonlinearity::NONE,
+    Nonlinearity::HardSwish,
+    Nonlinearity::Clamp([0.0, 6.0]),
+    Nonlinearity::Sigmoid,
+    Nonlinearity::Clamp([0.0, f32::INFINITY]),
+    Nonlinearity::Silu,
+    Nonlinearity::Clamp([-0.25, 0.5]),
+    Nonlinearity::Tanh,
+    Nonlinearity::Clamp([f32::NEG_INFINITY, -0.0]),
+    Nonlinearity::Gelu,
+    Nonlinearity::LeakyRelu(0.01),
+    Nonlinearity::HardSigmoid,
+    Nonlinearity::NONE,
+    Nonlinearity::Clamp([0.0, 6.0]),
+    Nonlinearity::LeakyRelu(-1.5),
+];
+
+/// Any activation. Behind a residual may come a clamp alone.
+fn any_epilogue(rng: &mut Rng, residual: Addend) -> Epilogue {
+    let activation = rng.pick(&ACTIVATIONS);
+    let is_clamp = matches!(activation, Nonlinearity::Clamp(_));
+    Epilogue::of(activation).residual_last(is_clamp && residual != Addend::None && rng.chance(2))
+}
 
 const VALUES: [ValueKind; 5] =
     [ValueKind::Plain, ValueKind::Plain, ValueKind::Plain, ValueKind::Tiny, ValueKind::Special];
@@ -41,6 +65,7 @@ fn every_kernel_equals_the_reference_in_every_table() {
                     KernelKind::DwConv3x3S2 => dwconv3x3(table, 2),
                     KernelKind::DwConv3x3S3 => dwconv3x3(table, 3),
                     KernelKind::DwConv => dwconv(table),
+                    KernelKind::Activate => activate(table),
                     KernelKind::AveragePool => average_pool(table),
                     KernelKind::BlockRow => block_row(table),
                     KernelKind::FromPlanes => from_planes(table),
@@ -286,7 +311,7 @@ struct PointwiseCase {
     segments: Segments,
     sums: Sums,
     residual: Addend,
-    clamp: [f32; 2],
+    epilogue: Epilogue,
     values: ValueKind,
     seed: u64,
 }
@@ -304,8 +329,9 @@ fn pointwise_each_way(table: &Kernels) {
             let k = [2, 5, 19][way % 3];
             let segments = [Segments::Together, Segments::Blocks, Segments::Pieces(1 + k / 2, way % 2)][way / 3 % 3];
             let (sums, residual) = (sums[way / 9 % 3], residuals[way / 27 % 3]);
-            let (clamp, seed) = (CLAMPS[way % CLAMPS.len()], rng.next_u64());
-            let case = PointwiseCase { m, k, n, segments, sums, residual, clamp, values: ValueKind::Plain, seed };
+            let epilogue = any_epilogue(&mut rng, residual);
+            let seed = rng.next_u64();
+            let case = PointwiseCase { m, k, n, segments, sums, residual, epilogue, values: ValueKind::Plain, seed };
             pointwise_case(table, case);
             // a few cases, ten ways apart, have every kind of segments, of sums and of residuals
             way += if cfg!(miri) { 10 } else { 1 };
@@ -333,8 +359,9 @@ fn pointwise_few_outputs(table: &Kernels) {
                     _ => Sums::Whole,
                 };
                 let residual = rng.pick(&[Addend::None, Addend::Apart, Addend::InPlace]);
-                let (clamp, values, seed) = (rng.pick(&CLAMPS), rng.pick(&VALUES), rng.next_u64());
-                pointwise_case(table, PointwiseCase { m, k, n, segments, sums, residual, clamp, values, seed });
+                let epilogue = any_epilogue(&mut rng, residual);
+                let (values, seed) = (rng.pick(&VALUES), rng.next_u64());
+                pointwise_case(table, PointwiseCase { m, k, n, segments, sums, residual, epilogue, values, seed });
             }
         }
     }
@@ -349,6 +376,7 @@ fn pointwise(table: &Kernels) {
     let mut rng = Rng(0x5eed);
     let mut case = |m: usize, k: usize, n: usize| {
         let piece = 1 + rng.below(k);
+        let residual = rng.pick(&[Addend::None, Addend::None, Addend::Apart, Addend::InPlace]);
         let case = PointwiseCase {
             m,
             k,
@@ -362,8 +390,8 @@ fn pointwise(table: &Kernels) {
                 0 if k > 1 => Sums::Slabs { in_place: rng.chance(2) },
                 _ => Sums::Whole,
             },
-            residual: rng.pick(&[Addend::None, Addend::None, Addend::Apart, Addend::InPlace]),
-            clamp: rng.pick(&CLAMPS),
+            residual,
+            epilogue: any_epilogue(&mut rng, residual),
             values: rng.pick(&VALUES),
             seed: rng.next_u64(),
         };
@@ -400,7 +428,7 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
     if !is_taken(case.seed) {
         return;
     }
-    let PointwiseCase { m, k, n, clamp, values, .. } = case;
+    let PointwiseCase { m, k, n, epilogue, values, .. } = case;
     let what = || describe(table, KernelKind::Pointwise, &case);
     guard::note(&what());
     let rng = &mut Rng(case.seed);
@@ -410,7 +438,7 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
 
     let mut expected = vec![0.0; m * n];
     reference::conv(
-        &Conv { window: Window::POINT, filter: &weights.filter, bias: &weights.bias, clamp },
+        &Conv { window: Window::POINT, filter: &weights.filter, bias: &weights.bias, epilogue },
         dense(&x, [1, 1, m, k]),
         (case.residual != Addend::None).then(|| dense(&residual, [1, 1, m, n])),
         dense_mut(&mut expected, [1, 1, m, n]),
@@ -451,7 +479,7 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
             panel: residual_layout.block,
             whole: residual_layout.whole,
         }),
-        epilogue: Epilogue::clamp(clamp),
+        epilogue,
         store: Store { ptr: out_ptr, pixels: out_pixels.as_ptr(), panel: layout.block, whole: layout.whole },
     };
     match case.sums {
@@ -558,7 +586,7 @@ struct DepthwiseCase {
     kernel: [usize; 2],
     stride: usize,
     dilation: usize,
-    clamp: [f32; 2],
+    epilogue: Epilogue,
     values: ValueKind,
     seed: u64,
 }
@@ -578,7 +606,7 @@ fn dwconv3x3(table: &Kernels, stride: usize) {
     for &width in few(&WIDTHS, &FEW_WIDTHS) {
         for &channels in few(&CHANNELS, &FEW_CHANNELS) {
             for &rows_out in few(&[1, 2, 3, 5], &[1 + width % 3]) {
-                for &clamp in few(&CLAMPS, &CLAMPS[2..3]) {
+                for _ in 0..if cfg!(miri) { 1 } else { 5 } {
                     let case = DepthwiseCase {
                         channels,
                         width,
@@ -586,7 +614,7 @@ fn dwconv3x3(table: &Kernels, stride: usize) {
                         kernel: [3, 3],
                         stride,
                         dilation: 1,
-                        clamp,
+                        epilogue: any_epilogue(&mut rng, Addend::None),
                         values: rng.pick(&VALUES),
                         seed: rng.next_u64(),
                     };
@@ -612,7 +640,7 @@ fn dwconv(table: &Kernels) {
             kernel,
             stride,
             dilation,
-            clamp: rng.pick(&CLAMPS),
+            epilogue: any_epilogue(&mut rng, Addend::None),
             values: rng.pick(&VALUES),
             seed: rng.next_u64(),
         };
@@ -716,7 +744,7 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
     if !is_taken(case.seed) {
         return;
     }
-    let DepthwiseCase { channels, width, rows_out, kernel, stride, dilation, clamp, values, .. } = case;
+    let DepthwiseCase { channels, width, rows_out, kernel, stride, dilation, epilogue, values, .. } = case;
     let what = || describe(table, kind, &case);
     guard::note(&what());
     let rng = &mut Rng(case.seed);
@@ -746,7 +774,7 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
     let mut expected = vec![0.0; rows_out * width * channels];
     let window = Window { kernel, stride: [stride, stride], dilation: [1, dilation], before: [0, 0] };
     reference::depthwise(
-        &Conv { window, filter: &weights.filter, bias: &weights.bias, clamp },
+        &Conv { window, filter: &weights.filter, bias: &weights.bias, epilogue },
         dense(&x, [1, rows, columns, channels]),
         dense_mut(&mut expected, shape),
         table.arithmetic(),
@@ -781,7 +809,7 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
             stride: input.stride,
             taps: input.places.as_ptr(),
             dilation,
-            epilogue: Epilogue::clamp(clamp),
+            epilogue,
         });
     }
     for (row, expected) in out.iter().zip(expected.chunks_exact(width * channels)) {
@@ -872,6 +900,111 @@ fn pool_case(table: &Kernels, case: PoolCase) {
         });
     }
     layout.assert_holds(&out, &expected, &what);
+}
+
+fn activate(table: &Kernels) {
+    let rng = &mut Rng(5);
+    for &activation in &ACTIVATIONS {
+        for &m in few(&[1, 2, 5], &[2]) {
+            for &n in few(&[1, 3, 7, 8, 12, 16, 17, 20, 31, 32, 41, 64], &[3, 17]) {
+                let kind = rng.pick(&VALUES);
+                let values = rng.values(m * n, kind);
+                let expected: Vec<f32> = values.iter().map(|v| v.activate(activation, table.arithmetic())).collect();
+                let dense_pixels = rng.chance(3);
+                let layout = if dense_pixels {
+                    let pixels = (0..m).map(|p| p * n).collect();
+                    PixelLayout { pixels, block: BLOCK, whole: false, channels: n, len: m * n }
+                } else {
+                    PixelLayout::any(rng, m, n)
+                };
+                let what = || describe(table, KernelKind::Activate, &(activation, m, n, &layout.pixels));
+                guard::note(&what());
+                let mut memory = layout.lay_out(&values);
+                let table_of_pixels = Guarded::from(&layout.pixels);
+                let pixels =
+                    if dense_pixels { PixelOffsets::Every(n) } else { PixelOffsets::Table(table_of_pixels.as_ptr()) };
+                // SAFETY: the memory has the length of its layout.
+                unsafe {
+                    (table.activate)(&ActivateArgs {
+                        ptr: memory.as_mut_ptr(),
+                        count: m,
+                        pixels,
+                        channels: n,
+                        panel: layout.block,
+                        whole: layout.whole,
+                        activation,
+                    });
+                }
+                layout.assert_holds(&memory, &expected, &what);
+            }
+        }
+    }
+}
+
+/// How far `got` is from `exact`, in distances between f32s at `exact`.
+fn ulps(got: f32, exact: f64) -> f64 {
+    if got.is_nan() || exact.is_nan() || got.is_infinite() || (exact as f32).is_infinite() {
+        return if same_bits(got, exact as f32) { 0.0 } else { f64::INFINITY };
+    }
+    let exponent = (exact.abs().max(f64::from(f32::MIN_POSITIVE)).to_bits() >> 52) as i32 - 1023;
+    (f64::from(got) - exact).abs() / 2f64.powi(exponent - 23)
+}
+
+/// What [`every_activation_is_within_four_ulps_of_f64`] found: docs/numbers.md has these numbers, rounded up.
+fn most_ulps(activation: Nonlinearity) -> f64 {
+    match activation {
+        Nonlinearity::Clamp(_) => 0.0,
+        Nonlinearity::LeakyRelu(_) => 0.5,
+        Nonlinearity::HardSigmoid => 1.5,
+        Nonlinearity::HardSwish | Nonlinearity::Sigmoid | Nonlinearity::Tanh => 2.5,
+        _ => 3.25,
+    }
+}
+
+#[test]
+fn every_activation_is_within_four_ulps_of_f64() {
+    // all that is not drawn by a step through all bits
+    let odd = [0x0000_0000, 0x0000_0001, 0x007f_ffff, 0x0080_0000, 0x7f7f_ffff, 0x7f80_0000, 0x7fc0_0000];
+    // where a part of a function ends: its rounding, its overflow, its underflow
+    let ends = [3.0, 6.0, 16.0, 20.0, 40.0, 87.336_55, 88.722_84, 103.972_08, 104.0, 111.999_99, 112.0, 0.346_573_6];
+    let near = |x: f32| (x.to_bits() - 2..=x.to_bits() + 2).map(f32::from_bits).collect::<Vec<_>>();
+    let step = if cfg!(miri) { 150_000_007 } else { 1009 };
+    let mut inputs: Vec<f32> = (0..=u32::MAX).step_by(step).map(f32::from_bits).collect();
+    inputs.extend(odd.map(f32::from_bits));
+    inputs.extend(ends.into_iter().flat_map(near));
+    inputs.extend(inputs.clone().into_iter().map(|x| -x));
+    let isas = isas();
+    for table in Kernels::available().filter(|table| isas.contains(&table.isa())) {
+        for &activation in &ACTIVATIONS {
+            let mut got = inputs.clone();
+            // SAFETY: one pixel of as many channels as there are values.
+            unsafe {
+                (table.activate)(&ActivateArgs {
+                    ptr: got.as_mut_ptr(),
+                    count: 1,
+                    pixels: PixelOffsets::Every(got.len()),
+                    channels: got.len(),
+                    panel: BLOCK,
+                    whole: false,
+                    activation,
+                });
+            }
+            let mut most = (0.0, 0.0);
+            for (&x, &got) in inputs.iter().zip(&got) {
+                let what = || format!("{} {:?} {activation:?} of {x:e}: {got:e}", table.isa(), table.arithmetic());
+                let expected = x.activate(activation, table.arithmetic());
+                assert!(same_bits(got, expected), "{}, the reference has {expected:e}", what());
+                let exact = f64::from(x).activate(activation, Arithmetic::Fused);
+                assert!(got != 0.0 || exact != 0.0 || got.is_sign_negative() == exact.is_sign_negative(), "{}", what());
+                let off = ulps(got, exact);
+                if off > most.0 {
+                    most = (off, x);
+                }
+            }
+            println!("{} {:?} {activation:?}: {:.3} at {:e}", table.isa(), table.arithmetic(), most.0, most.1);
+            assert!(most.0 <= most_ulps(activation), "{} {activation:?}: {most:?}", table.isa());
+        }
+    }
 }
 
 fn block_row(table: &Kernels) {
@@ -1044,7 +1177,7 @@ fn dwplanes3x3(table: &Kernels, stride: usize) {
                     continue;
                 }
                 let out = padded.map(|side| (side - 3) / stride + 1);
-                let (values, clamp) = (rng.pick(&VALUES), rng.pick(&CLAMPS));
+                let (values, epilogue) = (rng.pick(&VALUES), any_epilogue(rng, Addend::None));
                 // channels on both sides of the border of a block
                 let multiplier = rng.pick(&[1, 1, 2]);
                 let inputs = rng.pick(&[1, 9, 18]);
@@ -1058,7 +1191,7 @@ fn dwplanes3x3(table: &Kernels, stride: usize) {
                         window: Window { kernel: [3, 3], stride: [stride; 2], dilation: [1, 1], before },
                         filter: &weights.filter,
                         bias: &weights.bias,
-                        clamp,
+                        epilogue,
                     },
                     dense(&dense_x, [1, h, w, inputs]),
                     dense_mut(&mut expected, [1, out[0], out[1], outputs]),
@@ -1103,7 +1236,7 @@ fn dwplanes3x3(table: &Kernels, stride: usize) {
                         out: y.as_mut_ptr(),
                         out_plane,
                         out_steps: [out_row, out_step],
-                        epilogue: Epilogue::clamp(clamp),
+                        epilogue,
                     });
                 }
                 let mut beside = vec![true; y.slice().len()];
