@@ -1335,6 +1335,16 @@ fn describe(stage: &Stage, order: FilterOrder, filter: &[f32]) -> sepconv_conv_d
             desc.activation = sepconv_activation::Clamp as i32;
             (desc.clamp_min, desc.clamp_max) = (min, max);
         }
+        Activation::HardSwish => desc.activation = sepconv_activation::HardSwish as i32,
+        Activation::HardSigmoid => desc.activation = sepconv_activation::HardSigmoid as i32,
+        Activation::Sigmoid => desc.activation = sepconv_activation::Sigmoid as i32,
+        Activation::Silu => desc.activation = sepconv_activation::Silu as i32,
+        Activation::Tanh => desc.activation = sepconv_activation::Tanh as i32,
+        Activation::Gelu => desc.activation = sepconv_activation::Gelu as i32,
+        Activation::LeakyRelu { slope } => {
+            desc.activation = sepconv_activation::LeakyRelu as i32;
+            desc.leaky_slope = slope;
+        }
         other => panic!("no activation of C: {other:?}"),
     }
     if let Some(bias) = stage.bias() {

@@ -215,9 +215,13 @@ impl NaiveEngine {
                     acc = if self.has(Planted::RoundedTwice) { acc + v * w } else { v.mul_add(w, acc) };
                 }
             }
-            let [lo, hi] = stage.activation().bounds();
+            let bounds = stage.activation().bounds();
+            let [lo, hi] = bounds.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]);
             let hi = if self.has(Planted::UpperBoundForgotten) { f32::INFINITY } else { hi };
             let clamp = |v: f32| {
+                if bounds.is_none() {
+                    return v.activate(stage.activation().into(), Arithmetic::Fused);
+                }
                 if self.has(Planted::ClampEatsNan) {
                     return v.max(lo).min(hi);
                 }

@@ -9,7 +9,7 @@ use sepconv::models::{
     Architecture, Block, Config, ConvKind, MobileNetV1, MobileNetV2, ModelOutput, StridePadding, WeightOrder, Weights,
 };
 use sepconv::{Activation, Arithmetic, Error, Network, Plan, PlanOptions, Result, Shape, View, ViewMut};
-use sepconv_kernels::reference;
+use sepconv_kernels::{Epilogue, reference};
 use sepconv_test_support::{DenseTensor, LEVELS, Rng, SCHEDULES, ValueKind, same_bits, threads};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -171,7 +171,7 @@ impl Forward<'_> {
         let mut y = DenseTensor { shape, data: vec![0.0; shape.len().unwrap()] };
         let window =
             reference::Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], before: [top, left] };
-        let conv = reference::Conv { window, filter: &filter, bias: &bias, clamp };
+        let conv = reference::Conv { window, filter: &filter, bias: &bias, epilogue: Epilogue::clamp(clamp) };
         let output = reference::TensorMut { data: &mut y.data, shape: dims(shape), pixel_stride: shape.c };
         if depthwise {
             reference::depthwise(&conv, tensor(x), output, self.arithmetic);
@@ -264,7 +264,7 @@ fn assert_config_is_the_reference(
     let networks = [ModelOutput::FeatureMap, ModelOutput::Features, ModelOutput::Logits]
         .map(|output| (output, net.network(&config.clone().output(output), &weights).unwrap()));
     for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
-        let clamp = activation.bounds();
+        let clamp = activation.bounds().unwrap();
         let mut forward = Forward { weights: &weights, padding, clamp, arithmetic: level.arithmetic, macs: 0 };
         let expected = forward.run(net, &image);
         assert_eq!(networks[2].1.plan(image.shape, &level.options()).unwrap().macs(), forward.macs);
