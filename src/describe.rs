@@ -179,7 +179,7 @@ impl<'a> Filter<'a> {
 
 /// What is applied to a sum before it is stored. NaN passes through every one of them.
 ///
-/// A clamp costs nothing. Every other activation goes over what a kernel has stored, while that is in L1. Each is defined to the bit,
+/// A clamp costs nothing. Every other activation goes over what a kernel has stored, while that is in the cache. Each is defined to the bit,
 /// and at most 4 units in the last place from the exact function: `docs/numbers.md` has the steps.
 ///
 /// Infinities and −0 become what the formula makes of them in f64: `HardSwish`, `Silu` and `Gelu` of −∞ are NaN.

@@ -2,6 +2,7 @@
 //!
 //! [`NaiveEngine`] is a copy of the reference in loops of its own, with a switch for each fault.
 
+use sepconv::testing::reference::Number as _;
 use sepconv::testing::*;
 
 /// What can be wrong with a kernel.

@@ -1,7 +1,7 @@
 //! Activations that are no clamp: over values that a kernel has stored, in place.
 //!
 //! ```text
-//!   for some pixels or rows of a call, as many as stay in L1:
+//!   for some pixels, rows or planes of a call, of at most 64 KiB:
 //!       the kernel itself, with no clamp: its tiles know of no other activation
 //!       for each vector that it stored:  read it, apply the function, write it
 //! ```
@@ -95,6 +95,11 @@ unsafe fn over<L: Level, F: Function>(simd: L::Token, a: &ActivateArgs, f: F) {
         // SAFETY: the caller's.
         unsafe {
             match a.pixels {
+                PixelOffsets::Table(table) if const { !L::Token::FEW_TILES } && count == BLOCK => {
+                    for p in 0..a.count {
+                        sixteen::<L, F>(simd, ptr.wrapping_add(*table.wrapping_add(p)), f);
+                    }
+                }
                 // pixels that follow each other are one
                 PixelOffsets::Every(pixel) if pixel == count => values::<L, F>(simd, ptr, a.count * count, f),
                 PixelOffsets::Every(pixel) => {
@@ -125,10 +130,7 @@ unsafe fn values<L: Level, F: Function>(simd: L::Token, ptr: *mut f32, count: us
     unsafe {
         if const { !L::Token::FEW_TILES } {
             while at + BLOCK <= count {
-                for v in 0..BLOCK / lanes {
-                    let p = ptr.wrapping_add(at + v * lanes);
-                    store(simd, p, f.of::<L::Token, L::MulAdd>(simd, load(simd, p)));
-                }
+                sixteen::<L, F>(simd, ptr.wrapping_add(at), f);
                 at += BLOCK;
             }
         }
@@ -144,6 +146,20 @@ unsafe fn values<L: Level, F: Function>(simd: L::Token, ptr: *mut f32, count: us
             }
             at += lanes;
         }
+    }
+}
+
+/// 16 values that lie together.
+///
+/// # Safety
+/// They are readable and writable.
+#[inline(always)]
+unsafe fn sixteen<L: Level, F: Function>(simd: L::Token, ptr: *mut f32, f: F) {
+    let lanes = <L::Token as pulp::Simd>::F32_LANES;
+    for v in 0..BLOCK / lanes {
+        let p = ptr.wrapping_add(v * lanes);
+        // SAFETY: the caller's.
+        unsafe { store(simd, p, f.of::<L::Token, L::MulAdd>(simd, load(simd, p))) };
     }
 }
 
@@ -185,8 +201,9 @@ struct LeakyRelu(f32);
 impl Function for LeakyRelu {
     #[inline(always)]
     fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
-        let below = simd.mul_f32s(x, simd.splat_f32s(self.0));
-        simd.select_f32s(simd.less_than_f32s(x, simd.splat_f32s(0.0)), below, x)
+        // times 1 elsewhere: of a choice between `x` and another value, LLVM makes a masked store, which takes several times as long
+        let negative = simd.less_than_f32s(x, simd.splat_f32s(0.0));
+        simd.mul_f32s(x, simd.select_f32s(negative, simd.splat_f32s(self.0), simd.splat_f32s(1.0)))
     }
 }
 
@@ -196,8 +213,7 @@ struct Sigmoid;
 impl Function for Sigmoid {
     #[inline(always)]
     fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
-        let exponent = [minus_abs(simd, x), simd.splat_f32s(0.0)];
-        logistic::<S, A>(simd, simd.splat_f32s(1.0), exponent, x)
+        logistic::<S, A>(simd, simd.splat_f32s(1.0), minus_abs(simd, x), None, x)
     }
 }
 
@@ -207,7 +223,7 @@ struct Silu;
 impl Function for Silu {
     #[inline(always)]
     fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
-        logistic::<S, A>(simd, x, [minus_abs(simd, x), simd.splat_f32s(0.0)], x)
+        logistic::<S, A>(simd, x, minus_abs(simd, x), None, x)
     }
 }
 
@@ -224,7 +240,7 @@ impl Function for Tanh {
             simd.splat_f32s(-40.0),
             simd.splat_f32s(0.0),
         );
-        let [power, rest] = reduce::<S, A, 0>(simd, [z, simd.splat_f32s(0.0)]);
+        let [power, rest] = reduce::<S, A, 0>(simd, z, None);
         // e^z − 1 without cancellation, since the power is 1 where `z` is small
         let q = A::mul_add(simd, power, rest, simd.sub_f32s(power, one));
         let magnitude = simd.abs_f32s(simd.div_f32s(q, simd.add_f32s(q, simd.splat_f32s(2.0))));
@@ -258,7 +274,7 @@ impl Function for Gelu {
         rest = A::mul_add(simd, square, cubic_rest, rest);
         let [w, w_rest] = A::product(simd, c, sum);
         let w_rest = A::mul_add(simd, c, rest, w_rest);
-        logistic::<S, A>(simd, x, [simd.neg_f32s(w), simd.neg_f32s(w_rest)], x)
+        logistic::<S, A>(simd, x, simd.neg_f32s(w), Some(simd.neg_f32s(w_rest)), x)
     }
 }
 
@@ -268,20 +284,21 @@ fn minus_abs<S: Vector>(simd: S, x: S::f32s) -> S::f32s {
     simd.or_f32s(x, simd.splat_f32s(-0.0))
 }
 
-/// Below this, `t` counts as 0: no result differs from 0 then.
-const LEAST_EXPONENT: f32 = -112.0;
+/// Below this the exponent is this, of which the scaled power of two has no bit set. No result differs from 0 there.
+const LEAST_EXPONENT: f32 = -132.4;
 
 /// Powers of two that `t` is scaled by, so that it is no denormal.
 const SCALE: i32 = 64;
 const DOWN: f32 = 1.0 / 18_446_744_073_709_551_616.0;
 
-/// `x / (1 + t)` where `sign` is not negative, else `x × t / (1 + t)`, for `t = e^z`. `z` is not positive, and is the sum of two floats.
+/// `x / (1 + t)` where `sign` is not negative, else `x × t / (1 + t)`, for `t = e^z`. `z` is not positive, and may be more exact by a second
+/// float.
 #[inline(always)]
-fn logistic<S: Vector, A: MulAdd>(simd: S, x: S::f32s, z: [S::f32s; 2], sign: S::f32s) -> S::f32s {
+fn logistic<S: Vector, A: MulAdd>(simd: S, x: S::f32s, z: S::f32s, z_rest: Option<S::f32s>, sign: S::f32s) -> S::f32s {
     let (one, down, zero) = (simd.splat_f32s(1.0), simd.splat_f32s(DOWN), simd.splat_f32s(0.0));
-    let [power, rest] = reduce::<S, A, SCALE>(simd, z);
+    let z = simd.clamp(z, simd.splat_f32s(LEAST_EXPONENT), zero);
+    let [power, rest] = reduce::<S, A, SCALE>(simd, z, z_rest);
     let t = simd.mul_f32s(simd.add_f32s(rest, one), power);
-    let t = simd.select_f32s(simd.less_than_f32s(z[0], simd.splat_f32s(LEAST_EXPONENT)), zero, t);
     let negative = simd.less_than_f32s(sign, zero);
     let numerator = simd.mul_f32s(x, simd.select_f32s(negative, t, one));
     let quotient = simd.div_f32s(numerator, A::mul_add(simd, t, down, one));
@@ -296,15 +313,21 @@ const LN_2: [f32; 2] = [0.693_359_375, -0.000_212_194_44];
 /// `(e^r − 1 − r) / r²` for |r| ≤ ln 2 / 2, the highest power first.
 const EXP: [f32; 5] = [0.001_392_64, 0.008_363_353, 0.041_666_552, 0.166_665_76, 0.5];
 
-/// `2^(n + SCALE)` and `e^r − 1` of `z = n ln 2 + r`, where `z` is the sum of two floats, and `n + SCALE + 127` is between 1 and 254.
+/// `2^(n + SCALE)` and `e^r − 1` of `z = n ln 2 + r`, where `n + SCALE + 127` is between 0 and 254; of 0 the power is 0. `z` may be more
+/// exact by a second float.
 #[inline(always)]
-fn reduce<S: Vector, A: MulAdd, const SCALE: i32>(simd: S, z: [S::f32s; 2]) -> [S::f32s; 2] {
+fn reduce<S: Vector, A: MulAdd, const SCALE: i32>(simd: S, z: S::f32s, z_rest: Option<S::f32s>) -> [S::f32s; 2] {
     let round = simd.splat_f32s(const { ROUND + (127 + SCALE) as f32 });
-    let n = A::mul_add(simd, z[0], simd.splat_f32s(core::f32::consts::LOG2_E), round);
+    let n = A::mul_add(simd, z, simd.splat_f32s(core::f32::consts::LOG2_E), round);
     let power = simd.low_bits_to_exponent(n);
     let n = simd.sub_f32s(n, round);
-    let r = A::mul_add(simd, n, simd.splat_f32s(-LN_2[0]), z[0]);
-    let r = simd.add_f32s(A::mul_add(simd, n, simd.splat_f32s(-LN_2[1]), r), z[1]);
+    let r = A::mul_add(simd, n, simd.splat_f32s(-LN_2[0]), z);
+    let r = A::mul_add(simd, n, simd.splat_f32s(-LN_2[1]), r);
+    let r = z_rest.map_or(
+        r,
+        #[inline(always)]
+        |rest| simd.add_f32s(r, rest),
+    );
     let mut q = simd.splat_f32s(EXP[0]);
     for i in 1..EXP.len() {
         q = A::mul_add(simd, r, q, simd.splat_f32s(EXP[i]));
@@ -312,8 +335,8 @@ fn reduce<S: Vector, A: MulAdd, const SCALE: i32>(simd: S, z: [S::f32s; 2]) -> [
     [power, A::mul_add(simd, simd.mul_f32s(r, r), q, r)]
 }
 
-/// Values that a kernel stores before [`Activate`] goes over them: they are in L1 then.
-const STORED_AT_ONCE: usize = 4096;
+/// Values that a kernel stores before [`Activate`] goes over them: 64 KiB are in L2 on all CPUs, and no slower there than in L1.
+const STORED_AT_ONCE: usize = 16384;
 
 /// A kernel whose calls can be parted, so that [`Activate`] goes over the results of each part.
 pub(crate) trait Parts: Kernel {

@@ -85,9 +85,8 @@ fn main() -> Result<()> {
         let x: Vec<f32> = (0..shape.h * shape.w * shape.c).map(|_| rng.f32() * 2.0 - 1.0).collect();
         let mut y = vec![0.0; output.h * output.w * output.c];
         let mut scratch = plans.iter().map(Plan::scratch).collect::<Result<Vec<_>>>()?;
-        let run = |i: usize| {
-            plans[i].run(View::new(&x, shape)?, ViewMut::new(&mut y, output)?, &mut scratch[i]).map(|_| ())
-        };
+        let run =
+            |i: usize| plans[i].run(View::new(&x, shape)?, ViewMut::new(&mut y, output)?, &mut scratch[i]).map(|_| ());
         let figures =
             interleave(plans.len(), Budget::of(Duration::from_secs(seconds), plans.len(), 20), run, |_| Ok(()))?;
         let ratios: Vec<String> = figures[1..].iter().map(|f| format!("{:.2}", f.ratio(&figures[0]))).collect();

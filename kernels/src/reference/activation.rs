@@ -16,13 +16,7 @@ pub(super) fn of_f32(activation: Nonlinearity, x: f32, arithmetic: Arithmetic) -
             let [w, rest] = steps.exponent_of_gelu(super::clamp(x.abs(), [0.0, 16.0]));
             steps.logistic(x, [-w, -rest], x < 0.0)
         }
-        Nonlinearity::LeakyRelu(slope) => {
-            if x < 0.0 {
-                x * slope
-            } else {
-                x
-            }
-        }
+        Nonlinearity::LeakyRelu(slope) => x * if x < 0.0 { slope } else { 1.0 },
     }
 }
 
@@ -94,8 +88,8 @@ impl Steps {
     /// `x / (1 + e^z)`, times `e^z` where it is `negative`.
     fn logistic(self, x: f32, z: [f32; 2], negative: bool) -> f32 {
         let down = f32::from_bits((127 - 64) << 23);
-        let [power, rest] = self.reduce(z, 64);
-        let t = if z[0] < -112.0 { 0.0 } else { (rest + 1.0) * power };
+        let [power, rest] = self.reduce([super::clamp(z[0], [-132.4, 0.0]), z[1]], 64);
+        let t = (rest + 1.0) * power;
         let (numerator, scale) = if negative { (x * t, down) } else { (x, 1.0) };
         numerator / self.step(t, down, 1.0) * scale
     }
