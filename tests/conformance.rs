@@ -221,7 +221,9 @@ impl NaiveEngine {
             let hi = if self.has(Planted::UpperBoundForgotten) { f32::INFINITY } else { hi };
             let clamp = |v: f32| {
                 if bounds.is_none() {
-                    return v.activate(stage.activation().into(), Arithmetic::Fused);
+                    let twice = self.has(Planted::RoundedTwice);
+                    let arithmetic = if twice { Arithmetic::Separate } else { Arithmetic::Fused };
+                    return v.activate(stage.activation().into(), arithmetic);
                 }
                 if self.has(Planted::ClampEatsNan) {
                     return v.max(lo).min(hi);

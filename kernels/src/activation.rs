@@ -92,25 +92,24 @@ unsafe fn over<L: Level, F: Function>(simd: L::Token, a: &ActivateArgs, f: F) {
     while first < channels {
         let count = together.min(channels - first);
         let ptr = a.ptr.wrapping_add(first / BLOCK * a.panel);
-        // SAFETY: the caller's.
-        unsafe {
-            match a.pixels {
-                PixelOffsets::Table(table) if const { !L::Token::FEW_TILES } && count == BLOCK => {
-                    for p in 0..a.count {
-                        sixteen::<L, F>(simd, ptr.wrapping_add(*table.wrapping_add(p)), f);
-                    }
-                }
-                // pixels that follow each other are one
-                PixelOffsets::Every(pixel) if pixel == count => values::<L, F>(simd, ptr, a.count * count, f),
-                PixelOffsets::Every(pixel) => {
-                    for p in 0..a.count {
-                        values::<L, F>(simd, ptr.wrapping_add(p * pixel), count, f);
-                    }
-                }
-                PixelOffsets::Table(table) => {
-                    for p in 0..a.count {
-                        values::<L, F>(simd, ptr.wrapping_add(*table.wrapping_add(p)), count, f);
-                    }
+        // pixels that follow each other are one
+        let (pixels, len) = match a.pixels {
+            PixelOffsets::Every(pixel) if pixel == count => (1, a.count * count),
+            _ => (a.count, count),
+        };
+        for p in 0..pixels {
+            // SAFETY: the caller's.
+            unsafe {
+                // one loop for both, or each function would be there more often
+                let at = match a.pixels {
+                    PixelOffsets::Every(pixel) => p * pixel,
+                    PixelOffsets::Table(table) => *table.wrapping_add(p),
+                };
+                let ptr = ptr.wrapping_add(at);
+                if const { !L::Token::FEW_TILES } && len == BLOCK {
+                    sixteen::<L, F>(simd, ptr, f);
+                } else {
+                    values::<L, F>(simd, ptr, len, f);
                 }
             }
         }
@@ -339,7 +338,7 @@ fn reduce<S: Vector, A: MulAdd, const SCALE: i32>(simd: S, z: S::f32s, z_rest: O
 const STORED_AT_ONCE: usize = 16384;
 
 /// A kernel whose calls can be parted, so that [`Activate`] goes over the results of each part.
-pub(crate) trait Parts: Kernel {
+pub(crate) trait Parted: Kernel {
     /// What becomes of a sum in a call.
     fn epilogue(a: &Self::Args) -> &Epilogue;
 
@@ -364,7 +363,7 @@ pub(crate) trait Parts: Kernel {
 /// # Safety
 /// As the kernel's.
 #[inline(always)]
-pub(crate) unsafe fn by_parts<L: Level, K: Parts>(a: &K::Args) -> bool {
+pub(crate) unsafe fn by_parts<L: Level, K: Parted>(a: &K::Args) -> bool {
     if K::epilogue(a).is_clamp() {
         return false;
     }
@@ -376,7 +375,7 @@ pub(crate) unsafe fn by_parts<L: Level, K: Parts>(a: &K::Args) -> bool {
 /// The parts of a call: a function of its own, since few calls have some.
 struct InParts<K>(PhantomData<K>);
 
-impl<K: Parts> Kernel for InParts<K> {
+impl<K: Parted> Kernel for InParts<K> {
     type Args = K::Args;
 
     /// # Safety
@@ -404,7 +403,7 @@ impl<K: Parts> Kernel for InParts<K> {
     }
 }
 
-impl Parts for Pointwise {
+impl Parted for Pointwise {
     #[inline(always)]
     fn epilogue(a: &PointwiseArgs) -> &Epilogue {
         &a.epilogue
@@ -449,7 +448,7 @@ const fn rows_of_part<S: Vector>() -> usize {
     if crate::depthwise::by_strips::<S>() { 8 } else { 2 }
 }
 
-impl<const STRIDE: usize> Parts for DwConv3x3<STRIDE> {
+impl<const STRIDE: usize> Parted for DwConv3x3<STRIDE> {
     #[inline(always)]
     fn epilogue(a: &DepthwiseArgs) -> &Epilogue {
         &a.epilogue
@@ -481,7 +480,7 @@ impl<const STRIDE: usize> Parts for DwConv3x3<STRIDE> {
     }
 }
 
-impl Parts for DwConv {
+impl Parted for DwConv {
     #[inline(always)]
     fn epilogue(a: &DepthwiseArgs) -> &Epilogue {
         &a.epilogue
@@ -505,7 +504,7 @@ impl Parts for DwConv {
     }
 }
 
-/// [`Parts::stored`] of the depthwise kernels.
+/// [`Parted::stored`] of the depthwise kernels.
 ///
 /// # Safety
 /// As theirs.
@@ -525,7 +524,7 @@ unsafe fn stored_rows(a: &DepthwiseArgs, activation: Nonlinearity, activate: imp
     }
 }
 
-impl<const STRIDE: usize> Parts for DwPlanes<STRIDE> {
+impl<const STRIDE: usize> Parted for DwPlanes<STRIDE> {
     #[inline(always)]
     fn epilogue(a: &DwPlanesArgs) -> &Epilogue {
         &a.epilogue

@@ -125,6 +125,9 @@ fn settle(value: f64, error: f64, activation: Activation, policies: &Policies) -
             let least = if policies.flush() { 2.0 * SMALLEST_NORMAL } else { 0.0 };
             let unit = (active.abs() + carried).max(SMALLEST_NORMAL) * f64::from(f32::EPSILON);
             let off = carried + policies.slack * (ACTIVATION_ULPS * unit + least);
+            if active.abs() + off >= f64::from(f32::MAX) {
+                return Expected::Unchecked(Why::Order);
+            }
             [active - off, active + off]
         }
     };
