@@ -307,8 +307,8 @@ fn logistic<S: Vector, A: MulAdd>(simd: S, x: S::f32s, z: S::f32s, z_rest: Optio
 
 /// 1.5 × 2^23: the sum of this and a number of less than 2^22 is rounded to a whole number, which its low bits have.
 const ROUND: f32 = 12_582_912.0;
-/// ln 2 in two parts. The first has ten bits, so that its product with a whole number is exact.
-const LN_2: [f32; 2] = [0.693_359_375, -0.000_212_194_44];
+/// ln 2 in two parts. The first has nine bits, so that its product with a whole number is exact.
+const LN_2: [f32; 2] = [355.0 / 512.0, -0.000_212_194_44];
 /// `(e^r − 1 − r) / r²` for |r| ≤ ln 2 / 2, the highest power first.
 const EXP: [f32; 5] = [0.001_392_64, 0.008_363_353, 0.041_666_552, 0.166_665_76, 0.5];
 
@@ -384,6 +384,8 @@ impl<K: Parted> Kernel for InParts<K> {
     unsafe fn run<L: Level>(_: L::Token, a: &K::Args) {
         let (activation, [parts, values]) = (K::epilogue(a).activation(), K::parts::<L::Token>(a));
         let at_once = (STORED_AT_ONCE / values.max(1)).max(1);
+        // evenly: a last part of a pixel or two has no whole tile
+        let at_once = parts.div_ceil(parts.div_ceil(at_once).max(1));
         let mut first = 0;
         while first < parts {
             let count = at_once.min(parts - first);

@@ -1039,7 +1039,6 @@ fn every_activation_is_within_four_ulps_of_f64() {
                     most = (off, x);
                 }
             }
-            println!("{} {:?} {activation:?}: {:.3} at {:e}", table.isa(), table.arithmetic(), most.0, most.1);
             assert!(most.0 <= most_ulps(activation), "{} {activation:?}: {most:?}", table.isa());
         }
     }

@@ -88,15 +88,20 @@ pub(super) fn expected(problem: &Problem, policies: &Policies) -> Vec<Expected> 
     known.pop().map_or(vec![], |known| known.values)
 }
 
-/// How much larger an activation that is no clamp makes an error at the most: its steepest slope.
+/// How much larger an activation makes an error at the most: its steepest slope.
 fn steepest(activation: Activation) -> f64 {
     match activation {
         Activation::HardSigmoid => 1.0 / 6.0,
         Activation::Sigmoid => 0.25,
         Activation::Tanh => 1.0,
         Activation::LeakyRelu { slope } => f64::from(slope).abs().max(1.0),
-        // HardSwish has 1.5 at 3, SiLU 1.0998 at 2.4, GELU 1.1290 at 1.4
-        _ => 1.5,
+        // at 3
+        Activation::HardSwish => 1.5,
+        // 1.0998 at 2.4
+        Activation::Silu => 1.1,
+        // 1.1290 at 1.4
+        Activation::Gelu => 1.13,
+        Activation::Linear | Activation::Relu | Activation::Relu6 | Activation::Clamp { .. } => 1.0,
     }
 }
 

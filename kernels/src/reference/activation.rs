@@ -78,7 +78,7 @@ impl Steps {
         let round = 12_582_912.0 + (127 + scale) as f32;
         let shifted = self.step(z[0], core::f32::consts::LOG2_E, round);
         let n = shifted - round;
-        let r = self.step(n, -0.693_359_375, z[0]);
+        let r = self.step(n, -355.0 / 512.0, z[0]);
         let r = self.step(n, 0.000_212_194_44, r) + z[1];
         let powers = [0.008_363_353, 0.041_666_552, 0.166_665_76, 0.5];
         let q = powers.into_iter().fold(0.001_392_64, |q, c| self.step(r, q, c));
