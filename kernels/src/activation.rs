@@ -100,16 +100,15 @@ unsafe fn over<L: Level, F: Function>(simd: L::Token, a: &ActivateArgs, f: F) {
         for p in 0..pixels {
             // SAFETY: the caller's.
             unsafe {
-                // one loop for both, or each function would be there more often
                 let at = match a.pixels {
                     PixelOffsets::Every(pixel) => p * pixel,
                     PixelOffsets::Table(table) => *table.wrapping_add(p),
                 };
-                let ptr = ptr.wrapping_add(at);
+                // a panel's vectors alone, without a look at what is left
                 if const { !L::Token::FEW_TILES } && len == BLOCK {
-                    sixteen::<L, F>(simd, ptr, f);
+                    sixteen::<L, F>(simd, ptr.wrapping_add(at), f);
                 } else {
-                    values::<L, F>(simd, ptr, len, f);
+                    values::<L, F>(simd, ptr.wrapping_add(at), len, f);
                 }
             }
         }
@@ -125,19 +124,23 @@ unsafe fn over<L: Level, F: Function>(simd: L::Token, a: &ActivateArgs, f: F) {
 unsafe fn values<L: Level, F: Function>(simd: L::Token, ptr: *mut f32, count: usize, f: F) {
     let lanes = <L::Token as pulp::Simd>::F32_LANES;
     let mut at = 0;
-    // SAFETY: the caller's, of values below `count`.
-    unsafe {
-        if const { !L::Token::FEW_TILES } {
-            while at + BLOCK <= count {
-                sixteen::<L, F>(simd, ptr.wrapping_add(at), f);
+    while at < count {
+        let (p, left) = (ptr.wrapping_add(at), count - at);
+        // SAFETY: the caller's, of values below `count`; the block holds a vector.
+        unsafe {
+            if const { !L::Token::FEW_TILES } && left >= BLOCK {
+                sixteen::<L, F>(simd, p, f);
                 at += BLOCK;
+                continue;
             }
-        }
-        while at < count {
-            let (p, left) = (ptr.wrapping_add(at), count - at);
+            // a vector, of which a part goes by way of a block: a function that is there twice is twice as large
+            let mut block = [0.0; BLOCK];
             let is_part = left < lanes;
-            let x = if is_part { simd.load_lanes(p, left) } else { load(simd, p) };
-            let y = f.of::<L::Token, L::MulAdd>(simd, x);
+            let to = if is_part { block.as_mut_ptr() } else { p };
+            if is_part {
+                store(simd, to, simd.load_lanes(p, left));
+            }
+            let y = f.of::<L::Token, L::MulAdd>(simd, load(simd, to));
             if is_part {
                 simd.store_lanes(p, y, left);
             } else {
