@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::memory::push;
+use crate::memory::{collect, push};
 use crate::threads::process::ForkLock;
 use crate::{Layout, Network, Plan, PlanOptions, Result, Scratch, Shape, Threads, View, ViewMut};
 
@@ -42,11 +42,10 @@ struct State {
     clock: u64,
 }
 
-/// The network, shape and layouts that a plan is made for, beside the options of the cache.
+/// The network and layouts that a plan is made for, beside the options of the cache and the shapes, which the plan has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Key {
     network: u64,
-    input: Shape,
     layouts: [Layout; 2],
 }
 
@@ -54,6 +53,12 @@ struct Cached {
     key: Key,
     plan: Plan,
     used: u64,
+}
+
+impl Cached {
+    fn is_of(&self, key: Key, inputs: impl Iterator<Item = Shape>) -> bool {
+        self.key == key && self.plan.input_shapes().iter().copied().eq(inputs)
+    }
 }
 
 impl PlanCache {
@@ -90,24 +95,30 @@ impl PlanCache {
     /// # Errors
     /// The errors of [`Network::plan`] and of [`Plan::run`].
     pub fn run(&self, network: &Network, input: View<'_>, output: ViewMut<'_>) -> Result<()> {
-        let layouts = [Layout::of(input.strides(), input.shape()), Layout::of(output.strides(), output.shape())];
-        let key = Key { network: network.id(), input: input.shape(), layouts };
-        let (plan, mut scratch) = self.take(key);
-        let plan = plan.map_or_else(
-            || {
-                let [from, to] = layouts;
-                let mut options = self.options.clone().input_layout(from).output_layout(to);
-                if !self.state.is_of_this_process() {
-                    // the threads of the options are the parent's
-                    options = options.threads(Threads::Serial);
-                }
-                network.plan(key.input, &options)
-            },
-            Ok,
-        );
+        self.run_all(network, &[input], &mut [output])
+    }
+
+    /// As [`PlanCache::run`], of a network of several inputs or outputs. Inputs that are not all NHWC run by a plan for NCHW, which takes
+    /// any strides; so do outputs.
+    ///
+    /// # Errors
+    /// The errors of [`Network::plan_all`] and of [`Plan::run_all`].
+    pub fn run_all(&self, network: &Network, inputs: &[View<'_>], outputs: &mut [ViewMut<'_>]) -> Result<()> {
+        let nhwc = |strides, shape| Layout::of(strides, shape) == Layout::Nhwc;
+        let all = [
+            inputs.iter().all(|view| nhwc(view.strides(), view.shape())),
+            outputs.iter().all(|view| nhwc(view.strides(), view.shape())),
+        ];
+        let layouts = all.map(|all| if all { Layout::Nhwc } else { Layout::Nchw });
+        let key = Key { network: network.id(), layouts };
+        let (plan, mut scratch) = self.take(key, inputs);
+        let plan = match plan {
+            Some(plan) => Ok(plan),
+            None => self.plan(network, inputs, layouts),
+        };
         let (plan, result) = match plan {
             Ok(plan) => {
-                let result = scratch.reserve(&plan).and_then(|()| plan.run(input, output, &mut scratch));
+                let result = scratch.reserve(&plan).and_then(|()| plan.run_all(inputs, outputs, &mut scratch));
                 (Some(plan), result)
             }
             Err(error) => (None, Err(error)),
@@ -116,12 +127,24 @@ impl PlanCache {
         result
     }
 
-    /// The plan of a key, if it is kept, and scratch that no thread has.
-    fn take(&self, key: Key) -> (Option<Plan>, Scratch) {
+    /// A plan by the options of the cache.
+    fn plan(&self, network: &Network, inputs: &[View<'_>], [from, to]: [Layout; 2]) -> Result<Plan> {
+        let mut options = self.options.clone().input_layout(from).output_layout(to);
+        if !self.state.is_of_this_process() {
+            // the threads of the options are the parent's
+            options = options.threads(Threads::Serial);
+        }
+        let shapes = collect("plan", inputs.iter().map(View::shape))?;
+        network.plan_all(&shapes, &options)
+    }
+
+    /// The plan of a key and of these inputs, if it is kept, and scratch that no thread has.
+    fn take(&self, key: Key, inputs: &[View<'_>]) -> (Option<Plan>, Scratch) {
         let Some(mut state) = self.state.lock() else { return (None, Scratch::new()) };
         state.clock += 1;
         let now = state.clock;
-        let plan = state.entries.iter_mut().find(|cached| cached.key == key).map(|cached| {
+        let shapes = || inputs.iter().map(View::shape);
+        let plan = state.entries.iter_mut().find(|cached| cached.is_of(key, shapes())).map(|cached| {
             cached.used = now;
             cached.plan.clone()
         });
@@ -135,7 +158,11 @@ impl PlanCache {
         let now = state.clock;
         let (mut evicted, mut unused) = (None, Vec::new());
         // another thread may have made a plan of its own meanwhile
-        if let Some(plan) = plan.filter(|_| state.entries.iter().all(|cached| cached.key != key)) {
+        let is_new = |plan: &Plan| {
+            let shapes = || plan.input_shapes().iter().copied();
+            !state.entries.iter().any(|cached| cached.is_of(key, shapes()))
+        };
+        if let Some(plan) = plan.filter(is_new) {
             let oldest = (0..state.entries.len()).min_by_key(|&at| state.entries[at].used);
             if let Some(at) = oldest.filter(|_| state.entries.len() >= self.capacity) {
                 evicted = Some(state.entries.swap_remove(at));

@@ -1,5 +1,7 @@
 //! How a convolution is described: filter, bias or batch norm, window and activation.
 
+use sepconv_kernels::Nonlinearity;
+
 use crate::shape::ConvWindow;
 use crate::{Error, Padding, Result};
 
@@ -205,6 +207,11 @@ impl<'a> Filter<'a> {
 }
 
 /// What is applied to a sum before it is stored. NaN passes through every one of them.
+///
+/// A clamp costs nothing. Every other activation goes over what a kernel has stored, while that is in the cache. Each is defined to the bit,
+/// and at most 4 units in the last place from the exact function: `docs/numbers.md` has the steps.
+///
+/// Infinities and −0 become what the formula makes of them in f64: `HardSwish`, `Silu` and `Gelu` of −∞ are NaN.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Activation {
@@ -222,30 +229,68 @@ pub enum Activation {
         /// The upper bound, not less than `min`.
         max: f32,
     },
+    /// `x × min(max(0, x + 3), 6) / 6`: [MobileNetV3's](https://arxiv.org/abs/1905.02244), PyTorch's `Hardswish` and ONNX's `HardSwish`.
+    HardSwish,
+    /// `min(max(0, x + 3), 6) / 6`: the gate of MobileNetV3, PyTorch's `Hardsigmoid`. ONNX's `HardSigmoid` is this one with
+    /// `alpha` 1/6 and `beta` 1/2, which are not its defaults.
+    HardSigmoid,
+    /// `1 / (1 + e^−x)`: the logistic function.
+    Sigmoid,
+    /// `x / (1 + e^−x)`: [SiLU](https://arxiv.org/abs/1702.03118), which is Swish with β 1, as EfficientNet has it.
+    Silu,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// `x / 2 × (1 + tanh(√(2/π) × (x + 0.044715 x³)))`: [GELU](https://arxiv.org/abs/1606.08415) in its tanh form, which PyTorch and
+    /// ONNX call `approximate="tanh"`. It is not the form with the error function.
+    Gelu,
+    /// `x`, where it is negative times the slope.
+    LeakyRelu {
+        /// A finite number: 0.01 in PyTorch and ONNX unless they are told otherwise.
+        slope: f32,
+    },
 }
 
 impl Activation {
-    /// The lower and the upper bound.
-    pub const fn bounds(self) -> [f32; 2] {
+    /// The lower and the upper bound of a clamp, or `None` of an activation that is none.
+    pub const fn bounds(self) -> Option<[f32; 2]> {
         match self {
-            Activation::Linear => [f32::NEG_INFINITY, f32::INFINITY],
-            Activation::Relu => [0.0, f32::INFINITY],
-            Activation::Relu6 => [0.0, 6.0],
-            Activation::Clamp { min, max } => [min, max],
+            Activation::Linear => Some([f32::NEG_INFINITY, f32::INFINITY]),
+            Activation::Relu => Some([0.0, f32::INFINITY]),
+            Activation::Relu6 => Some([0.0, 6.0]),
+            Activation::Clamp { min, max } => Some([min, max]),
+            _ => None,
         }
     }
 
-    /// An error of the value called `what` where the bounds are none.
+    /// An error of the value called `what` where the bounds are none, or a slope is no number.
     pub(crate) fn check(self, what: impl FnOnce() -> String) -> Result<()> {
-        let [min, max] = self.bounds();
-        if min <= max {
-            return Ok(());
+        let (expected, got) = match self {
+            Activation::Clamp { min, max } if min.is_nan() || max.is_nan() || min > max => {
+                ("bounds that are numbers, the lower not above the upper", format!("{min}…{max}"))
+            }
+            Activation::LeakyRelu { slope } if !slope.is_finite() => ("a finite slope", slope.to_string()),
+            _ => return Ok(()),
+        };
+        Err(Error::Value { what: what(), expected, got })
+    }
+}
+
+/// What kernels and the reference make of an activation.
+impl From<Activation> for Nonlinearity {
+    fn from(activation: Activation) -> Nonlinearity {
+        match activation {
+            Activation::Linear => Nonlinearity::NONE,
+            Activation::Relu => Nonlinearity::Clamp([0.0, f32::INFINITY]),
+            Activation::Relu6 => Nonlinearity::Clamp([0.0, 6.0]),
+            Activation::Clamp { min, max } => Nonlinearity::Clamp([min, max]),
+            Activation::HardSwish => Nonlinearity::HardSwish,
+            Activation::HardSigmoid => Nonlinearity::HardSigmoid,
+            Activation::Sigmoid => Nonlinearity::Sigmoid,
+            Activation::Silu => Nonlinearity::Silu,
+            Activation::Tanh => Nonlinearity::Tanh,
+            Activation::Gelu => Nonlinearity::Gelu,
+            Activation::LeakyRelu { slope } => Nonlinearity::LeakyRelu(slope),
         }
-        Err(Error::Value {
-            what: what(),
-            expected: "bounds that are numbers, the lower not above the upper",
-            got: format!("{min}…{max}"),
-        })
     }
 }
 

@@ -110,3 +110,8 @@ pub use threads::{MAX_THREADS, ParallelFor, Threads};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// As is what the page for engines shows.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/embedding.md")]
+struct Embedding;

@@ -501,7 +501,7 @@ fn codes_out_of_range_are_told() {
         let desc = sepconv_conv_desc { padding: code, ..pw };
         refused(desc, &format!("desc.padding: {code} is no value of sepconv_padding"));
     }
-    for code in [-1, 4, i32::MIN, i32::MAX] {
+    for code in [-1, 11, i32::MIN, i32::MAX] {
         let desc = sepconv_conv_desc { activation: code, ..pw };
         refused(desc, &format!("desc.activation: {code} is no value of sepconv_activation"));
     }
@@ -631,6 +631,10 @@ fn errors_of_the_library_have_their_status() {
     assert_eq!(depthwise(sepconv_conv_desc { pad_top: 1, ..dw }), Status::Value);
     assert_eq!(depthwise(sepconv_conv_desc { clamp_max: 6.0, ..dw }), Status::Value);
     assert_eq!(depthwise(sepconv_conv_desc { clamp_min: f32::NAN, ..dw }), Status::Value);
+    assert_eq!(depthwise(sepconv_conv_desc { leaky_slope: 0.1, ..dw }), Status::Value);
+    let leaky = sepconv_conv_desc { activation: sepconv_activation::LeakyRelu as i32, ..dw };
+    assert_eq!(depthwise(leaky), Status::Value, "a slope that was forgotten");
+    assert!(operator(sepconv_depthwise_conv2d_new, &sepconv_conv_desc { leaky_slope: 0.1, ..leaky }).is_ok());
     let clamp = sepconv_conv_desc { activation: sepconv_activation::Clamp as i32, ..dw };
     assert_eq!(depthwise(sepconv_conv_desc { clamp_min: 2.0, clamp_max: 1.0, ..clamp }), Status::Value);
     let norm = sepconv_conv_desc {
@@ -1334,6 +1338,16 @@ fn describe(stage: &Stage, order: FilterOrder, filter: &[f32]) -> sepconv_conv_d
         Activation::Clamp { min, max } => {
             desc.activation = sepconv_activation::Clamp as i32;
             (desc.clamp_min, desc.clamp_max) = (min, max);
+        }
+        Activation::HardSwish => desc.activation = sepconv_activation::HardSwish as i32,
+        Activation::HardSigmoid => desc.activation = sepconv_activation::HardSigmoid as i32,
+        Activation::Sigmoid => desc.activation = sepconv_activation::Sigmoid as i32,
+        Activation::Silu => desc.activation = sepconv_activation::Silu as i32,
+        Activation::Tanh => desc.activation = sepconv_activation::Tanh as i32,
+        Activation::Gelu => desc.activation = sepconv_activation::Gelu as i32,
+        Activation::LeakyRelu { slope } => {
+            desc.activation = sepconv_activation::LeakyRelu as i32;
+            desc.leaky_slope = slope;
         }
         other => panic!("no activation of C: {other:?}"),
     }

@@ -2,6 +2,7 @@
 //!
 //! [`NaiveEngine`] is a copy of the reference in loops of its own, with a switch for each fault.
 
+use sepconv::testing::reference::Number as _;
 use sepconv::testing::*;
 
 /// What can be wrong with a kernel.
@@ -215,9 +216,15 @@ impl NaiveEngine {
                     acc = if self.has(Planted::RoundedTwice) { acc + v * w } else { v.mul_add(w, acc) };
                 }
             }
-            let [lo, hi] = stage.activation().bounds();
+            let bounds = stage.activation().bounds();
+            let [lo, hi] = bounds.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]);
             let hi = if self.has(Planted::UpperBoundForgotten) { f32::INFINITY } else { hi };
             let clamp = |v: f32| {
+                if bounds.is_none() {
+                    let twice = self.has(Planted::RoundedTwice);
+                    let arithmetic = if twice { Arithmetic::Separate } else { Arithmetic::Fused };
+                    return v.activate(stage.activation().into(), arithmetic);
+                }
                 if self.has(Planted::ClampEatsNan) {
                     return v.max(lo).min(hi);
                 }

@@ -181,6 +181,46 @@ fn operators() -> Vec<DigestCase> {
     cases
 }
 
+/// Blocks and single convolutions with activations that are no clamp.
+fn activations() -> Vec<DigestCase> {
+    let all = [
+        ("hard_swish", Activation::HardSwish),
+        ("hard_sigmoid", Activation::HardSigmoid),
+        ("sigmoid", Activation::Sigmoid),
+        ("silu", Activation::Silu),
+        ("tanh", Activation::Tanh),
+        ("gelu", Activation::Gelu),
+        ("leaky_relu", Activation::LeakyRelu { slope: 0.1 }),
+    ];
+    let mut cases = Vec::new();
+    for (i, (name, activation)) in all.into_iter().enumerate() {
+        let rng = &mut Rng(0xac7 + i as u64);
+        let (c, wide) = ([8, 17, 12][i % 3], [24, 33, 48][i / 3]);
+        let (shape, stride) = (Shape::new(2, 11, 13, c), 1 + i % 2);
+        let mut part = |weights, outputs| Parts { activation, ..Parts::new(rng, weights, outputs, ValueKind::Plain) };
+        let (stem, expand) = (part(9 * c * wide, wide), part(c * wide, wide));
+        let (depthwise, project) = (part(9 * wide, wide), part(wide * c, c));
+        let mut case = |operator: &str, fusions: &'static [Fusion], plan: Planner| {
+            let input = DenseTensor::random(&mut Rng(0xf0 + i as u64), shape, ValueKind::Plain);
+            cases.push(DigestCase { name: format!("{operator} {name}"), input, plan, fusions });
+        };
+        let desc = stem.desc(Filter::hwio(&stem.weights, [3, 3, c, wide])).stride(stride);
+        let op = Conv2d::new(desc).unwrap();
+        case("conv2d", &[Fusion::Auto], Box::new(move |options| op.plan(shape, options)));
+        let op = InvertedResidual::new(
+            InvertedResidualDesc::new(
+                depthwise.desc(Filter::depthwise_hwc(&depthwise.weights, [3, 3, wide])).stride(stride),
+                project.desc(Filter::io(&project.weights, [wide, c])),
+            )
+            .expand(expand.desc(Filter::io(&expand.weights, [c, wide])))
+            .shortcut(Shortcut::IfShapesAllow),
+        )
+        .unwrap();
+        case("inverted_residual", &SCHEDULES, Box::new(move |options| op.plan(shape, options)));
+    }
+    cases
+}
+
 /// Both networks at a quarter of their width, on seeded weights.
 fn networks() -> Vec<DigestCase> {
     let config = Config::new().alpha(0.25).classes(10).padding(StridePadding::Symmetric);
@@ -238,7 +278,7 @@ fn lines(file: &str) -> Vec<(String, [u64; 2])> {
 #[test]
 fn every_level_has_the_bits_of_the_file() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/digests.txt");
-    let cases: Vec<DigestCase> = operators().into_iter().chain(networks()).collect();
+    let cases: Vec<DigestCase> = operators().into_iter().chain(networks()).chain(activations()).collect();
     if std::env::var_os("SEPCONV_WRITE_DIGESTS").is_some() {
         // from the plainest of code: scalar, with either arithmetic
         let scalar = |arithmetic| {

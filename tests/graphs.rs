@@ -23,6 +23,16 @@ fn backbones_equal_the_interpreter() {
 }
 
 #[test]
+fn a_sum_behind_an_activation_is_a_residual() {
+    let case = GraphCase::pyramid(8, 64);
+    let plan = case.network().unwrap().plan(case.inputs[0], &PlanOptions::new()).unwrap();
+    let stages = plan.explain().stages;
+    // four blocks with a shortcut, and three laterals of ReLU and then a sum
+    assert_eq!(stages.iter().filter(|stage| stage.shortcut).count(), 4 + 3);
+    assert!(stages.iter().all(|stage| stage.name != "add"));
+}
+
+#[test]
 fn sums_of_a_resnet_are_residuals() {
     let case = GraphCase::resnet18(8, 64);
     let plan = case.network().unwrap().plan(case.inputs[0], &PlanOptions::new()).unwrap();

@@ -1,4 +1,4 @@
-//! MobileNetV1 and V2: channels, parameters and MACs as published, every bit of the output as the reference's, whatever
+//! MobileNetV1, V2 and V3: channels, parameters and MACs as published, every bit of the output as the reference's, whatever
 //! the padding, the order of filters and the way a batch norm comes.
 
 use std::borrow::Cow;
@@ -6,16 +6,18 @@ use std::borrow::Cow;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use sepconv::models::{
-    Architecture, Block, Config, ConvKind, MobileNetV1, MobileNetV2, ModelOutput, StridePadding, WeightOrder, Weights,
+    Architecture, Block, Config, ConvKind, MobileNetV1, MobileNetV2, MobileNetV3, ModelOutput, StridePadding, V3Size,
+    WeightOrder, Weights,
 };
 use sepconv::{Activation, Arithmetic, Error, Network, Plan, PlanOptions, Result, Shape, View, ViewMut};
-use sepconv_kernels::reference;
+use sepconv_kernels::{Epilogue, Join, reference};
 use sepconv_test_support::{DenseTensor, LEVELS, Rng, SCHEDULES, ValueKind, same_bits, threads};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum MobileNet {
     V1,
     V2,
+    V3(V3Size),
 }
 
 impl MobileNet {
@@ -23,6 +25,7 @@ impl MobileNet {
         match self {
             MobileNet::V1 => MobileNetV1::architecture(config),
             MobileNet::V2 => MobileNetV2::architecture(config),
+            MobileNet::V3(size) => MobileNetV3::architecture(size, config),
         }
     }
 
@@ -30,6 +33,7 @@ impl MobileNet {
         match self {
             MobileNet::V1 => MobileNetV1::network(config, weights),
             MobileNet::V2 => MobileNetV2::network(config, weights),
+            MobileNet::V3(size) => MobileNetV3::network(size, config, weights),
         }
     }
 
@@ -81,6 +85,14 @@ fn parameters_are_those_of_the_published_models() {
     };
     assert_eq!(keras(MobileNet::V1, 1.0), 4_253_864);
     assert_eq!(keras(MobileNet::V2, 1.0), 3_538_984);
+    // torchvision's count two values a channel, and none of layers of squeeze-and-excite and behind the pool
+    let torchvision = |size| {
+        let architecture = MobileNetV3::architecture(size, &Config::new()).unwrap();
+        let normed: usize = architecture.convolutions().filter(|l| l.kind != ConvKind::Dense).map(|l| l.outputs).sum();
+        architecture.parameters() + normed as u64
+    };
+    assert_eq!(torchvision(V3Size::Large), 5_483_032);
+    assert_eq!(torchvision(V3Size::Small), 2_542_856);
     // in millions: the papers' tables, V1 6 and 9, V2 4; but V2's 6.9 at width 1.4 is not what the authors' code
     // builds, whose README says 6.06
     for (net, alpha, millions) in [
@@ -90,6 +102,8 @@ fn parameters_are_those_of_the_published_models() {
         (MobileNet::V1, 0.25, 0.47),
         (MobileNet::V2, 1.0, 3.47),
         (MobileNet::V2, 1.4, 6.1),
+        (MobileNet::V3(V3Size::Large), 1.0, 5.4),
+        (MobileNet::V3(V3Size::Small), 1.0, 2.5),
     ] {
         let parameters = net.architecture(&Config::new().alpha(alpha)).unwrap().parameters() as f64 / 1e6;
         assert!((parameters / millions - 1.0).abs() < 0.02, "{net:?} {alpha}: {parameters} million");
@@ -113,6 +127,9 @@ fn macs_are_those_of_the_papers() {
         (MobileNet::V1, 0.5, 160, 76.0),
         (MobileNet::V2, 1.0, 224, 300.0),
         (MobileNet::V2, 1.4, 224, 585.0),
+        // V3 table 3
+        (MobileNet::V3(V3Size::Large), 1.0, 224, 219.0),
+        (MobileNet::V3(V3Size::Small), 1.0, 224, 56.0),
     ] {
         let got = macs(net, alpha, size) as f64 / 1e6;
         assert!((got / millions - 1.0).abs() < 0.015, "{net:?} {alpha} at {size}: {got} million");
@@ -143,14 +160,14 @@ impl Forward<'_> {
         self.weights.values(name).unwrap()
     }
 
-    /// Output pixels of a 3×3 or 1×1 window along an axis, and the pixels of padding before it.
+    /// Output pixels of a 5×5, 3×3 or 1×1 window along an axis, and the pixels of padding before it.
     fn axis(&self, size: usize, kernel: usize, stride: usize) -> (usize, usize) {
         match (kernel, stride, self.padding) {
             (1, ..) => (size, 0),
-            (_, 1, _) => (size, 1),
-            (.., StridePadding::Symmetric) => ((size - 1) / 2 + 1, 1),
-            // an even plane needs one more pixel, after it; an odd one needs two
-            (.., StridePadding::Same) => (size.div_ceil(2), size % 2),
+            (_, 1, _) => (size, kernel / 2),
+            (.., StridePadding::Symmetric) => ((size - 1) / 2 + 1, kernel / 2),
+            // of 3×3, an even plane needs one more pixel, after it; an odd one needs two
+            (.., StridePadding::Same) => (size.div_ceil(2), (kernel - 3) / 2 + size % 2),
             (.., other) => panic!("a padding that no test expects: {other:?}"),
         }
     }
@@ -163,15 +180,26 @@ impl Forward<'_> {
         clamp: [f32; 2],
         residual: Option<&DenseTensor>,
     ) -> DenseTensor {
+        let kernel = if name.ends_with("depthwise") || name == "stem" { 3 } else { 1 };
+        self.convolution(name, x, [kernel, stride], Epilogue::clamp(clamp), residual)
+    }
+
+    fn convolution(
+        &mut self,
+        name: &str,
+        x: &DenseTensor,
+        [kernel, stride]: [usize; 2],
+        epilogue: Epilogue,
+        residual: Option<&DenseTensor>,
+    ) -> DenseTensor {
         let (filter, bias) = (self.values(&format!("{name}.weight")), self.values(&format!("{name}.bias")));
         let depthwise = name.ends_with("depthwise");
-        let kernel = if depthwise || name == "stem" { 3 } else { 1 };
         let ((h, top), (w, left)) = (self.axis(x.shape.h, kernel, stride), self.axis(x.shape.w, kernel, stride));
         let shape = Shape::new(x.shape.n, h, w, bias.len());
         let mut y = DenseTensor { shape, data: vec![0.0; shape.len().unwrap()] };
         let window =
             reference::Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], before: [top, left] };
-        let conv = reference::Conv { window, filter: &filter, bias: &bias, clamp };
+        let conv = reference::Conv { window, filter: &filter, bias: &bias, epilogue };
         let output = reference::TensorMut { data: &mut y.data, shape: dims(shape), pixel_stride: shape.c };
         if depthwise {
             reference::depthwise(&conv, tensor(x), output, self.arithmetic);
@@ -211,17 +239,82 @@ impl Forward<'_> {
         self.layer("last", &x, 1, self.clamp, None)
     }
 
+    /// The mean of each channel.
+    fn mean(x: &DenseTensor) -> DenseTensor {
+        let shape = Shape::new(x.shape.n, 1, 1, x.shape.c);
+        let mut mean = DenseTensor { shape, data: vec![0.0; shape.len().unwrap()] };
+        let output = reference::TensorMut { data: &mut mean.data, shape: dims(shape), pixel_stride: shape.c };
+        reference::average_pool(tensor(x), output);
+        mean
+    }
+
+    fn v3(&mut self, size: V3Size, image: &DenseTensor) -> DenseTensor {
+        let [relu, swish, gate] =
+            [Activation::Relu, Activation::HardSwish, Activation::HardSigmoid].map(|f| Epilogue::of(f.into()));
+        let mut x = self.convolution("stem", image, [3, 2], swish, None);
+        // kernel and stride of each block, and from which blocks on they have hard-swish
+        let (windows, swishes): (&[[usize; 2]], usize) = match size {
+            V3Size::Large => (
+                &[
+                    [3, 1],
+                    [3, 2],
+                    [3, 1],
+                    [5, 2],
+                    [5, 1],
+                    [5, 1],
+                    [3, 2],
+                    [3, 1],
+                    [3, 1],
+                    [3, 1],
+                    [3, 1],
+                    [3, 1],
+                    [5, 2],
+                    [5, 1],
+                    [5, 1],
+                ],
+                6,
+            ),
+            _ => (&[[3, 2], [3, 2], [3, 1], [5, 2], [5, 1], [5, 1], [5, 1], [5, 1], [5, 2], [5, 1], [5, 1]], 3),
+        };
+        for (block, &window) in windows.iter().enumerate() {
+            let activation = if block < swishes { relu } else { swish };
+            let name = |layer: &str| format!("block{block}.{layer}");
+            let is_there =
+                |forward: &Self, layer: &str| forward.weights.values(&name(&format!("{layer}.bias"))).is_ok();
+            let mut y = x.clone();
+            if is_there(self, "expand") {
+                y = self.convolution(&name("expand"), &y, [1, 1], activation, None);
+            }
+            y = self.convolution(&name("depthwise"), &y, window, activation, None);
+            if is_there(self, "excite.reduce") {
+                let mean = Forward::mean(&y);
+                let reduced = self.convolution(&name("excite.reduce"), &mean, [1, 1], relu, None);
+                let scale = self.convolution(&name("excite.expand"), &reduced, [1, 1], gate, None);
+                let from = y.clone();
+                let output =
+                    reference::TensorMut { data: &mut y.data, shape: dims(from.shape), pixel_stride: from.shape.c };
+                let product = (Join::Product, Epilogue::NONE);
+                reference::join(product, tensor(&from), tensor(&scale), output, self.arithmetic);
+            }
+            let same = window[1] == 1 && x.shape.c == self.values(&name("project.bias")).len();
+            x = self.convolution(&name("project"), &y, [1, 1], Epilogue::NONE, same.then_some(&x));
+        }
+        self.convolution("last", &x, [1, 1], swish, None)
+    }
+
     /// The feature map, the features and the logits.
     fn run(&mut self, net: MobileNet, image: &DenseTensor) -> [DenseTensor; 3] {
         let x = match net {
             MobileNet::V1 => self.v1(image),
             MobileNet::V2 => self.v2(image),
+            MobileNet::V3(size) => self.v3(size, image),
         };
-        let shape = Shape::new(x.shape.n, 1, 1, x.shape.c);
-        let mut features = DenseTensor { shape, data: vec![0.0; shape.len().unwrap()] };
-        let output = reference::TensorMut { data: &mut features.data, shape: dims(shape), pixel_stride: shape.c };
-        reference::average_pool(tensor(&x), output);
-        let logits = self.layer("head", &features, 1, LINEAR, None);
+        let features = Forward::mean(&x);
+        let hidden = matches!(net, MobileNet::V3(_)).then(|| {
+            let swish = Epilogue::of(Activation::HardSwish.into());
+            self.convolution("hidden", &features, [1, 1], swish, None)
+        });
+        let logits = self.layer("head", hidden.as_ref().unwrap_or(&features), 1, LINEAR, None);
         [x, features, logits]
     }
 }
@@ -264,7 +357,7 @@ fn assert_config_is_the_reference(
     let networks = [ModelOutput::FeatureMap, ModelOutput::Features, ModelOutput::Logits]
         .map(|output| (output, net.network(&config.clone().output(output), &weights).unwrap()));
     for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
-        let clamp = activation.bounds();
+        let clamp = activation.bounds().unwrap();
         let mut forward = Forward { weights: &weights, padding, clamp, arithmetic: level.arithmetic, macs: 0 };
         let expected = forward.run(net, &image);
         assert_eq!(networks[2].1.plan(image.shape, &level.options()).unwrap().macs(), forward.macs);
@@ -295,6 +388,16 @@ fn v2_is_the_reference_bit_for_bit() {
     assert_network_is_the_reference(MobileNet::V2, 0.35, StridePadding::Symmetric, [2, 64, 48]);
     assert_network_is_the_reference(MobileNet::V2, 0.75, StridePadding::Same, [1, 33, 47]);
     assert_network_is_the_reference(MobileNet::V2, 1.0, StridePadding::Symmetric, [1, 32, 33]);
+}
+
+#[test]
+fn v3_is_the_reference_bit_for_bit() {
+    let large = MobileNet::V3(V3Size::Large);
+    assert_network_is_the_reference(large, 0.35, StridePadding::Same, [1, 64, 48]);
+    assert_network_is_the_reference(large, 0.5, StridePadding::Symmetric, [2, 33, 47]);
+    let small = MobileNet::V3(V3Size::Small);
+    assert_network_is_the_reference(small, 1.0, StridePadding::Same, [1, 64, 48]);
+    assert_network_is_the_reference(small, 0.35, StridePadding::Symmetric, [2, 33, 47]);
 }
 
 /// With ReLU, with bounds that cut off most values, and with none.

@@ -2,7 +2,8 @@
 //! bound that any order of summation has: `k × ε × Σ|x × w|` around the result in f64.
 #![cfg(feature = "gemm")]
 
-use sepconv::{Activation, Error, Filter, Shape, Threads, View, ViewMut, pointwise_gemm};
+use sepconv::testing::reference::Number;
+use sepconv::{Activation, Arithmetic, Error, Filter, Shape, Threads, View, ViewMut, pointwise_gemm};
 use sepconv_test_support::{CANARY, Rng, ValueKind, is_canary, threads};
 
 #[derive(Clone, Copy, Debug)]
@@ -44,15 +45,14 @@ fn check(case: GemmCase) {
     )
     .unwrap();
 
-    let [lo, hi] = activation.bounds().map(f64::from);
     for p in 0..m {
         for o in 0..n {
             let terms = (0..k).map(|i| f64::from(x[p * x_stride + i]) * f64::from(at(i, o)));
             let start = if case.bias { f64::from(bias[o]) } else { 0.0 };
             let (sum, size) = terms.fold((start, start.abs()), |(sum, size), t| (sum + t, size + t.abs()));
-            // a clamp brings two values no further apart
-            let expected = sum.clamp(lo, hi);
-            let bound = (k + 2) as f64 * f64::from(f32::EPSILON) * size;
+            let expected = sum.activate(activation.into(), Arithmetic::Fused);
+            // no activation here is steeper than 1.5, or off by more than 4 ulp
+            let bound = (1.5 * (k + 2) as f64 * size + 4.0 * expected.abs()) * f64::from(f32::EPSILON);
             let got = f64::from(out[p * out_stride + o]);
             assert!(
                 (got - expected).abs() <= bound,
@@ -84,6 +84,8 @@ fn every_case_is_within_the_bound() {
                 Activation::Relu,
                 Activation::Relu6,
                 Activation::Clamp { min: -0.5, max: 0.5 },
+                Activation::HardSwish,
+                Activation::Silu,
             ]),
             threads: 1 + rng.below(4),
             seed: rng.next_u64(),

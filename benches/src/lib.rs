@@ -3,6 +3,7 @@
 pub mod bandwidth;
 pub mod cliffs;
 pub mod cost;
+pub mod described;
 pub mod machine;
 pub mod peak;
 pub mod roofline;

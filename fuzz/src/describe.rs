@@ -80,11 +80,13 @@ fn describe(u: &mut Unstructured<'_>, channels: usize, depthwise: bool, pointwis
     if !point {
         desc = desc.strides([step(u)?, step(u)?]).dilations([step(u)?, step(u)?]).padding(padding(u)?);
     }
-    desc = desc.activation(match u.int_in_range(0..=5u8)? {
+    desc = desc.activation(match u.int_in_range(0..=7u8)? {
         0 | 1 => Activation::Linear,
         2 => Activation::Relu,
         3 => Activation::Relu6,
         4 => Activation::Clamp { min: u.arbitrary()?, max: u.arbitrary()? },
+        5 => Activation::LeakyRelu { slope: u.arbitrary()? },
+        6 => Activation::Gelu,
         _ => Activation::Clamp { min: -0.0, max: f32::INFINITY },
     });
     let outputs = filter.outputs();

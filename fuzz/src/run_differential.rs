@@ -73,11 +73,18 @@ fn values(u: &mut Unstructured<'_>) -> Result<Values> {
 /// What a convolution does besides its sums, and its numbers. The order of its filter goes by the seed: see
 /// [`sepconv_test_support::layers`].
 fn finish(u: &mut Unstructured<'_>, conv: ConvCase) -> Result<ConvCase> {
-    let conv = conv.activation(match u.int_in_range(0..=5u8)? {
+    let conv = conv.activation(match u.int_in_range(0..=12u8)? {
         0 | 1 => Activation::Linear,
         2 => Activation::Relu,
         3 => Activation::Relu6,
         4 => Activation::Clamp { min: -0.5, max: 0.5 },
+        5 => Activation::HardSwish,
+        6 => Activation::HardSigmoid,
+        7 => Activation::Sigmoid,
+        8 => Activation::Silu,
+        9 => Activation::Tanh,
+        10 => Activation::Gelu,
+        11 => Activation::LeakyRelu { slope: 0.01 },
         _ => Activation::Clamp { min: -1.0, max: -0.0 },
     });
     let conv = conv.bias(u.arbitrary()?);

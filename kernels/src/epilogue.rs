@@ -1,7 +1,8 @@
 //! The epilogue: what a kernel does with a sum that is complete, as data.
 //!
 //! ```text
-//!   sum ──▶ [+ residual] ──▶ activation ──▶ store
+//!   sum ──▶ [+ residual] ──▶ activation ──▶ store        or, with `residual_last`:
+//!   sum ──▶ clamp ──▶ + residual ──▶ store
 //! ```
 //!
 //! | part | type | kernels that take it |
@@ -10,53 +11,106 @@
 //! | activation | [`Epilogue`] | all that multiply |
 //! | store | [`Store`] | pointwise; a depthwise kernel stores rows, which its arguments list |
 //!
-//! A kernel reads the epilogue to registers ([`EpilogueVectors`]) outside of the loops that multiply. These know nothing of it.
+//! A kernel reads the clamp to registers ([`EpilogueVectors`]) outside of the loops that multiply. These know nothing of it. Every other
+//! activation goes over what the kernel has stored (`activation.rs`), and the clamp has infinite bounds then.
 //!
-//! Another activation is a variant of [`Nonlinearity`]. The compiler then asks for its arm here, and in no kernel.
+//! Another activation is a variant of [`Nonlinearity`]. The compiler then asks for its arm in `activation.rs`, and in no kernel.
 
 use crate::simd::Vector;
 
-/// What every kernel does with its sums before it stores them, and after it adds a residual.
+/// What every kernel does with its sums before it stores them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Epilogue {
-    /// The function that is stored of a sum.
-    pub activation: Nonlinearity,
+    activation: Nonlinearity,
+    /// Those of the clamp; of another activation, infinities.
+    bounds: [f32; 2],
+    residual_last: bool,
 }
 
-/// A function of one value.
+/// A function of one value. `docs/numbers.md` has the steps of each, and how far they are from the exact function.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Nonlinearity {
     /// `min(max(lo, v), hi)`, of the lower and the upper bound. NaN passes, and −0 passes a bound of +0.
     Clamp([f32; 2]),
+    /// `v × clamp(v + 3, 0, 6) / 6`.
+    HardSwish,
+    /// `clamp(v + 3, 0, 6) / 6`.
+    HardSigmoid,
+    /// `1 / (1 + e^−v)`.
+    Sigmoid,
+    /// `v / (1 + e^−v)`.
+    Silu,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// `v / 2 × (1 + tanh(√(2/π) × (v + 0.044715 v³)))`.
+    Gelu,
+    /// `v`, where it is negative times this slope.
+    LeakyRelu(f32),
+}
+
+impl Nonlinearity {
+    /// The value as it is.
+    pub const NONE: Nonlinearity = Nonlinearity::Clamp([f32::NEG_INFINITY, f32::INFINITY]);
 }
 
 impl Epilogue {
     /// The sum as it is: the end of a partial sum.
-    pub const NONE: Epilogue = Epilogue::clamp([f32::NEG_INFINITY, f32::INFINITY]);
+    pub const NONE: Epilogue = Epilogue::of(Nonlinearity::NONE);
+
+    /// An activation.
+    pub const fn of(activation: Nonlinearity) -> Epilogue {
+        let bounds = match activation {
+            Nonlinearity::Clamp(bounds) => bounds,
+            _ => [f32::NEG_INFINITY, f32::INFINITY],
+        };
+        Epilogue { activation, bounds, residual_last: false }
+    }
 
     /// A clamp between the lower and the upper bound.
     pub const fn clamp(bounds: [f32; 2]) -> Epilogue {
-        Epilogue { activation: Nonlinearity::Clamp(bounds) }
+        Epilogue::of(Nonlinearity::Clamp(bounds))
     }
 
-    /// Whether it stores a sum as it is. By the derived comparison, LLVM reads a pointer of the AVX2 tile again in the loop over `k`.
+    /// Whether a residual is added behind the activation and not before it. The activation must be a clamp then.
+    pub const fn residual_last(self, residual_last: bool) -> Epilogue {
+        Epilogue { residual_last, ..self }
+    }
+
+    /// The function that is stored of a sum.
+    pub const fn activation(&self) -> Nonlinearity {
+        self.activation
+    }
+
+    /// Whether tiles do all of it.
+    #[inline(always)]
+    pub(crate) fn is_clamp(&self) -> bool {
+        matches!(self.activation, Nonlinearity::Clamp(_))
+    }
+
+    /// Whether a residual is added behind the clamp.
+    #[inline(always)]
+    pub(crate) fn adds_last(&self) -> bool {
+        self.residual_last
+    }
+
+    /// Whether a tile stores a sum as it is. By the derived comparison, LLVM reads a pointer of the AVX2 tile again in the loop over `k`.
     #[inline(always)]
     pub(crate) fn is_none(&self) -> bool {
-        let Nonlinearity::Clamp([lo, hi]) = self.activation;
+        let [lo, hi] = self.bounds;
         lo == f32::NEG_INFINITY && hi == f32::INFINITY
     }
 
-    /// The epilogue in registers.
+    /// The clamp in registers.
     #[inline(always)]
     pub(crate) fn vectors<S: Vector>(&self, simd: S) -> EpilogueVectors<S> {
-        let Nonlinearity::Clamp([lo, hi]) = self.activation;
+        let [lo, hi] = self.bounds;
         EpilogueVectors { lo: simd.splat_f32s(lo), hi: simd.splat_f32s(hi) }
     }
 }
 
-/// An [`Epilogue`] in registers.
+/// The clamp of an [`Epilogue`] in registers.
 #[derive(Clone, Copy)]
 pub(crate) struct EpilogueVectors<S: Vector> {
     lo: S::f32s,

@@ -7,8 +7,8 @@
 //! `y` may be one pixel for the whole row: a scale by channel, as squeeze-and-excite has it. A row without gaps between pixels is one pixel
 //! of more channels to the kernel, so that vectors run over the ends of pixels.
 
-use crate::simd::{Vector, load, store};
-use crate::{BLOCK, Epilogue, Kernel, Level};
+use crate::simd::{PixelOffsets, Vector, load, store};
+use crate::{Activate, ActivateArgs, BLOCK, Epilogue, Kernel, Level};
 
 /// How a [`JoinRow`] joins two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,21 @@ impl Kernel for JoinRow {
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &JoinRowArgs) {
         // SAFETY: the caller's.
-        unsafe { row(simd, a) }
+        unsafe {
+            row(simd, a);
+            if !a.epilogue.is_clamp() {
+                let RowPixels { ptr, pixel, block, whole } = a.out;
+                L::enter::<Activate>(&ActivateArgs {
+                    ptr,
+                    count: a.width,
+                    pixels: PixelOffsets::Every(pixel),
+                    channels: a.channels,
+                    panel: block,
+                    whole,
+                    activation: a.epilogue.activation(),
+                });
+            }
+        }
     }
 }
 

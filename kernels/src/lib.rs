@@ -33,6 +33,7 @@ macro_rules! unrolled {
     };
 }
 
+mod activation;
 mod block_row;
 #[doc(hidden)]
 pub mod cpu;
@@ -50,6 +51,7 @@ pub mod reference;
 pub mod simd;
 mod transpose;
 
+pub use activation::{Activate, ActivateArgs};
 pub use block_row::{BlockRow, BlockRowArgs};
 pub use depthwise::{DepthwiseArgs, DwConv, DwConv3x3, DwPlanes, DwPlanesArgs, EDGE_TAPS};
 pub use epilogue::{Epilogue, Nonlinearity, Residual, Store};

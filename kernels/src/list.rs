@@ -2,9 +2,9 @@
 
 use crate::simd::{self, MulAdd, Vector};
 use crate::{
-    Arithmetic, AveragePool, BLOCK, BlockRow, BlockRowArgs, DepthwiseArgs, DwConv, DwConv3x3, DwPlanes, DwPlanesArgs,
-    FromPlanes, FromPlanesArgs, Isa, JoinRow, JoinRowArgs, Pointwise, PointwiseArgs, PoolArgs, PoolRow, PoolRowArgs,
-    ToPlanes, ToPlanesArgs,
+    Activate, ActivateArgs, Arithmetic, AveragePool, BLOCK, BlockRow, BlockRowArgs, DepthwiseArgs, DwConv, DwConv3x3,
+    DwPlanes, DwPlanesArgs, FromPlanes, FromPlanesArgs, Isa, JoinRow, JoinRowArgs, Pointwise, PointwiseArgs, PoolArgs,
+    PoolRow, PoolRowArgs, ToPlanes, ToPlanesArgs,
 };
 
 /// An algorithm, written once over [`Vector`].
@@ -73,6 +73,7 @@ kernels! {
     dwconv3x3s2 DwConv3x3S2: DwConv3x3<2>, DepthwiseArgs, "f32_dwconv3x3s2";
     dwconv3x3s3 DwConv3x3S3: DwConv3x3<3>, DepthwiseArgs, "f32_dwconv3x3s3";
     dwconv DwConv: DwConv, DepthwiseArgs, "f32_dwconv";
+    activate Activate: Activate, ActivateArgs, "f32_activate";
     average_pool AveragePool: AveragePool, PoolArgs, "f32_avgpool";
     block_row BlockRow: BlockRow, BlockRowArgs, "f32_blockrow";
     from_planes FromPlanes: FromPlanes, FromPlanesArgs, "f32_from_planes";

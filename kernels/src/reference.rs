@@ -3,7 +3,7 @@
 //! ```text
 //!   acc = bias
 //!   for each tap, rows, columns and input channels ascending:   acc = acc + x × w     (padding takes part, as x = 0)
-//!   out = clamp(acc [+ residual])
+//!   out = activation(acc [+ residual]), or clamp(acc) + residual
 //! ```
 //!
 //! The loops are one source for f32 and f64. In f32, [`Arithmetic`] says how a step is rounded, and kernels are held to
@@ -14,10 +14,12 @@
 //! Nothing here is shared with the kernels, and nothing is fast: sizes are trusted, and a slice that is too short
 //! panics.
 
+mod activation;
+
 use core::cmp::Ordering;
 use core::ops::{Add, Div, Mul};
 
-use crate::{Arithmetic, Join, PoolOf};
+use crate::{Arithmetic, Epilogue, Join, Nonlinearity, PoolOf};
 
 /// What the reference computes in: f32 or f64.
 pub trait Number:
@@ -31,6 +33,12 @@ pub trait Number:
 
     /// A count of pixels, rounded as it must be.
     fn from_count(count: usize) -> Self;
+
+    /// The same number.
+    fn from_f32(v: f32) -> Self;
+
+    /// A function of the value: in f32 by steps that are rounded so, in f64 as exactly as that goes.
+    fn activate(self, activation: Nonlinearity, arithmetic: Arithmetic) -> Self;
 }
 
 mod sealed {
@@ -41,7 +49,7 @@ mod sealed {
 }
 
 macro_rules! number {
-    ($($t:ident $fma:path;)*) => {$(
+    ($($t:ident $fma:path, $activate:expr;)*) => {$(
         impl Number for $t {
             const ZERO: $t = 0.0;
 
@@ -58,13 +66,23 @@ macro_rules! number {
             fn from_count(count: usize) -> $t {
                 count as $t
             }
+
+            #[inline(always)]
+            fn from_f32(v: f32) -> $t {
+                v.into()
+            }
+
+            #[inline(always)]
+            fn activate(self, activation: Nonlinearity, arithmetic: Arithmetic) -> $t {
+                $activate(activation, self, arithmetic)
+            }
         }
     )*};
 }
 
 number! {
-    f32 libm::fmaf;
-    f64 libm::fma;
+    f32 libm::fmaf, activation::of_f32;
+    f64 libm::fma, |activation, x, _| activation::of_f64(activation, x);
 }
 
 /// An NHWC tensor to read. Value `(n, y, x, c)` is at `((n × h + y) × w + x) × pixel_stride + c`.
@@ -147,8 +165,8 @@ pub struct Conv<'a, T> {
     pub filter: &'a [T],
     /// One value for each output channel.
     pub bias: &'a [T],
-    /// Lower and upper bound of the clamp; infinities for none.
-    pub clamp: [T; 2],
+    /// What becomes of a sum: [`Epilogue::NONE`] for nothing.
+    pub epilogue: Epilogue,
 }
 
 /// `min(max(lo, v), hi)`, where a comparison with NaN is false: NaN passes, and so does a −0 that meets a bound of 0.
@@ -158,7 +176,30 @@ pub fn clamp<T: PartialOrd>(v: T, [lo, hi]: [T; 2]) -> T {
     if hi < v { hi } else { v }
 }
 
-/// A standard convolution, with an optional tensor of the output's shape that is added before the clamp.
+/// What the epilogue makes of the sums of a pixel, and of a residual.
+#[inline(always)]
+fn finish<T: Number>(sums: &mut [T], epilogue: &Epilogue, residual: Option<&[T]>, arithmetic: Arithmetic) {
+    let add = |sums: &mut [T]| {
+        for (sum, &residual) in sums.iter_mut().zip(residual.into_iter().flatten()) {
+            *sum = *sum + residual;
+        }
+    };
+    if !epilogue.adds_last() {
+        add(sums);
+    }
+    match epilogue.activation() {
+        Nonlinearity::Clamp(bounds) => {
+            let bounds = bounds.map(T::from_f32);
+            sums.iter_mut().for_each(|sum| *sum = clamp(*sum, bounds));
+        }
+        activation => sums.iter_mut().for_each(|sum| *sum = sum.activate(activation, arithmetic)),
+    }
+    if epilogue.adds_last() {
+        add(sums);
+    }
+}
+
+/// A standard convolution, with an optional tensor of the output's shape that is added before the activation, or behind it.
 pub fn conv<T: Number>(
     conv: &Conv<'_, T>,
     input: Tensor<'_, T>,
@@ -208,20 +249,26 @@ pub fn average_pool<T: Number>(input: Tensor<'_, T>, mut output: TensorMut<'_, T
     }
 }
 
-/// The sum or the product of two tensors, then a clamp. `y` has the plane of the output, or one pixel for each image.
-pub fn join<T: Number>(join: Join, bounds: [T; 2], x: Tensor<'_, T>, y: Tensor<'_, T>, mut output: TensorMut<'_, T>) {
+/// The sum or the product of two tensors, then an activation. `y` has the plane of the output, or one pixel for each image.
+pub fn join<T: Number>(
+    (join, epilogue): (Join, Epilogue),
+    x: Tensor<'_, T>,
+    y: Tensor<'_, T>,
+    mut output: TensorMut<'_, T>,
+    arithmetic: Arithmetic,
+) {
     let [batch, h, w, channels] = output.shape;
     let one = y.shape[1] * y.shape[2] == 1;
     for (n, oy, ox) in places(batch, h, w) {
         let (x, y) = (x.pixel(n, oy, ox), if one { y.pixel(n, 0, 0) } else { y.pixel(n, oy, ox) });
         let to = output.pixel(n, oy, ox);
         for c in 0..channels {
-            let joined = match join {
+            to[c] = match join {
                 Join::Sum => x[c] + y[c],
                 Join::Product => x[c] * y[c],
             };
-            to[c] = clamp(joined, bounds);
         }
+        finish(to, &epilogue, None, arithmetic);
     }
 }
 
@@ -299,7 +346,7 @@ struct StandardNest<'a, T> {
 impl<T: Number> LoopNest for StandardNest<'_, T> {
     #[inline(always)]
     fn run<S: Rounding>(mut self) {
-        let Conv { window, filter, bias, clamp: bounds } = *self.conv;
+        let Conv { window, filter, bias, epilogue } = *self.conv;
         let [kh, kw] = window.kernel;
         let [batch, out_h, out_w, outputs] = self.output.shape;
         let inputs = self.input.shape[3];
@@ -320,15 +367,8 @@ impl<T: Number> LoopNest for StandardNest<'_, T> {
                             }
                         }
                     }
-                    if let Some(residual) = &self.residual {
-                        let residual = residual.pixel(n, oy, ox);
-                        for oc in 0..outputs {
-                            acc[oc] = acc[oc] + residual[oc];
-                        }
-                    }
-                    for oc in 0..outputs {
-                        acc[oc] = clamp(acc[oc], bounds);
-                    }
+                    let residual = self.residual.as_ref().map(|residual| residual.pixel(n, oy, ox));
+                    finish(acc, &epilogue, residual, S::ARITHMETIC);
                 }
             }
         }
@@ -344,7 +384,7 @@ struct DepthwiseNest<'a, T> {
 impl<T: Number> LoopNest for DepthwiseNest<'_, T> {
     #[inline(always)]
     fn run<S: Rounding>(mut self) {
-        let Conv { window, filter, bias, clamp: bounds } = *self.conv;
+        let Conv { window, filter, bias, epilogue } = *self.conv;
         let [kh, kw] = window.kernel;
         let [batch, out_h, out_w, outputs] = self.output.shape;
         let inputs = self.input.shape[3];
@@ -366,9 +406,7 @@ impl<T: Number> LoopNest for DepthwiseNest<'_, T> {
                             }
                         }
                     }
-                    for oc in 0..outputs {
-                        acc[oc] = clamp(acc[oc], bounds);
-                    }
+                    finish(acc, &epilogue, None, S::ARITHMETIC);
                 }
             }
         }
@@ -377,12 +415,16 @@ impl<T: Number> LoopNest for DepthwiseNest<'_, T> {
 
 /// One step of a sum: the only place where the two kinds of [`Arithmetic`] differ.
 trait Rounding {
+    const ARITHMETIC: Arithmetic;
+
     fn step<T: Number>(acc: T, x: T, w: T) -> T;
 }
 
 enum RoundedOnce {}
 
 impl Rounding for RoundedOnce {
+    const ARITHMETIC: Arithmetic = Arithmetic::Fused;
+
     #[inline(always)]
     fn step<T: Number>(acc: T, x: T, w: T) -> T {
         x.fused(w, acc)
@@ -392,6 +434,8 @@ impl Rounding for RoundedOnce {
 enum RoundedTwice {}
 
 impl Rounding for RoundedTwice {
+    const ARITHMETIC: Arithmetic = Arithmetic::Separate;
+
     #[inline(always)]
     fn step<T: Number>(acc: T, x: T, w: T) -> T {
         acc + x * w

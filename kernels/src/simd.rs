@@ -8,7 +8,7 @@
 //! the function that [`crate::Kernels`] enters a kernel by.
 
 #[cfg(target_arch = "aarch64")]
-use core::arch::aarch64::{float32x4_t, vdupq_n_f32, vextq_f32, vuzp1q_f32, vuzp2q_f32};
+use core::arch::aarch64::{float32x4_t, uint32x4_t, vdupq_n_f32, vextq_f32, vshlq_n_u32, vuzp1q_f32, vuzp2q_f32};
 #[cfg(target_arch = "x86_64")]
 use core::arch::x86_64;
 #[cfg(any(
@@ -59,6 +59,20 @@ pub trait Vector: Simd {
         unsafe {
             for i in 0..n {
                 lanes[i] = p.add(i).read();
+            }
+            load(self, lanes.as_ptr())
+        }
+    }
+
+    /// The low nine bits of each lane, as sign and exponent of a float with no other bit set.
+    #[inline(always)]
+    fn low_bits_to_exponent(self, v: Self::f32s) -> Self::f32s {
+        let mut lanes = [0.0; BLOCK];
+        // SAFETY: the array holds a vector.
+        unsafe {
+            store(self, lanes.as_mut_ptr(), v);
+            for i in 0..Self::F32_LANES {
+                lanes[i] = f32::from_bits(lanes[i].to_bits() << 23);
             }
             load(self, lanes.as_ptr())
         }
@@ -255,6 +269,12 @@ impl Vector for pulp::x86::V4 {
     transpose_eight_by_avx!();
 
     #[inline(always)]
+    fn low_bits_to_exponent(self, v: Self::f32s) -> Self::f32s {
+        // SAFETY: as in `load_lanes`.
+        unsafe { transmute(x86_64::_mm512_slli_epi32::<23>(transmute::<Self::f32s, x86_64::__m512i>(v))) }
+    }
+
+    #[inline(always)]
     fn even_odd(self, a: Self::f32s, b: Self::f32s) -> [Self::f32s; 2] {
         // SAFETY: as in `load_lanes`.
         unsafe {
@@ -412,6 +432,12 @@ impl Vector for pulp::x86::V3 {
     transpose_eight_by_avx!();
 
     #[inline(always)]
+    fn low_bits_to_exponent(self, v: Self::f32s) -> Self::f32s {
+        // SAFETY: as in `even_odd`.
+        unsafe { transmute(x86_64::_mm256_slli_epi32::<23>(transmute::<Self::f32s, x86_64::__m256i>(v))) }
+    }
+
+    #[inline(always)]
     unsafe fn load_lanes(self, p: *const f32, n: usize) -> Self::f32s {
         /// Eight lanes that are read, and eight that are not.
         static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -476,6 +502,12 @@ impl Vector for pulp::x86::V2 {
     clamp_by_operand_order!();
 
     #[inline(always)]
+    fn low_bits_to_exponent(self, v: Self::f32s) -> Self::f32s {
+        // SAFETY: as in `even_odd`.
+        unsafe { transmute(x86_64::_mm_slli_epi32::<23>(transmute::<Self::f32s, x86_64::__m128i>(v))) }
+    }
+
+    #[inline(always)]
     fn even_odd(self, a: Self::f32s, b: Self::f32s) -> [Self::f32s; 2] {
         // SAFETY: SSE is there on every x86-64; all vectors of 4 floats are the same to the compiler.
         unsafe {
@@ -529,6 +561,12 @@ impl Vector for pulp::aarch64::Neon {
     }
 
     #[inline(always)]
+    fn low_bits_to_exponent(self, v: Self::f32s) -> Self::f32s {
+        // SAFETY: as in `load_start`.
+        unsafe { transmute(vshlq_n_u32::<23>(transmute::<Self::f32s, uint32x4_t>(v))) }
+    }
+
+    #[inline(always)]
     fn even_odd(self, a: Self::f32s, b: Self::f32s) -> [Self::f32s; 2] {
         // SAFETY: as in `load_start`.
         unsafe {
@@ -562,6 +600,9 @@ pub trait MulAdd: 'static {
 
     /// `acc + x × w` of each lane.
     fn mul_add<S: Vector>(simd: S, x: S::f32s, w: S::f32s, acc: S::f32s) -> S::f32s;
+
+    /// The product of each lane, rounded, and what it was rounded by.
+    fn product<S: Vector>(simd: S, a: S::f32s, b: S::f32s) -> [S::f32s; 2];
 }
 
 /// [`Arithmetic::Fused`].
@@ -577,6 +618,12 @@ impl MulAdd for Fused {
     fn mul_add<S: Vector>(simd: S, x: S::f32s, w: S::f32s, acc: S::f32s) -> S::f32s {
         simd.mul_add_f32s(x, w, acc)
     }
+
+    #[inline(always)]
+    fn product<S: Vector>(simd: S, a: S::f32s, b: S::f32s) -> [S::f32s; 2] {
+        let product = simd.mul_f32s(a, b);
+        [product, simd.mul_add_f32s(a, b, simd.neg_f32s(product))]
+    }
 }
 
 impl MulAdd for Separate {
@@ -585,6 +632,20 @@ impl MulAdd for Separate {
     #[inline(always)]
     fn mul_add<S: Vector>(simd: S, x: S::f32s, w: S::f32s, acc: S::f32s) -> S::f32s {
         simd.add_f32s(acc, simd.mul_f32s(x, w))
+    }
+
+    /// By halves of 12 bits, whose products are exact: T. J. Dekker, *A floating-point technique for extending the available precision*, 1971.
+    #[inline(always)]
+    fn product<S: Vector>(simd: S, a: S::f32s, b: S::f32s) -> [S::f32s; 2] {
+        let product = simd.mul_f32s(a, b);
+        let mask = simd.splat_f32s(f32::from_bits(0xffff_f000));
+        let [a_high, b_high] = [a, b].map(|v| simd.and_f32s(v, mask));
+        let (a_low, b_low) = (simd.sub_f32s(a, a_high), simd.sub_f32s(b, b_high));
+        let mut rest = simd.sub_f32s(simd.mul_f32s(a_high, b_high), product);
+        for (x, y) in [(a_high, b_low), (a_low, b_high), (a_low, b_low)] {
+            rest = simd.add_f32s(rest, simd.mul_f32s(x, y));
+        }
+        [product, rest]
     }
 }
 
@@ -686,7 +747,7 @@ unsafe fn copy_lanes(from: *const f32, to: *mut f32, n: usize) {
 }
 
 /// Where the pixels of a tile begin.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub enum PixelOffsets {
     /// So many values apart.
     Every(usize),

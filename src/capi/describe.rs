@@ -94,6 +94,20 @@ pub enum sepconv_activation {
     Relu6 = 2,
     /// `min(max(clamp_min, x), clamp_max)`.
     Clamp = 3,
+    /// `x * min(max(0, x + 3), 6) / 6`.
+    HardSwish = 4,
+    /// `min(max(0, x + 3), 6) / 6`.
+    HardSigmoid = 5,
+    /// `1 / (1 + exp(-x))`.
+    Sigmoid = 6,
+    /// `x / (1 + exp(-x))`, which is Swish.
+    Silu = 7,
+    /// `tanh(x)`.
+    Tanh = 8,
+    /// `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))`: GELU in its tanh form.
+    Gelu = 9,
+    /// `x`, where it is negative times `leaky_slope`.
+    LeakyRelu = 10,
 }
 
 // What C passes is an integer, which the header calls by the name of its enum (see cbindgen.toml).
@@ -167,6 +181,8 @@ pub struct sepconv_conv_desc {
     pub clamp_min: f32,
     /// The upper bound, INFINITY with any other.
     pub clamp_max: f32,
+    /// The slope of `SEPCONV_ACTIVATION_LEAKY_RELU`. Init: NaN, which is an error with that activation; any other takes nothing else.
+    pub leaky_slope: f32,
 }
 
 // SAFETY: `repr(C)`, the size first; integers, floats and pointers.
@@ -200,6 +216,7 @@ unsafe impl Versioned for sepconv_conv_desc {
         activation: sepconv_activation::Linear as i32,
         clamp_min: f32::NEG_INFINITY,
         clamp_max: f32::INFINITY,
+        leaky_slope: f32::NAN,
     };
     const LEAST: usize = offset_of!(sepconv_conv_desc, clamp_max) + size_of::<f32>();
 }
@@ -290,13 +307,28 @@ impl sepconv_conv_desc {
     }
 
     fn activation(&self, name: &'static str) -> Result<Activation> {
-        let &sepconv_conv_desc { clamp_min: min, clamp_max: max, .. } = self;
+        let &sepconv_conv_desc { clamp_min: min, clamp_max: max, leaky_slope: slope, .. } = self;
         let activation = read_code!(Name::field(name, "activation"), self.activation, sepconv_activation {
             Linear => Activation::Linear,
             Relu => Activation::Relu,
             Relu6 => Activation::Relu6,
             Clamp => Activation::Clamp { min, max },
+            HardSwish => Activation::HardSwish,
+            HardSigmoid => Activation::HardSigmoid,
+            Sigmoid => Activation::Sigmoid,
+            Silu => Activation::Silu,
+            Tanh => Activation::Tanh,
+            Gelu => Activation::Gelu,
+            LeakyRelu => Activation::LeakyRelu { slope },
         })?;
+        // values that were set and do not count are an activation that was forgotten
+        if !slope.is_nan() && !matches!(activation, Activation::LeakyRelu { .. }) {
+            return Err(CallFailure::Library(Error::Value {
+                what: format!("{name}.leaky_slope"),
+                expected: "NaN unless the activation is SEPCONV_ACTIVATION_LEAKY_RELU",
+                got: slope.to_string(),
+            }));
+        }
         match activation {
             Activation::Clamp { .. } => Ok(activation),
             _ if [min, max] == [f32::NEG_INFINITY, f32::INFINITY] => Ok(activation),

@@ -303,6 +303,34 @@ enum sepconv_activation
      * `min(max(clamp_min, x), clamp_max)`.
      */
     SEPCONV_ACTIVATION_CLAMP = 3,
+    /**
+     * `x * min(max(0, x + 3), 6) / 6`.
+     */
+    SEPCONV_ACTIVATION_HARD_SWISH = 4,
+    /**
+     * `min(max(0, x + 3), 6) / 6`.
+     */
+    SEPCONV_ACTIVATION_HARD_SIGMOID = 5,
+    /**
+     * `1 / (1 + exp(-x))`.
+     */
+    SEPCONV_ACTIVATION_SIGMOID = 6,
+    /**
+     * `x / (1 + exp(-x))`, which is Swish.
+     */
+    SEPCONV_ACTIVATION_SILU = 7,
+    /**
+     * `tanh(x)`.
+     */
+    SEPCONV_ACTIVATION_TANH = 8,
+    /**
+     * `x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))`: GELU in its tanh form.
+     */
+    SEPCONV_ACTIVATION_GELU = 9,
+    /**
+     * `x`, where it is negative times `leaky_slope`.
+     */
+    SEPCONV_ACTIVATION_LEAKY_RELU = 10,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -667,6 +695,10 @@ typedef struct sepconv_conv_desc {
      * The upper bound, INFINITY with any other.
      */
     float clamp_max;
+    /**
+     * The slope of `SEPCONV_ACTIVATION_LEAKY_RELU`. Init: NaN, which is an error with that activation; any other takes nothing else.
+     */
+    float leaky_slope;
 } sepconv_conv_desc;
 
 /**

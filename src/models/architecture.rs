@@ -6,8 +6,8 @@ use super::Weights;
 use super::weights::LayerWeights;
 use crate::memory::{push, text};
 use crate::{
-    Activation, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, GlobalAveragePool, InvertedResidual,
-    InvertedResidualDesc, Layer, Network, Padding, PointwiseConv2d, Result, SeparableConv2d, Shortcut,
+    Activation, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, GlobalAveragePool, GraphBuilder, InvertedResidual,
+    InvertedResidualDesc, Layer, Network, Padding, PointwiseConv2d, Result, SeparableConv2d, Shortcut, Value,
 };
 
 /// How planes are padded where the stride is 2. At stride 1 both add one pixel at each side.
@@ -101,7 +101,8 @@ impl Config {
         self
     }
 
-    /// The activation of every layer but V2's projections and the dense layer, which are linear. TensorFlow's weights of
+    /// The activation of every layer but V2's projections and the dense layer, which are linear. V3 has activations of its own, and does not
+    /// read this one. TensorFlow's weights of
     /// both networks and torchvision's of V2 were trained with ReLU6. V1's paper has ReLU, and so have weights that follow it.
     pub fn activation(mut self, activation: Activation) -> Self {
         self.activation = activation;
@@ -182,7 +183,18 @@ impl Convolution {
     }
 }
 
-/// A part of a network that is planned as one operator.
+/// [Squeeze-and-excite](https://arxiv.org/abs/1709.01507): the mean of each channel goes through two layers, which make the scale of each
+/// channel.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SqueezeExcite {
+    /// From the channels to a quarter of them.
+    pub reduce: Convolution,
+    /// Back to the channels.
+    pub expand: Convolution,
+}
+
+/// A part of a network that is planned as one operator; with squeeze-and-excite, as the nodes of a graph.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Block {
@@ -204,6 +216,8 @@ pub enum Block {
         expand: Option<Convolution>,
         /// The second stage.
         depthwise: Convolution,
+        /// Squeeze-and-excite, before the third stage.
+        excite: Option<SqueezeExcite>,
         /// The third stage.
         project: Convolution,
         /// Whether the block's input is added to its output.
@@ -221,12 +235,14 @@ impl Block {
     /// Its layers that have weights, in the order in which they run.
     pub fn convolutions(&self) -> impl Iterator<Item = &Convolution> {
         match self {
-            Block::Single(only) => [Some(only), None, None],
-            Block::Separable { depthwise, pointwise } => [Some(depthwise), Some(pointwise), None],
-            Block::InvertedResidual { expand, depthwise, project, .. } => {
-                [expand.as_ref(), Some(depthwise), Some(project)]
+            Block::Single(only) => [Some(only), None, None, None, None],
+            Block::Separable { depthwise, pointwise } => [Some(depthwise), Some(pointwise), None, None, None],
+            Block::InvertedResidual { expand, depthwise, excite, project, .. } => {
+                let excite = excite.as_ref();
+                let [reduce, back] = [excite.map(|excite| &excite.reduce), excite.map(|excite| &excite.expand)];
+                [expand.as_ref(), Some(depthwise), reduce, back, Some(project)]
             }
-            Block::GlobalAveragePool { .. } => [None, None, None],
+            Block::GlobalAveragePool { .. } => [None; 5],
         }
         .into_iter()
         .flatten()
@@ -273,18 +289,50 @@ impl Architecture {
     /// [`Error::Weights`] where a tensor is missing, of another shape than its layer asks for, or of a type that is not
     /// F32, F16 or BF16.
     pub fn network(&self, weights: &Weights<'_>) -> Result<Network> {
-        let mut layers = Vec::new();
+        let mut graph = Network::builder();
+        let mut x = graph.input(self.inputs());
         for block in &self.blocks {
-            push("network", &mut layers, self.layer(block, weights)?)?;
+            x = match block {
+                Block::InvertedResidual { excite: Some(excite), .. } => {
+                    self.excited(&mut graph, x, block, excite, weights)?
+                }
+                _ => graph.layer(x, self.layer(block, weights)?)?,
+            };
         }
-        Network::new(layers)
+        graph.output(x);
+        graph.build()
+    }
+
+    /// The layers of an inverted residual with squeeze-and-excite.
+    fn excited(
+        &self,
+        graph: &mut GraphBuilder,
+        x: Value,
+        block: &Block,
+        excite: &SqueezeExcite,
+        weights: &Weights<'_>,
+    ) -> Result<Value> {
+        let Block::InvertedResidual { expand, depthwise, project, shortcut, .. } = block else { return Ok(x) };
+        let mut conv = |x, layer| graph.conv(x, self.describe(&weights.layer(layer)?));
+        let mut wide = x;
+        if let Some(expand) = expand {
+            wide = conv(wide, expand)?;
+        }
+        wide = conv(wide, depthwise)?;
+        let mut scale = graph.global_average_pool(wide)?;
+        for layer in [&excite.reduce, &excite.expand] {
+            scale = graph.dense(scale, self.describe(&weights.layer(layer)?))?;
+        }
+        let scaled = graph.scale(wide, scale)?;
+        let made = graph.conv(scaled, self.describe(&weights.layer(project)?))?;
+        if *shortcut { graph.add(made, x, Activation::Linear) } else { Ok(made) }
     }
 
     /// A layer as an operator takes it.
     fn describe<'w>(&self, layer: &'w LayerWeights<'_>) -> ConvDesc<'w> {
         let padding = match self.config.padding {
             // at stride 1 the two are the same
-            StridePadding::Symmetric if layer.stride() > 1 => Padding::all(1),
+            StridePadding::Symmetric if layer.stride() > 1 => Padding::all(layer.kernel() / 2),
             _ => Padding::Same,
         };
         layer.describe(self.config.epsilon).padding(padding)
@@ -307,7 +355,7 @@ impl Architecture {
                 let (depthwise, pointwise) = (load(depthwise)?, load(pointwise)?);
                 SeparableConv2d::new(self.describe(&depthwise), self.describe(&pointwise))?.into()
             }
-            Block::InvertedResidual { expand, depthwise, project, shortcut } => {
+            Block::InvertedResidual { expand, depthwise, project, shortcut, .. } => {
                 let expand = expand.as_ref().map(load).transpose()?;
                 let (depthwise, project) = (load(depthwise)?, load(project)?);
                 let shortcut = if *shortcut { Shortcut::Required } else { Shortcut::None };
@@ -370,6 +418,11 @@ impl Builder {
         self.convolution(format_args!("stem"), ConvKind::Standard, outputs, 2)
     }
 
+    /// A layer over one pixel.
+    pub(super) fn dense(&mut self, name: Arguments<'_>, outputs: usize, activation: Activation) -> Result<Convolution> {
+        Ok(Convolution { activation, ..self.convolution(name, ConvKind::Dense, outputs, 1)? })
+    }
+
     /// 3×3 of each channel, then the activation.
     pub(super) fn depthwise(&mut self, block: usize, stride: usize) -> Result<Convolution> {
         self.convolution(format_args!("block{block}.depthwise"), ConvKind::Depthwise, self.channels, stride)
@@ -385,13 +438,23 @@ impl Builder {
     }
 
     /// The pool and the dense layer, as far as the output asks for them.
-    pub(super) fn finish(mut self) -> Result<Architecture> {
+    pub(super) fn finish(self) -> Result<Architecture> {
+        self.finish_behind(None)
+    }
+
+    /// The pool, a layer of so many channels with this activation if there is one, and the dense layer, as far as the output asks for them.
+    pub(super) fn finish_behind(mut self, hidden: Option<(usize, Activation)>) -> Result<Architecture> {
         if self.config.output != ModelOutput::FeatureMap {
             self.push(Block::GlobalAveragePool { channels: self.channels })?;
         }
         if self.config.output == ModelOutput::Logits {
-            let head = self.convolution(format_args!("head"), ConvKind::Dense, self.config.classes, 1)?;
-            self.push(Block::Single(Convolution { activation: Activation::Linear, ..head }))?;
+            if let Some((outputs, activation)) = hidden {
+                let hidden = self.dense(format_args!("hidden"), outputs, activation)?;
+                self.push(Block::Single(hidden))?;
+            }
+            let classes = self.config.classes;
+            let head = self.dense(format_args!("head"), classes, Activation::Linear)?;
+            self.push(Block::Single(head))?;
         }
         Ok(Architecture { config: self.config, blocks: self.blocks, outputs: self.channels })
     }

@@ -32,7 +32,7 @@ const STAGES: [(usize, usize, usize, usize); 7] =
     [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)];
 
 /// The multiple of 8 next to `channels`, at least 8, and never more than 10 % down.
-fn divisible(channels: f64) -> usize {
+pub(super) fn divisible(channels: f64) -> usize {
     let rounded = ((channels + 4.0) as usize / 8 * 8).max(8);
     if (rounded as f64) < 0.9 * channels { rounded + 8 } else { rounded }
 }
@@ -66,7 +66,7 @@ impl MobileNetV2 {
                 let depthwise = builder.depthwise(block, stride)?;
                 let project = builder.pointwise(format_args!("block{block}.project"), scaled(channels))?;
                 let project = Convolution { activation: Activation::Linear, ..project };
-                builder.push(Block::InvertedResidual { expand, depthwise, project, shortcut })?;
+                builder.push(Block::InvertedResidual { expand, depthwise, excite: None, project, shortcut })?;
                 block += 1;
             }
         }

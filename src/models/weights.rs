@@ -10,7 +10,7 @@ use safetensors::tensor::Metadata;
 use super::half_precision::{bf16, f16};
 use super::{Architecture, ConvKind, Convolution};
 use crate::memory::{collect, push, reserve, text};
-use crate::{BatchNorm, ConvDesc, Error, Filter, Result};
+use crate::{Activation, BatchNorm, ConvDesc, Error, Filter, Result};
 
 /// The order in which filters lie. It is stated, never guessed: a square matrix looks the same in both.
 ///
@@ -232,9 +232,13 @@ impl<'a> Weights<'a> {
         let order = WeightOrder::Hwio;
         let mut weights = Weights::new(order);
         for layer in architecture.convolutions() {
-            let (fan_in, [min, max]) = (layer.fan_in(), layer.activation.bounds());
+            let fan_in = layer.fan_in();
             // a rectifier cuts off half of the variance
-            let gain = if min < max && min == 0.0 { 6.0 } else { 3.0 };
+            let halves = match layer.activation {
+                Activation::HardSwish | Activation::Silu | Activation::Gelu | Activation::LeakyRelu { .. } => true,
+                activation => activation.bounds().is_some_and(|[min, max]| min < max && min == 0.0),
+            };
+            let gain = if halves { 6.0 } else { 3.0 };
             let bound = (gain / fan_in as f64).sqrt() as f32;
             let len = layer.outputs.saturating_mul(fan_in);
             for (part, shape, len, bound) in [
@@ -337,6 +341,10 @@ struct StoredNorm<'a> {
 }
 
 impl LayerWeights<'_> {
+    pub(super) fn kernel(&self) -> usize {
+        self.layer.kernel
+    }
+
     pub(super) fn stride(&self) -> usize {
         self.layer.stride
     }

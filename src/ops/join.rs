@@ -17,7 +17,7 @@ impl Add {
     /// A sum with an activation.
     pub fn new(activation: Activation) -> Result<Add> {
         activation.check(|| "activation of a sum".into())?;
-        let epilogue = Epilogue::clamp(activation.bounds());
+        let epilogue = Epilogue::of(activation.into());
         Ok(Add { node: Node::Rows(RowsOp::Join { join: Join::Sum, epilogue }) })
     }
 

@@ -2,7 +2,8 @@
 
 use core::ops::Range;
 
-use sepconv_kernels::reference;
+use sepconv_kernels::simd::PixelOffsets;
+use sepconv_kernels::{ActivateArgs, BLOCK, Kernels, Nonlinearity};
 
 use crate::options::SPINS;
 use crate::plan::share;
@@ -70,7 +71,7 @@ pub fn pointwise_gemm(
         bias,
         y_strides: runs.strides(expected, output.strides()),
         y: output.as_mut_ptr(),
-        clamp: activation.bounds(),
+        activation: activation.into(),
     };
     let starts = |run| [runs.start(run, shape, input.strides()), runs.start(run, shape, output.strides())];
     let workers = threads.count().min(cores()).min(m.max(n));
@@ -141,7 +142,7 @@ impl PixelRuns {
     }
 }
 
-/// `y = clamp(bias + x × w)` over pixels and outputs.
+/// `y = activation(bias + x × w)` over pixels and outputs.
 struct Product<'a> {
     k: usize,
     x: *const f32,
@@ -153,7 +154,7 @@ struct Product<'a> {
     bias: Option<&'a [f32]>,
     y: *mut f32,
     y_strides: [usize; 2],
-    clamp: [f32; 2],
+    activation: Nonlinearity,
 }
 
 // SAFETY: threads write disjoint parts of `y`, and read the rest.
@@ -206,14 +207,24 @@ impl Product<'_> {
                 false,
                 gemm::Parallelism::None,
             );
-            // as the kernels clamp: NaN passes
-            let clamp = |value: &mut f32| *value = reference::clamp(*value, self.clamp);
-            for p in 0..m {
-                if y_channel == 1 {
-                    core::slice::from_raw_parts_mut(at(p, 0), n).iter_mut().for_each(clamp);
-                } else {
-                    (0..n).for_each(|o| clamp(&mut *at(p, o)));
-                }
+            // pixels of all channels, or each channel as a pixel of values that lie together, or apart
+            let (calls, call, count, step, channels) = match self.y_strides {
+                [_, 1] => (1, 0, m, y_pixel, n),
+                [1, _] => (1, 0, n, y_channel, m),
+                _ => (n, y_channel, m, y_pixel, 1),
+            };
+            // scalar kernels are there on every CPU
+            let Some(kernels) = Kernels::available().next() else { unreachable!("no kernels") };
+            for i in 0..calls {
+                (kernels.activate)(&ActivateArgs {
+                    ptr: y.add(i * call),
+                    count,
+                    pixels: PixelOffsets::Every(step),
+                    channels,
+                    panel: BLOCK,
+                    whole: false,
+                    activation: self.activation,
+                });
             }
         }
     }

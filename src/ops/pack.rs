@@ -215,5 +215,5 @@ fn packed(
 
 /// How the sums of a stage end.
 fn epilogue(desc: &ConvDesc<'_>) -> Epilogue {
-    Epilogue::clamp(desc.activation.bounds())
+    Epilogue::of(desc.activation.into())
 }

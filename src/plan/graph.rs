@@ -8,7 +8,7 @@
 //!
 //! Values are numbers. Nodes stand in an order in which each reads what is there: inputs, and values of nodes before it.
 
-use sepconv_kernels::{Epilogue, Join};
+use sepconv_kernels::{Epilogue, Join, Nonlinearity};
 
 use super::Node;
 use super::lower::Refused;
@@ -129,15 +129,17 @@ impl Graph {
             }
             let takes = |value: usize| {
                 let from = writer[value];
-                readers[value] == 1 && from != usize::MAX && !moved[from] && self.nodes[from].takes_residual()
+                let free = readers[value] == 1 && from != usize::MAX && !moved[from];
+                let end = if free { self.nodes[from].end_with_residual(epilogue) } else { None };
+                end.map(|end| (value, end))
             };
             // of two convolutions the later one: the other's result is there then
             let [first, second] = if writer[a].wrapping_add(1) > writer[b].wrapping_add(1) { [a, b] } else { [b, a] };
-            let Some(value) = [first, second].into_iter().find(|&value| takes(value)) else { continue };
+            let Some((value, end)) = takes(first).or_else(|| takes(second)) else { continue };
             let other = if value == a { b } else { a };
             let from = writer[value];
             let mut node = self.nodes[from].copied()?;
-            node.end_by(epilogue);
+            node.end_by(end);
             push("plan", &mut node.inputs, other)?;
             (node.output, node.layer) = (output, layer);
             self.nodes[at] = node;
@@ -174,12 +176,21 @@ impl GraphNode {
         Ok(GraphNode { node: self.node.clone(), inputs, ..*self })
     }
 
-    /// Whether it can add a residual to its output, and end by another epilogue: its last stage is a convolution that does neither yet.
-    fn takes_residual(&self) -> bool {
-        let Node::Chain { chain, .. } = &self.node else { return false };
-        let last = chain.stages().iter().flatten().last();
-        self.inputs.len() == 1
-            && last.is_some_and(|last| matches!(last.op, PackedOp::Conv(_)) && last.epilogue == Epilogue::NONE)
+    /// How its last stage ends with a residual in the place of a sum that ends by `epilogue`; `None` where it can add none: where it adds
+    /// one already, where it is no convolution, or has an activation that no residual comes behind.
+    fn end_with_residual(&self, epilogue: Epilogue) -> Option<Epilogue> {
+        let Node::Chain { chain, .. } = &self.node else { return None };
+        let last = chain.stages().iter().flatten().last()?;
+        let own = last.epilogue;
+        if self.inputs.len() > 1 || !matches!(last.op, PackedOp::Conv(_)) {
+            return None;
+        }
+        match own.activation() {
+            _ if own == Epilogue::NONE => Some(epilogue),
+            // ReLU, and then the sum
+            Nonlinearity::Clamp(_) if epilogue == Epilogue::NONE => Some(own.residual_last(true)),
+            _ => None,
+        }
     }
 
     /// Sets the epilogue of its last stage.

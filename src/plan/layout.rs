@@ -351,6 +351,9 @@ impl Needs {
     }
 }
 
+/// How often the tensors of the arena are placed anew for each order of them.
+const MOST_TURNS: usize = 16;
+
 /// A tensor of the arena: its bytes, and the first and the last step at which it is alive.
 #[derive(Clone, Copy)]
 struct Life {
@@ -370,7 +373,8 @@ pub(super) struct Arena {
 
 /// A place for each tensor: the caller's, or one of the arena that no tensor alive at the same time takes.
 ///
-/// Each tensor takes the lowest place that is free. Which tensor comes first decides how tight they lie, so several orders are tried.
+/// Each tensor takes the lowest place that is free. Which tensor comes first decides how tight they lie, so several orders are tried, and
+/// changed by what they lead to.
 pub(super) fn places(
     layouts: &[TensorLayout],
     tensors: &[DraftTensor],
@@ -396,6 +400,8 @@ pub(super) fn places(
             lives[life_of[whole]].steps[1] = step;
         }
     }
+    let alive = |step: usize| lives.iter().filter(move |life| life.steps[0] <= step && step <= life.steps[1]);
+    let least = (0..drafts.len()).map(|step| alive(step).map(|life| life.bytes).sum()).max().unwrap_or(0);
     let mut best = lowest_places(&lives, tensors)?;
     let length = |life: &Life| life.steps[1] - life.steps[0];
     for order in 0..3 {
@@ -408,13 +414,20 @@ pub(super) fn places(
             };
             (core::cmp::Reverse(key), life.tensor)
         });
-        let packed = lowest_places(&lives, tensors)?;
-        if packed.1 < best.1 {
-            best = packed;
+        // what lies at the end of the arena comes first the next time
+        for _ in 0..MOST_TURNS {
+            let packed = lowest_places(&lives, tensors)?;
+            let end = |life: &Life| packed.0[life.tensor] + life.bytes;
+            let last = lives.iter().position(|life| end(life) == packed.1).unwrap_or(0);
+            if packed.1 < best.1 {
+                best = packed;
+            }
+            if best.1 == least || last == 0 {
+                break;
+            }
+            lives[..=last].rotate_right(1);
         }
     }
-    let alive = |step: usize| lives.iter().filter(move |life| life.steps[0] <= step && step <= life.steps[1]);
-    let least = (0..drafts.len()).map(|step| alive(step).map(|life| life.bytes).sum()).max().unwrap_or(0);
     let (of_whole, bytes) = best;
     let place = |tensor: usize| {
         let whole = whole_of(tensors, tensor).whole;

@@ -19,18 +19,19 @@
 //!   denormals are flushed it is 2⁻¹²⁵, and denormal operands may be lost as a whole;
 //! - behind the first convolution inputs come with errors of their own. An error `e` adds `Σ e × |w|`, and `Σ|x × w|` is taken
 //!   with `|x| + e`;
-//! - a clamp makes no error larger, and its bounds are bounds of the interval too.
+//! - a clamp makes no error larger, and its bounds are bounds of the interval too. Another activation makes an error at most as many
+//!   times larger as its slope is steep, and adds 4 units in the last place of its own.
 //!
 //! All of it is computed in f64 by the reference's own loops.
 //!
 //! What has no bound is not compared: a sum whose magnitude is beyond f32 overflows in one order and not in another.
 
-use sepconv_kernels::Arithmetic;
+use sepconv_kernels::{Arithmetic, Epilogue};
 
 use super::problem::{Problem, Stage, StageKind, tensor, tensor_mut, values_of};
-use super::reference::{self, clamp};
+use super::reference::{self, Number, clamp};
 use super::{Denormals, InfPolicy, NanPolicy, PaddingPolicy};
-use crate::Shape;
+use crate::{Activation, Shape};
 
 /// 2⁻²⁴: half the distance from 1 to the next f32.
 const UNIT_ROUNDOFF: f64 = f32::EPSILON as f64 / 2.0;
@@ -77,7 +78,7 @@ struct Known {
 pub(super) fn expected(problem: &Problem, policies: &Policies) -> Vec<Expected> {
     let exact = |&v: &f32| {
         let value = f64::from(v);
-        settle(value, 0.0, [f64::NEG_INFINITY, f64::INFINITY], policies)
+        settle(value, 0.0, Activation::Linear, policies)
     };
     let mut known = vec![Known { shape: problem.input_shape(), values: problem.values().iter().map(exact).collect() }];
     for (at, stage) in problem.stages().iter().enumerate() {
@@ -87,9 +88,30 @@ pub(super) fn expected(problem: &Problem, policies: &Policies) -> Vec<Expected> 
     known.pop().map_or(vec![], |known| known.values)
 }
 
-/// What is known of a value behind its clamp, given it before the clamp and the bound on its error.
-fn settle(value: f64, error: f64, bounds: [f64; 2], policies: &Policies) -> Expected {
-    if value.is_nan() {
+/// How much larger an activation makes an error at the most: its steepest slope.
+fn steepest(activation: Activation) -> f64 {
+    match activation {
+        Activation::HardSigmoid => 1.0 / 6.0,
+        Activation::Sigmoid => 0.25,
+        Activation::Tanh => 1.0,
+        Activation::LeakyRelu { slope } => f64::from(slope).abs().max(1.0),
+        // at 3
+        Activation::HardSwish => 1.5,
+        // 1.0998 at 2.4
+        Activation::Silu => 1.1,
+        // 1.1290 at 1.4
+        Activation::Gelu => 1.13,
+        Activation::Linear | Activation::Relu | Activation::Relu6 | Activation::Clamp { .. } => 1.0,
+    }
+}
+
+/// Units in the last place that an activation may be off by itself.
+const ACTIVATION_ULPS: f64 = 4.0;
+
+/// What is known of a value behind its activation, given it before that and the bound on its error.
+fn settle(value: f64, error: f64, activation: Activation, policies: &Policies) -> Expected {
+    let active = value.activate(activation.into(), Arithmetic::Fused);
+    if active.is_nan() {
         return match policies.nan {
             NanPolicy::Same => Expected::Nan,
             NanPolicy::MayBeLost | NanPolicy::Unchecked => Expected::Unchecked(Why::Policy),
@@ -99,14 +121,25 @@ fn settle(value: f64, error: f64, bounds: [f64; 2], policies: &Policies) -> Expe
         if policies.inf == InfPolicy::Unchecked {
             return Expected::Unchecked(Why::Policy);
         }
-        let value = clamp(value, bounds);
-        return Expected::Within { value, lo: value, hi: value };
+        return Expected::Within { value: active, lo: active, hi: active };
     }
-    let [lo, hi] = [value - error, value + error].map(|v| clamp(v, bounds));
-    Expected::Within { value: clamp(value, bounds), lo, hi }
+    let [lo, hi] = match activation.bounds() {
+        Some(bounds) => [value - error, value + error].map(|v| clamp(v, bounds.map(f64::from))),
+        None => {
+            let carried = steepest(activation) * error;
+            let least = if policies.flush() { 2.0 * SMALLEST_NORMAL } else { 0.0 };
+            let unit = (active.abs() + carried).max(SMALLEST_NORMAL) * f64::from(f32::EPSILON);
+            let off = carried + policies.slack * (ACTIVATION_ULPS * unit + least);
+            if active.abs() + off >= f64::from(f32::MAX) {
+                return Expected::Unchecked(Why::Order);
+            }
+            [active - off, active + off]
+        }
+    };
+    Expected::Within { value: active, lo, hi }
 }
 
-/// Sums of a stage over tensors in f64, nothing clamped.
+/// Sums of a stage over tensors in f64, without an activation.
 struct Loops<'a> {
     stage: &'a Stage,
     input: Shape,
@@ -116,8 +149,7 @@ impl Loops<'_> {
     fn sum(&self, x: &[f64], w: &[f64], bias: &[f64]) -> Vec<f64> {
         let output = self.stage.output_shape();
         let mut sums = vec![0.0; values_of(output)];
-        let free = [f64::NEG_INFINITY, f64::INFINITY];
-        let conv = reference::Conv { window: self.stage.window(), filter: w, bias, clamp: free };
+        let conv = reference::Conv { window: self.stage.window(), filter: w, bias, epilogue: Epilogue::NONE };
         let (from, to) = (tensor(x, self.input), tensor_mut(&mut sums, output));
         match self.stage.kind() {
             StageKind::AveragePool => reference::average_pool(from, to),
@@ -230,7 +262,7 @@ struct Operands<'a> {
     added: Added,
 }
 
-/// The sums of a stage before the clamp, and what their errors follow from.
+/// The sums of a stage before the activation, and what their errors follow from.
 struct StageSums {
     values: Vec<f64>,
     /// Σ|x × w|.
@@ -411,7 +443,7 @@ fn through(stage: &Stage, input: &Known, shortcut: Option<&Known>, policies: &Po
     let gamma = n / (1.0 - n) * (1.0 + 2f64.powi(-28));
     // a product and the sum that it comes to may both be flushed
     let underflow = if policies.flush() { 2.0 * SMALLEST_NORMAL } else { 2f64.powi(-150) };
-    let (bounds, scales) = (stage.activation().bounds().map(f64::from), &operands.added.scales);
+    let (activation, scales) = (stage.activation(), &operands.added.scales);
     (0..sums.values.len())
         .map(|at| match unknown.0[at] {
             Some(why) => Expected::Unchecked(why),
@@ -419,7 +451,7 @@ fn through(stage: &Stage, input: &Known, shortcut: Option<&Known>, policies: &Po
             None => {
                 let lost = terms as f64 * underflow * scales[at % scales.len()].max(1.0);
                 let error = policies.slack * (gamma * sums.sizes[at] + lost) + sums.carried[at];
-                settle(sums.values[at], error, bounds, policies)
+                settle(sums.values[at], error, activation, policies)
             }
         })
         .collect()

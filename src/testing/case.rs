@@ -205,14 +205,7 @@ impl ConvCase {
         if let Some(got) = largest.filter(|&size| size > LIMIT) {
             return Err(Error::Window { stage: "case", what: "size", limit: LIMIT, got });
         }
-        let [min, max] = self.activation.bounds();
-        if min.is_nan() || max.is_nan() || min > max {
-            return Err(Error::Value {
-                what: "activation".into(),
-                expected: "bounds that are numbers, the lower not above the upper",
-                got: format!("{min}…{max}"),
-            });
-        }
+        self.activation.check(|| "activation".into())?;
         let mut out = [0; 2];
         for (axis, size) in [input.h, input.w].into_iter().enumerate() {
             let Some((_, laid)) = self.lay(axis, size) else {
@@ -534,6 +527,9 @@ impl fmt::Display for ConvCase {
             Activation::Clamp { min, max } => {
                 let (min, max) = (Literal(min), Literal(max));
                 write!(f, ".activation(Activation::Clamp {{ min: {min}, max: {max} }})")?;
+            }
+            Activation::LeakyRelu { slope } => {
+                write!(f, ".activation(Activation::LeakyRelu {{ slope: {} }})", Literal(slope))?;
             }
             _ => write!(f, ".activation(Activation::{activation:?})")?,
         }

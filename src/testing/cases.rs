@@ -354,11 +354,22 @@ impl Cases {
             [-0.1, f32::INFINITY],
             [f32::MIN, f32::MAX],
         ];
+        let beyond = vec![
+            Activation::HardSwish,
+            Activation::HardSigmoid,
+            Activation::Sigmoid,
+            Activation::Silu,
+            Activation::Tanh,
+            Activation::Gelu,
+            Activation::LeakyRelu { slope: 0.01 },
+            Activation::LeakyRelu { slope: -1.5 },
+        ];
         prop_oneof![
             2 => Just(Activation::Linear),
             2 => Just(Activation::Relu),
             3 => Just(Activation::Relu6),
             2 => select(bounds).prop_map(|[min, max]| Activation::Clamp { min, max }),
+            3 => select(beyond),
         ]
         .boxed()
     }

@@ -2,7 +2,7 @@
 
 use sepconv_kernels::Arithmetic;
 
-use super::reference::{self, Number, Tensor, TensorMut, Window};
+use super::reference::{self, Epilogue, Number, Tensor, TensorMut, Window};
 use super::values::CaseRng;
 use super::{Case, ConvCase, Op, Values};
 use crate::{Activation, BatchNorm, Layout, Result, Shape, Strides};
@@ -271,8 +271,8 @@ impl Stage {
         let mut output = vec![T::ZERO; values_of(self.output)];
         let to = tensor_mut(&mut output, self.output);
         let from = tensor(input, self.input);
-        let clamp = self.case.activation.bounds().map(T::from);
-        let conv = reference::Conv { window: self.window(), filter, bias, clamp };
+        let epilogue = Epilogue::of(self.case.activation.into());
+        let conv = reference::Conv { window: self.window(), filter, bias, epilogue };
         match self.kind {
             StageKind::AveragePool => reference::average_pool(from, to),
             StageKind::Depthwise => reference::depthwise(&conv, from, to, arithmetic),

@@ -18,10 +18,10 @@
 //!
 //! ```
 //! use sepconv::Arithmetic;
-//! use sepconv::testing::reference::{Conv, Tensor, TensorMut, Window, conv2d};
+//! use sepconv::testing::reference::{Conv, Epilogue, Tensor, TensorMut, Window, conv2d};
 //!
 //! let window = Window { kernel: [1, 2], stride: [1, 1], dilation: [1, 1], before: [0, 1] };
-//! let conv = Conv { window, filter: &[1.0, 10.0], bias: &[0.5], clamp: [f64::NEG_INFINITY, f64::INFINITY] };
+//! let conv = Conv { window, filter: &[1.0, 10.0], bias: &[0.5], epilogue: Epilogue::NONE };
 //! let mut out = [0.0; 2];
 //! conv2d(
 //!     &conv,
@@ -38,11 +38,13 @@ use sepconv_kernels::Arithmetic;
 pub use sepconv_kernels::reference::{
     Conv, Number, Tensor, TensorMut, Window, average_pool, clamp, conv as conv2d, depthwise,
 };
+#[doc(inline)]
+pub use sepconv_kernels::{Epilogue, Nonlinearity};
 
 use crate::BatchNorm;
 
 /// A depthwise separable block: a depthwise convolution, then a 1×1 convolution of what came out, both with their
-/// clamps.
+/// activations.
 ///
 /// `pointwise.window` is [`Window::POINT`], so the plane between the two is that of the output.
 pub fn separable<T: Number>(
@@ -65,8 +67,8 @@ pub struct Expansion<'a, T> {
     pub plane: [usize; 2],
 }
 
-/// An inverted residual block: expand, depthwise, project by a 1×1 convolution, each with its clamp. With a shortcut
-/// the block's input is added to the projection's sum, before its clamp; input and output then have one shape.
+/// An inverted residual block: expand, depthwise, project by a 1×1 convolution, each with its activation. With a
+/// shortcut the block's input is added to the projection's sum, before its activation; input and output then have one shape.
 ///
 /// The last two have the plane of the output, since a projection keeps it.
 pub fn inverted_residual<T: Number>(

@@ -1,29 +1,33 @@
-//! Times MobileNetV1 or V2 on seeded weights, and says how near it comes to the peak of the machine.
+//! Times MobileNetV1, V2 or V3 on seeded weights, and says how near it comes to the peak of the machine.
 //!
 //! `cargo run --release -q -p sepconv-bench --bin network -- --net v2 --alpha 1.0 --size 224 --threads 1`
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program, whose output is its purpose")]
 
+use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
-use sepconv::models::{Architecture, Config, MobileNetV1, MobileNetV2, StridePadding, Weights};
+use sepconv::models::{Architecture, Config, MobileNetV1, MobileNetV2, MobileNetV3, StridePadding, V3Size, Weights};
 use sepconv::{
-    Error, Fusion, Isa, Layout, MAX_THREADS, Plan, PlanOptions, Schedule, Scratch, Shape, Strides, Threads, View,
-    ViewMut,
+    Error, Fusion, Isa, Layout, MAX_THREADS, Network, Plan, PlanOptions, Schedule, Scratch, Shape, Strides, Threads,
+    View, ViewMut,
 };
+use sepconv_bench::described::by_convolutions;
 use sepconv_bench::peak;
-use sepconv_bench::shapes::Net;
 use sepconv_bench::timing::{self, Timing};
 
 /// Times whole runs of a MobileNet on one image and compares them with the peak measured in the same process.
 #[derive(Parser, Debug)]
 #[command(name = "network", version)]
 struct NetworkOptions {
-    /// The network, v1 or v2.
-    #[arg(long)]
-    net: Net,
+    /// The network.
+    #[arg(long, value_enum)]
+    net: NetworkName,
+    /// How the network is described to the planner. Both, parted by a comma, are timed in turns, and compared with the first.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "blocks")]
+    describe: Vec<DescriptionOption>,
     /// Its width multiplier.
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     alpha: f64,
@@ -55,6 +59,46 @@ struct NetworkOptions {
     /// Print the figures as one JSON object, on the last line.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum NetworkName {
+    /// MobileNetV1.
+    V1,
+    /// MobileNetV2.
+    V2,
+    /// MobileNetV3, large.
+    V3l,
+    /// MobileNetV3, small.
+    V3s,
+}
+
+impl fmt::Display for NetworkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NetworkName::V1 => "v1",
+            NetworkName::V2 => "v2",
+            NetworkName::V3l => "v3l",
+            NetworkName::V3s => "v3s",
+        })
+    }
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum DescriptionOption {
+    /// MobileNet's blocks.
+    Blocks,
+    /// Single convolutions and sums; V1 and V2 alone.
+    Convs,
+}
+
+impl fmt::Display for DescriptionOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DescriptionOption::Blocks => "blocks",
+            DescriptionOption::Convs => "convs",
+        })
+    }
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -121,14 +165,33 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 impl NetworkOptions {
-    fn architecture(&self) -> Result<Architecture, Error> {
-        let config = Config::new().alpha(self.alpha).padding(match self.padding {
+    fn padding(&self) -> StridePadding {
+        match self.padding {
             PaddingOption::Same => StridePadding::Same,
             PaddingOption::Symmetric => StridePadding::Symmetric,
-        });
+        }
+    }
+
+    fn architecture(&self) -> Result<Architecture, Error> {
+        let config = Config::new().alpha(self.alpha).padding(self.padding());
         match self.net {
-            Net::V1 => MobileNetV1::architecture(&config),
-            Net::V2 => MobileNetV2::architecture(&config),
+            NetworkName::V1 => MobileNetV1::architecture(&config),
+            NetworkName::V2 => MobileNetV2::architecture(&config),
+            NetworkName::V3l => MobileNetV3::architecture(V3Size::Large, &config),
+            NetworkName::V3s => MobileNetV3::architecture(V3Size::Small, &config),
+        }
+    }
+
+    /// The network, described so.
+    fn network(&self, description: DescriptionOption) -> Result<Network, Error> {
+        let architecture = self.architecture()?;
+        let weights = Weights::seeded(&architecture, 0)?;
+        match (description, self.net) {
+            (DescriptionOption::Blocks, _) => architecture.network(&weights),
+            (DescriptionOption::Convs, NetworkName::V1 | NetworkName::V2) => {
+                by_convolutions(&architecture, &weights, self.padding())
+            }
+            (DescriptionOption::Convs, _) => Err(Error::Network("V3 is described by blocks alone".into())),
         }
     }
 
@@ -172,18 +235,22 @@ impl NetworkOptions {
 }
 
 /// Everything that can be wrong is found here, before anything is timed.
-fn prepare(options: &NetworkOptions) -> Result<Vec<Plan>, Error> {
+fn prepare(options: &NetworkOptions) -> Result<Vec<(Plan, DescriptionOption)>, Error> {
     let architecture = options.architecture()?;
     let isas = options.isas()?;
     let plan_options = isas.into_iter().map(|isa| options.plan_options(isa)).collect::<Result<Vec<_>, _>>()?;
-    let weights = Weights::seeded(&architecture, 0)?;
-    let network = architecture.network(&weights)?;
     let size = options.size as usize;
     let input = Shape::new(1, size, size, architecture.inputs());
-    let plan = |plan_options: &PlanOptions, layout: &LayoutOption| {
-        network.plan(input, &plan_options.clone().input_layout(layout.layout()))
-    };
-    plan_options.iter().flat_map(|of_isa| options.layout.iter().map(move |layout| plan(of_isa, layout))).collect()
+    let mut plans = Vec::new();
+    for of_isa in &plan_options {
+        for layout in &options.layout {
+            for &description in &options.describe {
+                let options_of_plan = of_isa.clone().input_layout(layout.layout());
+                plans.push((options.network(description)?.plan(input, &options_of_plan)?, description));
+            }
+        }
+    }
+    Ok(plans)
 }
 
 /// A plan and what it runs on.
@@ -218,8 +285,8 @@ fn milliseconds(duration: Duration) -> f64 {
 const TURNS: usize = 5;
 
 /// Times several instruction sets or layouts in turns.
-fn compare(options: &NetworkOptions, plans: &[Plan]) -> Result<(), Error> {
-    let mut runners = plans.iter().map(Runner::new).collect::<Result<Vec<_>, _>>()?;
+fn compare(options: &NetworkOptions, plans: &[(Plan, DescriptionOption)]) -> Result<(), Error> {
+    let mut runners = plans.iter().map(|(plan, _)| Runner::new(plan)).collect::<Result<Vec<_>, _>>()?;
     let mut timings = vec![Vec::new(); plans.len()];
     for _ in 0..TURNS {
         for (runner, timings) in runners.iter_mut().zip(&mut timings) {
@@ -235,10 +302,11 @@ fn compare(options: &NetworkOptions, plans: &[Plan]) -> Result<(), Error> {
         .collect();
     let (net, size, threads) = (options.net.to_string(), options.size, options.threads);
     if options.json {
-        let isas = plans.iter().zip(&medians).map(|(plan, &median_ms)| {
+        let isas = plans.iter().zip(&medians).map(|((plan, description), &median_ms)| {
             serde_json::json!({
                 "isa": plan.isa().name(),
                 "layout": layout_of(plan),
+                "describe": description.to_string(),
                 "median_ms": median_ms,
                 "ratio": median_ms / medians[0],
             })
@@ -253,14 +321,16 @@ fn compare(options: &NetworkOptions, plans: &[Plan]) -> Result<(), Error> {
     }
     println!("MobileNet{} {} at {size}×{size}, threads: {threads}, in turns", net.to_uppercase(), options.alpha);
     for (plan, median_ms) in plans.iter().zip(&medians) {
-        let name = |plan: &Plan| format!("{} {}", plan.isa(), layout_of(plan));
+        let name = |(plan, description): &(Plan, DescriptionOption)| {
+            format!("{} {} {description}", plan.isa(), layout_of(plan))
+        };
         let (name, first, ratio) = (name(plan), name(&plans[0]), median_ms / medians[0]);
-        println!("  {name:14} {median_ms:9.3} ms, {ratio:7.3} times as long as {first}");
+        println!("  {name:21} {median_ms:9.3} ms, {ratio:7.3} times as long as {first}");
     }
     Ok(())
 }
 
-fn measure(options: &NetworkOptions, plan: &Plan) -> Result<(), Error> {
+fn measure(options: &NetworkOptions, plan: &Plan, description: DescriptionOption) -> Result<(), Error> {
     let (isa, threads) = (plan.isa(), options.threads as usize);
     let mut runner = Runner::new(plan)?;
 
@@ -284,6 +354,7 @@ fn measure(options: &NetworkOptions, plan: &Plan) -> Result<(), Error> {
                 "threads": threads,
                 "isa": isa.name(),
                 "layout": layout_of(plan),
+                "describe": description.to_string(),
                 "median_ms": median_ms,
                 "best_ms": best_ms,
                 "runs": timing.runs,
@@ -315,12 +386,12 @@ fn main() -> ExitCode {
         Err(e) => NetworkOptions::command().error(ErrorKind::ValueValidation, e).exit(),
     };
     if options.explain {
-        for plan in &plans {
+        for (plan, _) in &plans {
             println!("{}", plan.explain());
         }
     }
     let done = match plans.as_slice() {
-        [plan] => measure(&options, plan),
+        [(plan, description)] => measure(&options, plan, *description),
         plans => compare(&options, plans),
     };
     match done {

@@ -136,6 +136,11 @@ fn main() -> Result<()> {
     };
     let mut operators =
         vec![("depthwise", Cases::depthwise()), ("pointwise", Cases::pointwise()), ("conv2d", Cases::conv2d())];
+    // how exact an exponential is, is the engine's own
+    let clamps = [Activation::Linear, Activation::Relu, Activation::Relu6, Activation::Clamp { min: -0.5, max: 0.5 }];
+    for (_, cases) in &mut operators {
+        *cases = cases.clone().activations(&clamps);
+    }
     match args.engine {
         // no more than its interface can say
         Which::Candle => {
@@ -144,8 +149,8 @@ fn main() -> Result<()> {
             }
         }
         Which::Tract | Which::Ort => operators.extend([
-            ("separable", Cases::separable()),
-            ("inverted residual", Cases::inverted_residual()),
+            ("separable", Cases::separable().activations(&clamps)),
+            ("inverted residual", Cases::inverted_residual().activations(&clamps)),
             ("average pool", Cases::average_pool()),
         ]),
     }

@@ -91,7 +91,8 @@ impl OnnxGraph {
             Activation::Linear => return last,
             Activation::Relu => self.node("Relu", &[&last], &output, vec![]),
             activation => {
-                let bounds = activation.bounds();
+                // `main` draws clamps alone
+                let bounds = activation.bounds().expect("a clamp");
                 // infinite bounds are given too: those that are left out are the largest numbers, not infinities
                 let bounds = [("min", bounds[0]), ("max", bounds[1])]
                     .map(|(part, bound)| self.constant(name(part), &[], vec![bound]));

@@ -48,6 +48,7 @@ pub(crate) use planes::copies;
 pub use planes::{DwPlanes, DwPlanesArgs};
 pub use window::EDGE_TAPS;
 
+use crate::activation::by_parts;
 use crate::{Kernel, Level};
 
 /// `f32_dwconv3x3s1`, `f32_dwconv3x3s2` and `f32_dwconv3x3s3`: 3×3, dilation 1, the same stride on both axes.
@@ -68,7 +69,11 @@ impl<const STRIDE: usize> Kernel for DwConv3x3<STRIDE> {
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &DepthwiseArgs) {
         // SAFETY: the caller's promise.
-        unsafe { driver::run3x3::<L, STRIDE>(simd, a) }
+        unsafe {
+            if !by_parts::<L, Self>(a) {
+                driver::run3x3::<L, STRIDE>(simd, a);
+            }
+        }
     }
 }
 
@@ -81,6 +86,10 @@ impl Kernel for DwConv {
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &DepthwiseArgs) {
         // SAFETY: the caller's promise.
-        unsafe { driver::run_any::<L>(simd, a) }
+        unsafe {
+            if !by_parts::<L, Self>(a) {
+                driver::run_any::<L>(simd, a);
+            }
+        }
     }
 }

@@ -23,6 +23,7 @@
 
 use core::ops::Range;
 
+use crate::activation::by_parts;
 use crate::epilogue::EpilogueVectors;
 use crate::simd::{MulAdd, Vector, load, store};
 use crate::{BLOCK, Epilogue, Kernel, Level};
@@ -106,6 +107,9 @@ impl<const STRIDE: usize> Kernel for DwPlanes<STRIDE> {
     unsafe fn run<L: Level>(simd: L::Token, a: &DwPlanesArgs) {
         // SAFETY: the caller's.
         unsafe {
+            if by_parts::<L, Self>(a) {
+                return;
+            }
             if STRIDE == 1 {
                 planes::<L::Token, L::MulAdd, 1, { rows_of_tile(1) }>(simd, a);
             } else {

@@ -18,8 +18,9 @@
 use core::mem::MaybeUninit;
 
 use super::PointwiseArgs;
+use super::finish::behind_residual;
 use crate::simd::{MulAdd, Vector, load, opaque, store};
-use crate::{BLOCK, Kernel, Level};
+use crate::{BLOCK, Epilogue, Kernel, Level};
 
 /// The most outputs of such a panel.
 const MAX_OUTPUTS: usize = 4;
@@ -289,6 +290,22 @@ unsafe fn multiply<S: Vector, A: MulAdd>(simd: S, chunk: *const f32, rows: usize
     }
 }
 
+/// The clamp of the sums of `outputs` outputs.
+///
+/// # Safety
+/// `sums` has a row of a tile's pixels for each output.
+#[inline(always)]
+unsafe fn clamp<S: Vector>(simd: S, epilogue: &Epilogue, outputs: usize, sums: *mut f32) {
+    let epilogue = epilogue.vectors(simd);
+    for v in 0..outputs * groups::<S>() {
+        // SAFETY: the caller's.
+        unsafe {
+            let sums = sums.add(v * S::F32_LANES);
+            store(simd, sums, epilogue.apply(simd, load(simd, sums)));
+        }
+    }
+}
+
 /// Adds the residual to the sums of `count` pixels from `i` on, applies the activation, and stores.
 ///
 /// # Safety
@@ -299,6 +316,9 @@ unsafe fn finish<S: Vector>(simd: S, a: &PointwiseArgs, i: usize, count: usize, 
     // SAFETY: the caller's. All of a residual is read before anything is stored, which may be in its place.
     unsafe {
         if let Some(r) = &a.residual {
+            if a.epilogue.adds_last() {
+                clamp::<S>(simd, &a.epilogue, a.n, sums);
+            }
             for p in 0..count {
                 let values = r.ptr.add(*r.pixels.add(i + p));
                 for o in 0..a.n {
@@ -306,11 +326,7 @@ unsafe fn finish<S: Vector>(simd: S, a: &PointwiseArgs, i: usize, count: usize, 
                 }
             }
         }
-        let epilogue = a.epilogue.vectors(simd);
-        for v in 0..a.n * groups::<S>() {
-            let sums = sums.add(v * S::F32_LANES);
-            store(simd, sums, epilogue.apply(simd, load(simd, sums)));
-        }
+        clamp::<S>(simd, behind_residual(a), a.n, sums);
         if a.store.whole {
             for p in 0..count {
                 a.store.ptr.add(*a.store.pixels.add(i + p)).cast::<[f32; BLOCK]>().write_unaligned([0.0; BLOCK]);

@@ -1,11 +1,11 @@
-//! The end of a tile: adds the residual, applies the activation, and stores.
+//! The end of a tile: adds the residual, clamps, and stores. A residual may come behind the clamp.
 
 use core::mem::MaybeUninit;
 
 use super::PointwiseArgs;
 use super::tile::{MAX_MR, place};
-use crate::BLOCK;
 use crate::simd::{PixelOffsets, Vector, copy_pixels, load, pixels_to_block, store};
+use crate::{BLOCK, Epilogue};
 
 /// Where pixels begin in a block of memory of the tile's own.
 static DENSE: [usize; MAX_MR] = {
@@ -24,6 +24,13 @@ macro_rules! or_block {
     ($whole:expr, $ptr:expr, $pixels:expr, $block:expr) => {
         if $whole { ($ptr, $pixels) } else { ($block, DENSE.as_ptr()) }
     };
+}
+
+/// What becomes of a sum behind its residual: nothing, where the residual comes last.
+#[inline(always)]
+pub(super) fn behind_residual(a: &PointwiseArgs) -> &Epilogue {
+    const NONE: &Epilogue = &Epilogue::NONE;
+    if a.epilogue.adds_last() && a.residual.is_some() { NONE } else { &a.epilogue }
 }
 
 /// Adds the residual to `MR` pixels of `NP` panels, applies the activation, and stores.
@@ -66,6 +73,16 @@ pub(super) unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const
             if !in_place {
                 pixels_to_block(last + 1, channels, end, r.pixels.add(i), block);
             }
+            if a.epilogue.adds_last() {
+                let clamp = a.epilogue.vectors(simd);
+                for p in 0..MR {
+                    for q in 0..NP {
+                        for v in 0..NV {
+                            acc[p][q][v] = clamp.apply(simd, acc[p][q][v]);
+                        }
+                    }
+                }
+            }
             for p in 0..MR {
                 let at = place::<MR>(p, last);
                 for q in 0..NP {
@@ -90,8 +107,9 @@ pub(super) unsafe fn finish<S: Vector, const PLAIN: bool, const MR: usize, const
         let end = to.wrapping_add((NP - 1) * a.store.panel);
         let in_place = whole || masked;
         let (out, pixels) = or_block!(in_place, end, a.store.pixels.add(i), block);
-        let epilogue = a.epilogue.vectors(simd);
-        if lanes < BLOCK && !a.epilogue.is_none() {
+        let end_of_sum = if PLAIN { &a.epilogue } else { behind_residual(a) };
+        let epilogue = end_of_sum.vectors(simd);
+        if lanes < BLOCK && !end_of_sum.is_none() {
             for p in 0..MR {
                 for q in 0..NP {
                     for v in 0..NV {
@@ -157,13 +175,19 @@ pub(super) unsafe fn finish_half<S: Vector, const MR: usize>(
                 pixels_to_block(last + 1, channels, from, r.pixels.add(i), block);
             }
             let (residual, pixels) = or_block!(whole, from, r.pixels.add(i), block.cast_const());
+            if a.epilogue.adds_last() {
+                let clamp = a.epilogue.vectors(simd);
+                for p in 0..MR / 2 {
+                    halves[p] = clamp.apply(simd, halves[p]);
+                }
+            }
             for p in 0..MR / 2 {
                 let [lower, upper] =
                     [residual.add(*pixels.add(2 * p)), residual.add(*pixels.add(place::<MR>(2 * p + 1, last)))];
                 halves[p] = simd.add_f32s(halves[p], simd.load_halves(lower, upper));
             }
         }
-        let epilogue = a.epilogue.vectors(simd);
+        let epilogue = behind_residual(a).vectors(simd);
         for p in 0..MR / 2 {
             let [lower, upper] =
                 [out.add(*out_pixels.add(2 * p)), out.add(*out_pixels.add(place::<MR>(2 * p + 1, last)))];

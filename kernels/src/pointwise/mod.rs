@@ -54,6 +54,7 @@ mod tile;
 
 pub use args::PointwiseArgs;
 
+use crate::activation::by_parts;
 use crate::{Kernel, Level};
 
 /// `f32_pointwise`.
@@ -70,6 +71,10 @@ impl Kernel for Pointwise {
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs) {
         // SAFETY: the caller's promise.
-        unsafe { driver::run::<L>(simd, a) }
+        unsafe {
+            if !by_parts::<L, Self>(a) {
+                driver::run::<L>(simd, a);
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use proptest::prelude::*;
-use sepconv::testing::reference::{self as naive, Conv, Tensor, TensorMut, Window};
+use sepconv::testing::reference::{self as naive, Conv, Epilogue, Tensor, TensorMut, Window};
 use sepconv::testing::{Case, Cases, FilterOrder, Layout, Op, Problem, Stage, StageKind};
 use sepconv::{
     Arithmetic, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Filter, GlobalAveragePool, InvertedResidual,
@@ -53,7 +53,7 @@ pub fn reference_of(problem: &Problem, input: &DenseTensor, arithmetic: Arithmet
             let before = [pads.top, pads.left];
             let window = Window { kernel, stride: stage.strides(), dilation: stage.dilations(), before };
             let (filter, bias) = (stage.folded_filter(FilterOrder::Hwio), stage.folded_bias());
-            let conv = Conv { window, filter: &filter, bias: &bias, clamp: stage.activation().bounds() };
+            let conv = Conv { window, filter: &filter, bias: &bias, epilogue: Epilogue::of(stage.activation().into()) };
             let from = tensor(&tensors[at]);
             if stage.kind() == StageKind::Depthwise {
                 naive::depthwise(&conv, from, to, arithmetic);

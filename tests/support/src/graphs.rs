@@ -8,7 +8,7 @@ use sepconv::{
     ViewMut, WindowPoolDesc,
 };
 use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
-use sepconv_kernels::{Join, PoolOf};
+use sepconv_kernels::{Epilogue, Join, PoolOf};
 
 use crate::{DenseTensor, EMULATED_MACS, Guarded, LEVELS, Placement, Rng, Runs, ValueKind, note, threads};
 
@@ -213,7 +213,7 @@ impl GraphOp {
             GraphOp::Conv { kernel, stride, activation, .. }
             | GraphOp::Depthwise { kernel, stride, activation, .. } => {
                 let window = window(x.shape, kernel, stride);
-                let conv = Conv { window, filter: &weights, bias: &bias, clamp: activation.bounds() };
+                let conv = Conv { window, filter: &weights, bias: &bias, epilogue: epilogue(activation) };
                 match self {
                     GraphOp::Conv { .. } => reference::conv(&conv, tensor(x), None, to, arithmetic),
                     _ => reference::depthwise(&conv, tensor(x), to, arithmetic),
@@ -230,7 +230,7 @@ impl GraphOp {
                     let filter: Vec<f32> =
                         weights.chunks(all).flat_map(|row| &row[group * outputs..][..outputs]).copied().collect();
                     let bias = &bias[group * outputs..][..outputs];
-                    let conv = Conv { window, filter: &filter, bias, clamp: activation.bounds() };
+                    let conv = Conv { window, filter: &filter, bias, epilogue: epilogue(activation) };
                     let mut made = vec![0.0; shape.pixels() * outputs];
                     let sides = sides(Shape { c: outputs, ..shape });
                     let of_group = TensorMut { data: &mut made, shape: sides, pixel_stride: outputs };
@@ -246,8 +246,12 @@ impl GraphOp {
                     let weights = &weights[place * outputs * x.shape.c..][..outputs * x.shape.c];
                     let transposed: Vec<f32> =
                         (0..outputs * x.shape.c).map(|i| weights[i % outputs * x.shape.c + i / outputs]).collect();
-                    let conv =
-                        Conv { window: Window::POINT, filter: &transposed, bias: &bias, clamp: activation.bounds() };
+                    let conv = Conv {
+                        window: Window::POINT,
+                        filter: &transposed,
+                        bias: &bias,
+                        epilogue: epilogue(activation),
+                    };
                     let plane = Shape { c: outputs, ..x.shape };
                     let mut made = vec![0.0; plane.len().unwrap()];
                     let of_place = TensorMut { data: &mut made, shape: sides(plane), pixel_stride: outputs };
@@ -260,11 +264,11 @@ impl GraphOp {
                 }
             }
             GraphOp::Add { y, activation, .. } => {
-                reference::join(Join::Sum, activation.bounds(), tensor(x), tensor(&values[y]), to);
+                let join = (Join::Sum, epilogue(activation));
+                reference::join(join, tensor(x), tensor(&values[y]), to, arithmetic);
             }
             GraphOp::Scale { y, .. } => {
-                let bounds = Activation::Linear.bounds();
-                reference::join(Join::Product, bounds, tensor(x), tensor(&values[y]), to);
+                reference::join((Join::Product, Epilogue::NONE), tensor(x), tensor(&values[y]), to, arithmetic);
             }
             GraphOp::Concat { .. } => {
                 let mut at = 0;
@@ -298,6 +302,10 @@ impl GraphOp {
         }
         DenseTensor { shape, data }
     }
+}
+
+fn epilogue(activation: Activation) -> Epilogue {
+    Epilogue::of(activation.into())
 }
 
 fn sides(shape: Shape) -> [usize; 4] {
@@ -493,6 +501,10 @@ fn draw_op(rng: &mut Rng, shapes: &[Shape]) -> GraphOp {
         Activation::Relu,
         Activation::Relu6,
         Activation::Clamp { min: -0.25, max: 0.5 },
+        Activation::HardSwish,
+        Activation::HardSigmoid,
+        Activation::Silu,
+        Activation::LeakyRelu { slope: 0.25 },
     ]);
     let (kernel, stride, seed) = (rng.pick(&[1, 3, 3, 5]), rng.pick(&[1, 1, 1, 2, 3]), rng.next_u64());
     // over a signal, a window of one column, or of one row
