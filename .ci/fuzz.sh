@@ -25,7 +25,7 @@ options=(-O --codegen-units 16 --no-default-features --features "${SEPCONV_LEVEL
 if [ -n "${SEPCONV_LEVELS-}" ]; then export SEPCONV_REQUIRE_ISA=${SEPCONV_LEVELS//common-bits/scalar},scalar; fi
 cargo +nightly fuzz build "${options[@]}"
 cargo +nightly fuzz run "${options[@]}" seeds
-for target in describe run_differential network_weights; do
+for target in describe run_differential graphs network_weights; do
     printf '\n== fuzzing %s for %s s\n' "$target" "$seconds"
     cargo +nightly fuzz run "${options[@]}" "$target" -- -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -malloc_limit_mb=512
 done

@@ -5,6 +5,7 @@
 //! differ.
 
 pub mod describe;
+pub mod graphs;
 pub mod network_weights;
 pub mod run_differential;
 
