@@ -217,7 +217,7 @@ pub enum Block {
         /// The second stage.
         depthwise: Convolution,
         /// Squeeze-and-excite, before the third stage.
-        excite: Option<SqueezeExcite>,
+        excite: Option<Box<SqueezeExcite>>,
         /// The third stage.
         project: Convolution,
         /// Whether the block's input is added to its output.

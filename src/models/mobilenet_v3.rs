@@ -3,6 +3,7 @@
 use super::architecture::Builder;
 use super::mobilenet_v2::divisible;
 use super::{Architecture, Block, Config, Convolution, SqueezeExcite, Weights};
+use crate::memory::boxed;
 use crate::{Activation, Network, Result};
 
 /// Which of the two networks of the paper.
@@ -104,7 +105,7 @@ impl MobileNetV3 {
                 let reduce = builder.dense(name, inside, Activation::Relu)?;
                 let name = format_args!("block{block}.excite.expand");
                 let expand = builder.dense(name, expanded, Activation::HardSigmoid)?;
-                Some(SqueezeExcite { reduce, expand })
+                Some(boxed("network", SqueezeExcite { reduce, expand })?)
             } else {
                 None
             };
