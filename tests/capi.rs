@@ -1666,3 +1666,6 @@ fn mobilenets_from_a_file_are_those_of_rust() {
         }
     }
 }
+
+#[path = "capi/graphs.rs"]
+mod graphs;

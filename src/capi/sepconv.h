@@ -1462,7 +1462,7 @@ sepconv_status sepconv_plan_run_in(const struct sepconv_plan *plan,
  * are arrays of pointers to descriptions. There are as many as `sepconv_plan_input_count` and `sepconv_plan_output_count` say.
  *
  * As `sepconv_plan_run` does with one of each. No output may have memory in common with another one or with an input; inputs may
- * with each other. With several inputs or outputs a run allocates a few words for each.
+ * with each other. A run allocates a few words for each tensor.
  */
 sepconv_status sepconv_plan_run_all(const struct sepconv_plan *plan,
                                     const struct sepconv_input *const *inputs,

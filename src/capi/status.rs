@@ -124,7 +124,7 @@ pub(super) enum CallFailure {
     UnknownFields { name: Name, known: usize },
     #[error("{name}: {got} values are more than memory holds")]
     Length { name: Name, got: usize },
-    #[error("{what}: has memory in common with the {with}")]
+    #[error("{what}: has memory in common with {}{with}", if with.index.is_some() { "" } else { "the " })]
     Overlap { what: Name, with: Name },
     #[error("{name}: {got} is no value of this graph")]
     GraphValue { name: Name, got: u64 },
