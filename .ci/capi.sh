@@ -56,11 +56,13 @@ static="-x none $built/libsepconv.a $libraries"
     $c -O2 tests/c/capi.c -o "$out/capi" $static
     $cpp -O2 tests/c/capi.c -o "$out/capi-cpp" $static
     $c -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all tests/c/capi.c -o "$out/capi-sanitized" $static
-    for example in separable residual_nchw; do
+    for example in separable residual_nchw two_outputs; do
         $c -O2 examples/c/$example.c -o "$out/$example" -L"$out/lib" -lsepconv -lm
         $cpp -fsyntax-only examples/c/$example.c
     done
-    $c -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all examples/c/residual_nchw.c -o "$out/residual-sanitized" $static
+    for example in residual_nchw two_outputs; do
+        $c -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all examples/c/$example.c -o "$out/$example-sanitized" $static
+    done
     $c -O2 examples/c/separable.c -o "$out/separable-rpath" -L"$out/lib" -lsepconv "-Wl,-rpath,$(realpath "$out")/lib"
 }
 
@@ -77,5 +79,7 @@ run env SEPCONV_MAX_ISA=avx2 valgrind -q --error-exitcode=1 --leak-check=full --
 dynamic "$out/separable" NEEDED | grep -qx "$soname"
 run env LD_LIBRARY_PATH="$out/lib" "$out/separable"
 run "$out/separable-rpath"
-run env LD_LIBRARY_PATH="$out/lib" "$out/residual_nchw"
-run "$out/residual-sanitized"
+for example in residual_nchw two_outputs; do
+    run env LD_LIBRARY_PATH="$out/lib" "$out/$example"
+    run "$out/$example-sanitized"
+done

@@ -212,10 +212,10 @@ fn the_layout_of_structs_stays() {
     let conv = offsets!(sepconv_conv_desc: struct_size filter filter_len kernel_h kernel_w input_channels output_channels
         filter_order padding stride_h stride_w dilation_h dilation_w pad_top pad_bottom pad_left pad_right bias bias_len
         batch_norm_gamma batch_norm_beta batch_norm_mean batch_norm_variance batch_norm_len batch_norm_epsilon activation
-        clamp_min clamp_max);
+        clamp_min clamp_max groups);
     let expected = [
         0, 8, 16, 24, 32, 40, 48, 56, 60, 64, 72, 80, 88, 96, 104, 112, 120, 128, 136, 144, 152, 160, 168, 176, 184,
-        192, 196, 200,
+        192, 196, 200, 208,
     ];
     assert_eq!(conv.map(|(_, offset)| offset), expected, "{conv:?}");
     let options = offsets!(sepconv_plan_options: struct_size pool threads max_isa fusion spins common_bits parallel_for
@@ -231,7 +231,10 @@ fn the_layout_of_structs_stays() {
     assert_eq!([size_of::<sepconv_input>(), size_of::<sepconv_output>(), size_of::<sepconv_strides>()], [64, 64, 32]);
     let config = offsets!(sepconv_mobilenet_config: struct_size classes alpha epsilon stride_padding output activation);
     assert_eq!(config.map(|(_, offset)| offset), [0, 8, 16, 24, 32, 36, 40], "{config:?}");
-    assert_eq!(size_of::<sepconv_shape>(), 32);
+    let pool = offsets!(sepconv_window_pool_desc: struct_size kind padding kernel_h kernel_w stride_h stride_w pad_top
+        pad_bottom pad_left pad_right count_padding);
+    assert_eq!(pool.map(|(_, offset)| offset), [0, 8, 12, 16, 24, 32, 40, 48, 56, 64, 72, 80], "{pool:?}");
+    assert_eq!([size_of::<sepconv_shape>(), size_of::<sepconv_value>()], [32, 8]);
 }
 
 /// Reads `SEPCONV_X_Y = 3,` from the header.
@@ -493,7 +496,7 @@ fn codes_out_of_range_are_told() {
         let (status, text) = operator(sepconv_pointwise_conv2d_new, &desc).unwrap_err();
         assert_eq!((status, text.as_str()), (sepconv_status::UnknownCode, what));
     };
-    for code in [-1, 0, 6, i32::MIN, i32::MAX] {
+    for code in [-1, 0, 8, i32::MIN, i32::MAX] {
         let desc = sepconv_conv_desc { filter_order: code, ..pw };
         refused(desc, &format!("desc.filter_order: {code} is no value of sepconv_filter_order"));
     }
@@ -593,6 +596,9 @@ fn a_struct_that_was_not_initialised_is_told() {
             make(sepconv_operator_free, |op| unsafe { sepconv_pointwise_conv2d_new((&raw const desc).cast(), op) });
         assert_eq!(op.map(drop).map_err(|(status, _)| status), expected);
     }
+    // a description of a program that knows no groups
+    let struct_size = offset_of!(sepconv_conv_desc, groups);
+    assert!(operator_of(&sepconv_conv_desc { struct_size, groups: 7, ..pointwise(&MATRIX) }).is_ok());
     // options of a program that knows no layouts
     let struct_size = offset_of!(sepconv_plan_options, input_layout);
     let options = sepconv_plan_options { struct_size, input_layout: -1, output_layout: -1, ..plan_options() };
@@ -1674,3 +1680,6 @@ fn mobilenets_from_a_file_are_those_of_rust() {
         }
     }
 }
+
+#[path = "capi/graphs.rs"]
+mod graphs;

@@ -65,6 +65,10 @@ pub enum sepconv_filter_order {
     DepthwiseHwcm = 4,
     /// Depthwise, `[output_channels][1][kernel_h][kernel_w]`: PyTorch's convolution with as many groups as input channels.
     DepthwiseC1hw = 5,
+    /// `[kernel_h][kernel_w][output_channels][input_channels]`: TensorFlow's transposed convolution.
+    Hwoi = 6,
+    /// `[input_channels][output_channels][kernel_h][kernel_w]`: PyTorch's and ONNX's transposed convolution.
+    Iohw = 7,
 }
 
 /// How a plane is padded before the window slides over it. What is added reads as 0.
@@ -126,14 +130,14 @@ pub struct sepconv_conv_desc {
     pub struct_size: usize,
     /// The values of the filter.
     pub filter: *const f32,
-    /// How many: `kernel_h * kernel_w * input_channels * output_channels`; of a depthwise filter
-    /// `kernel_h * kernel_w * output_channels`.
+    /// How many: `kernel_h * kernel_w * input_channels * output_channels`, of which a convolution in groups has one of `groups` parts;
+    /// of a depthwise filter `kernel_h * kernel_w * output_channels`.
     pub filter_len: usize,
     /// Rows of the kernel.
     pub kernel_h: usize,
     /// Columns of the kernel.
     pub kernel_w: usize,
-    /// Channels that it reads.
+    /// Channels that it reads, those of all groups.
     pub input_channels: usize,
     /// Channels that it writes; of a depthwise convolution a multiple of those it reads.
     pub output_channels: usize,
@@ -183,6 +187,9 @@ pub struct sepconv_conv_desc {
     pub clamp_max: f32,
     /// The slope of `SEPCONV_ACTIVATION_LEAKY_RELU`. Init: NaN, which is an error with that activation; any other takes nothing else.
     pub leaky_slope: f32,
+    /// In how many groups the channels are: each group of outputs reads a group of inputs of its own. The filter's `input_channels`
+    /// are those of a group: `input_channels / groups`. For `sepconv_conv2d_new` alone. Init: 0, which is 1 as well.
+    pub groups: usize,
 }
 
 // SAFETY: `repr(C)`, the size first; integers, floats and pointers.
@@ -217,6 +224,7 @@ unsafe impl Versioned for sepconv_conv_desc {
         clamp_min: f32::NEG_INFINITY,
         clamp_max: f32::INFINITY,
         leaky_slope: f32::NAN,
+        groups: 0,
     };
     const LEAST: usize = offset_of!(sepconv_conv_desc, clamp_max) + size_of::<f32>();
 }
@@ -244,6 +252,7 @@ pub(super) unsafe fn describe<'a>(name: &'static str, desc: *const sepconv_conv_
     let mut conv = ConvDesc::new(desc.filter(name, floats("filter", desc.filter, desc.filter_len)?)?)
         .strides([desc.stride_h, desc.stride_w])
         .dilations([desc.dilation_h, desc.dilation_w])
+        .groups(desc.groups.max(1))
         .padding(desc.padding(name)?)
         .activation(desc.activation(name)?);
     // a length without values is an array that was forgotten, or that could not be allocated
@@ -264,63 +273,90 @@ pub(super) unsafe fn describe<'a>(name: &'static str, desc: *const sepconv_conv_
     Ok(conv)
 }
 
+/// Reads the padding of the description `name`: its code, then the rows above and below, and the columns before and after.
+pub(super) fn read_padding(
+    name: &'static str,
+    code: PaddingCode,
+    [top, bottom, left, right]: [usize; 4],
+) -> Result<Padding> {
+    let padding = read_code!(Name::field(name, "padding"), code, sepconv_padding {
+        Same => Padding::Same,
+        Valid => Padding::Valid,
+        Explicit => Padding::Explicit { top, bottom, left, right },
+    })?;
+    // sides that were set and do not count are a padding that was forgotten
+    match padding {
+        Padding::Same | Padding::Valid if [top, bottom, left, right] != [0; 4] => {
+            Err(CallFailure::Library(Error::Value {
+                what: format!("{name}.pad_top, pad_bottom, pad_left, pad_right"),
+                expected: "0 unless the padding is SEPCONV_PADDING_EXPLICIT",
+                got: format!("{top}, {bottom}, {left}, {right}"),
+            }))
+        }
+        padding => Ok(padding),
+    }
+}
+
+/// Reads an activation; the bounds are those of a clamp, and the slope that of a leaky ReLU.
+pub(super) fn read_activation(
+    name: Name,
+    code: ActivationCode,
+    [min, max]: [f32; 2],
+    slope: f32,
+) -> Result<Activation> {
+    read_code!(name, code, sepconv_activation {
+        Linear => Activation::Linear,
+        Relu => Activation::Relu,
+        Relu6 => Activation::Relu6,
+        Clamp => Activation::Clamp { min, max },
+        HardSwish => Activation::HardSwish,
+        HardSigmoid => Activation::HardSigmoid,
+        Sigmoid => Activation::Sigmoid,
+        Silu => Activation::Silu,
+        Tanh => Activation::Tanh,
+        Gelu => Activation::Gelu,
+        LeakyRelu => Activation::LeakyRelu { slope },
+    })
+}
+
 impl sepconv_conv_desc {
     fn filter<'a>(&self, name: &'static str, values: &'a [f32]) -> Result<Filter<'a>> {
         let &sepconv_conv_desc { kernel_h: h, kernel_w: w, input_channels: i, output_channels: o, .. } = self;
         // without inputs there is no multiplier; that there are none is for the operator to say
         let multiplier = o.checked_div(i).unwrap_or(o);
+        let groups = self.groups.max(1);
+        let of_group = i / groups;
         let filter = read_code!(Name::field(name, "filter_order"), self.filter_order, sepconv_filter_order {
-            Hwio => Filter::hwio(values, [h, w, i, o]),
-            Oihw => Filter::oihw(values, [o, i, h, w]),
-            Ohwi => Filter::ohwi(values, [o, h, w, i]),
+            Hwio => Filter::hwio(values, [h, w, of_group, o]),
+            Oihw => Filter::oihw(values, [o, of_group, h, w]),
+            Ohwi => Filter::ohwi(values, [o, h, w, of_group]),
             DepthwiseHwcm => Filter::depthwise_hwcm(values, [h, w, i, multiplier]),
             DepthwiseC1hw => Filter::depthwise_c1hw(values, [i, h, w], multiplier),
+            Hwoi => Filter::hwoi(values, [h, w, o, of_group]),
+            Iohw => Filter::iohw(values, [of_group, o, h, w]),
         })?;
-        if filter.is_depthwise() && i != 0 && o % i != 0 {
-            return Err(CallFailure::Library(Error::Value {
-                what: format!("{name}.output_channels"),
-                expected: "a multiple of the input channels of a depthwise filter",
-                got: format!("{o} of {i}"),
-            }));
+        let refuse = |field, expected, got| {
+            Err(CallFailure::Library(Error::Value { what: format!("{name}.{field}"), expected, got }))
+        };
+        if filter.is_depthwise() {
+            if i != 0 && o % i != 0 {
+                let expected = "a multiple of the input channels of a depthwise filter";
+                return refuse("output_channels", expected, format!("{o} of {i}"));
+            }
+        } else if i % groups != 0 {
+            return refuse("groups", "a number that divides the input channels", format!("{groups} of {i}"));
         }
         Ok(filter)
     }
 
     fn padding(&self, name: &'static str) -> Result<Padding> {
-        let &sepconv_conv_desc { pad_top: top, pad_bottom: bottom, pad_left: left, pad_right: right, .. } = self;
-        let padding = read_code!(Name::field(name, "padding"), self.padding, sepconv_padding {
-            Same => Padding::Same,
-            Valid => Padding::Valid,
-            Explicit => Padding::Explicit { top, bottom, left, right },
-        })?;
-        // sides that were set and do not count are a padding that was forgotten
-        match padding {
-            Padding::Same | Padding::Valid if [top, bottom, left, right] != [0; 4] => {
-                Err(CallFailure::Library(Error::Value {
-                    what: format!("{name}.pad_top, pad_bottom, pad_left, pad_right"),
-                    expected: "0 unless the padding is SEPCONV_PADDING_EXPLICIT",
-                    got: format!("{top}, {bottom}, {left}, {right}"),
-                }))
-            }
-            padding => Ok(padding),
-        }
+        let &sepconv_conv_desc { pad_top, pad_bottom, pad_left, pad_right, .. } = self;
+        read_padding(name, self.padding, [pad_top, pad_bottom, pad_left, pad_right])
     }
 
     fn activation(&self, name: &'static str) -> Result<Activation> {
         let &sepconv_conv_desc { clamp_min: min, clamp_max: max, leaky_slope: slope, .. } = self;
-        let activation = read_code!(Name::field(name, "activation"), self.activation, sepconv_activation {
-            Linear => Activation::Linear,
-            Relu => Activation::Relu,
-            Relu6 => Activation::Relu6,
-            Clamp => Activation::Clamp { min, max },
-            HardSwish => Activation::HardSwish,
-            HardSigmoid => Activation::HardSigmoid,
-            Sigmoid => Activation::Sigmoid,
-            Silu => Activation::Silu,
-            Tanh => Activation::Tanh,
-            Gelu => Activation::Gelu,
-            LeakyRelu => Activation::LeakyRelu { slope },
-        })?;
+        let activation = read_activation(Name::field(name, "activation"), self.activation, [min, max], slope)?;
         // values that were set and do not count are an activation that was forgotten
         if !slope.is_nan() && !matches!(activation, Activation::LeakyRelu { .. }) {
             return Err(CallFailure::Library(Error::Value {

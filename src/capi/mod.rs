@@ -5,8 +5,9 @@
 //!
 //! ```text
 //!   sepconv_conv_desc ──new──▶ sepconv_operator ──plan──▶ sepconv_plan ──run──▶ output
-//!                                  └─▶ sepconv_network ──plan─┘  └─scratch_new─▶ sepconv_scratch
-//!                                            └──plan_cache_run──▶ output
+//!                                  ├─▶ sepconv_network ──plan─┘  └─scratch_new─▶ sepconv_scratch
+//!                                  │     ▲     └──plan_cache_run──▶ output
+//!                                  └─▶ sepconv_graph
 //! ```
 //!
 //! Every function here reads its arguments, calls what Rust programs call, and hands the result over. What comes from C is
@@ -28,7 +29,8 @@
 //! One contract for all functions, which is that of any C library. A pointer is NULL, or it points to what its type says
 //! for as long as the call lasts, and with a length to so many of them: readable if it is to `const`, else writable and
 //! used by nobody else meanwhile. Handles come from a function of this library and were not freed. A plan, a plan cache, an
-//! operator, a network and a pool may be used by many threads at once, but freed only when no call uses them.
+//! operator, a network and a pool may be used by many threads at once, but freed only when no call uses them. A graph is used by one
+//! call at a time.
 
 #![allow(non_camel_case_types, reason = "names of C")]
 #![allow(clippy::exhaustive_structs, reason = "structs of C: their size tells how many fields the caller knows")]
@@ -37,7 +39,7 @@
     reason = "one contract, said once: above, and in docs/c.md for readers of the header"
 )]
 
-/// What the header promises of threads: these are shared by many, a scratch is handed from one to another.
+/// What the header promises of threads: these are shared by many, a scratch and a graph are handed from one to another.
 const _: () = {
     const fn shared<T: Send + Sync>() {}
     const fn handed_over<T: Send>() {}
@@ -47,10 +49,12 @@ const _: () = {
     shared::<sepconv_plan_cache>();
     shared::<sepconv_pool>();
     handed_over::<sepconv_scratch>();
+    handed_over::<sepconv_graph>();
 };
 
 mod cache;
 mod describe;
+mod graph;
 #[cfg(feature = "models")]
 mod models;
 mod network;
@@ -63,9 +67,11 @@ mod tensor;
 mod threads;
 mod version;
 mod versioned;
+mod window_pool;
 
 pub use cache::*;
 pub use describe::*;
+pub use graph::*;
 #[cfg(feature = "models")]
 pub use models::*;
 pub use network::*;
@@ -76,3 +82,4 @@ pub use status::*;
 pub use tensor::*;
 pub use threads::*;
 pub use version::*;
+pub use window_pool::*;

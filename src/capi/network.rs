@@ -1,15 +1,15 @@
-//! Operators planned together.
+//! Operators planned together: a list, or a graph of `graph.rs`.
 
 use super::describe::sepconv_shape;
 use super::operator::sepconv_operator;
 use super::options::{read_options, sepconv_plan_options};
 use super::plan::sepconv_plan;
-use super::pointer::{Out, free, shared, slice};
-use super::status::{Name, boundary, sepconv_status};
-use crate::{Network, memory};
+use super::pointer::{Out, check_slice, free, shared, slice};
+use super::status::{CallFailure, Name, boundary, sepconv_status};
+use crate::{Error, Network, memory};
 
-/// Operators, one after the other, planned together: one scratch, and between two of them the layout that the second one needs. Any number
-/// of threads may use one at once.
+/// Operators planned together, one after the other or as a graph: one scratch, and between two of them the layout that the second one
+/// needs. Any number of threads may use one at once.
 pub struct sepconv_network {
     pub(super) network: Network,
 }
@@ -35,7 +35,42 @@ pub unsafe extern "C" fn sepconv_network_new(
     })
 }
 
-/// The shape that a network makes of `input`, or why it cannot take it.
+/// How many tensors a network reads.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_network_input_count(
+    network: *const sepconv_network,
+    count: *mut usize,
+) -> sepconv_status {
+    // SAFETY: the contract of all functions.
+    unsafe { tell_count(network, count, Network::inputs) }
+}
+
+/// How many tensors a network computes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_network_output_count(
+    network: *const sepconv_network,
+    count: *mut usize,
+) -> sepconv_status {
+    // SAFETY: the contract of all functions.
+    unsafe { tell_count(network, count, Network::outputs) }
+}
+
+/// # Safety
+/// The contract of all functions.
+unsafe fn tell_count(
+    network: *const sepconv_network,
+    count: *mut usize,
+    of: impl FnOnce(&Network) -> usize,
+) -> sepconv_status {
+    boundary(|| {
+        // SAFETY: the caller's.
+        let (out, network) = unsafe { (Out::new("count", count)?, shared("network", network)?) };
+        out.write(of(&network.network));
+        Ok(())
+    })
+}
+
+/// The shape that a network of one input makes of `input`, or why it cannot take it: of the first output, where there are several.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sepconv_network_output_shape(
     network: *const sepconv_network,
@@ -46,6 +81,33 @@ pub unsafe extern "C" fn sepconv_network_output_shape(
         // SAFETY: the contract of all functions.
         let (out, network) = unsafe { (Out::new("output", output)?, shared("network", network)?) };
         out.write(network.network.output_shape(input.into())?.into());
+        Ok(())
+    })
+}
+
+/// The shapes that a network makes of `count` inputs, or why it cannot take them: to `outputs`, which has room for `output_count` shapes,
+/// as many as `sepconv_network_output_count` says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_network_output_shapes(
+    network: *const sepconv_network,
+    inputs: *const sepconv_shape,
+    count: usize,
+    outputs: *mut sepconv_shape,
+    output_count: usize,
+) -> sepconv_status {
+    boundary(|| {
+        check_slice("outputs", outputs, output_count)?;
+        // SAFETY: the contract of all functions.
+        let (network, inputs) = unsafe { (shared("network", network)?, slice("inputs", inputs, count)?) };
+        let shapes = memory::collect("plan", inputs.iter().map(|&shape| shape.into()))?;
+        let (expected, got) = (network.network.outputs(), output_count);
+        if expected != got {
+            return Err(CallFailure::Library(Error::Count { what: "output", expected, got }));
+        }
+        for (index, shape) in network.network.output_shapes(&shapes)?.into_iter().enumerate() {
+            // SAFETY: so many shapes are writable by the caller's promise.
+            unsafe { outputs.add(index).write(shape.into()) };
+        }
         Ok(())
     })
 }
@@ -63,7 +125,32 @@ pub unsafe extern "C" fn sepconv_network_plan(
         // SAFETY: the contract of all functions.
         let (out, network, options) =
             unsafe { (Out::new("plan", plan)?, shared("network", network)?, read_options(options)?) };
-        out.hand_over("plan", sepconv_plan { plan: network.network.plan(input.into(), &options)? })
+        out.hand_over("plan", sepconv_plan::new(network.network.plan(input.into(), &options)?, &options))
+    })
+}
+
+/// Plans a network of several inputs, for a shape of each: `count` of them at `inputs`, in the order of the network's inputs, and all of
+/// one batch. Otherwise as `sepconv_network_plan`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_network_plan_all(
+    network: *const sepconv_network,
+    inputs: *const sepconv_shape,
+    count: usize,
+    options: *const sepconv_plan_options,
+    plan: *mut *mut sepconv_plan,
+) -> sepconv_status {
+    boundary(|| {
+        // SAFETY: the contract of all functions.
+        let (out, network, inputs, options) = unsafe {
+            (
+                Out::new("plan", plan)?,
+                shared("network", network)?,
+                slice("inputs", inputs, count)?,
+                read_options(options)?,
+            )
+        };
+        let shapes = memory::collect("plan", inputs.iter().map(|&shape| shape.into()))?;
+        out.hand_over("plan", sepconv_plan::new(network.network.plan_all(&shapes, &options)?, &options))
     })
 }
 

@@ -5,9 +5,10 @@ use super::options::{read_options, sepconv_plan_options};
 use super::plan::sepconv_plan;
 use super::pointer::{Out, free, shared};
 use super::status::{boundary, sepconv_status};
+use super::window_pool::{describe_window_pool, sepconv_window_pool_desc};
 use crate::{
     Conv2d, ConvDesc, Dense, DepthwiseConv2d, GlobalAveragePool, InvertedResidual, InvertedResidualDesc, Layer,
-    PointwiseConv2d, SeparableConv2d, Shortcut,
+    PointwiseConv2d, Resize, SeparableConv2d, Shortcut, TransposedConv2d, WindowPool,
 };
 
 /// An operator: checked, its batch norm folded, its weights packed. Any number of threads may use one at once.
@@ -31,7 +32,7 @@ unsafe fn of_one<T: Into<Layer>>(
     })
 }
 
-/// A standard convolution. Takes a filter of HWIO, OIHW or OHWI.
+/// A standard convolution. Takes a filter of any order that is not depthwise, and groups.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sepconv_conv2d_new(
     desc: *const sepconv_conv_desc,
@@ -51,7 +52,7 @@ pub unsafe extern "C" fn sepconv_depthwise_conv2d_new(
     unsafe { of_one(desc, op, DepthwiseConv2d::new) }
 }
 
-/// A pointwise convolution: 1x1, at stride 1, without padding. Takes a filter of HWIO, OIHW or OHWI.
+/// A pointwise convolution: 1x1, at stride 1, without padding. Takes a filter of any order that is not depthwise.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sepconv_pointwise_conv2d_new(
     desc: *const sepconv_conv_desc,
@@ -101,8 +102,8 @@ pub unsafe extern "C" fn sepconv_inverted_residual_new(
     })
 }
 
-/// A dense layer: `Nx1x1xC` to `Nx1x1xK`, or the same for every pixel of a plane. Takes a filter of HWIO, OIHW or OHWI with a
-/// kernel of 1x1.
+/// A dense layer: `Nx1x1xC` to `Nx1x1xK`, or the same for every pixel of a plane. Takes a filter of any order that is not depthwise,
+/// with a kernel of 1x1.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sepconv_dense_new(
     desc: *const sepconv_conv_desc,
@@ -122,6 +123,46 @@ pub unsafe extern "C" fn sepconv_global_average_pool_new(
         // SAFETY: the contract of all functions.
         let out = unsafe { Out::new("op", op) }?;
         out.hand_over("operator", sepconv_operator { layer: GlobalAveragePool::new(channels)?.into() })
+    })
+}
+
+/// A transposed convolution whose stride is the size of its kernel: each input pixel makes a window of output pixels of its own, as the
+/// necks of detectors enlarge a plane with 2x2 and stride 2. The plane grows by the kernel on both axes. No dilation, and no padding: with
+/// windows that do not overlap `SEPCONV_PADDING_SAME` adds none. Takes a filter of any order that is not depthwise.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_transposed_conv2d_new(
+    desc: *const sepconv_conv_desc,
+    op: *mut *mut sepconv_operator,
+) -> sepconv_status {
+    // SAFETY: the contract of all functions.
+    unsafe { of_one(desc, op, TransposedConv2d::new) }
+}
+
+/// The maximum or the mean over a window that slides over the plane. It takes any number of channels.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_window_pool_new(
+    desc: *const sepconv_window_pool_desc,
+    op: *mut *mut sepconv_operator,
+) -> sepconv_status {
+    boundary(|| {
+        // SAFETY: the contract of all functions.
+        let (out, desc) = unsafe { (Out::new("op", op)?, describe_window_pool(desc)?) };
+        out.hand_over("operator", sepconv_operator { layer: WindowPool::new(desc)?.into() })
+    })
+}
+
+/// Each pixel `factor_h` times along rows and `factor_w` times along columns, at least once: nearest neighbours. It takes any number of
+/// channels.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_resize_new(
+    factor_h: usize,
+    factor_w: usize,
+    op: *mut *mut sepconv_operator,
+) -> sepconv_status {
+    boundary(|| {
+        // SAFETY: the contract of all functions.
+        let out = unsafe { Out::new("op", op) }?;
+        out.hand_over("operator", sepconv_operator { layer: Resize::new([factor_h, factor_w])?.into() })
     })
 }
 
@@ -152,7 +193,7 @@ pub unsafe extern "C" fn sepconv_operator_plan(
     boundary(|| {
         // SAFETY: the contract of all functions.
         let (out, operator, options) = unsafe { (Out::new("plan", plan)?, shared("op", op)?, read_options(options)?) };
-        out.hand_over("plan", sepconv_plan { plan: operator.layer.plan(input.into(), &options)? })
+        out.hand_over("plan", sepconv_plan::new(operator.layer.plan(input.into(), &options)?, &options))
     })
 }
 

@@ -12,12 +12,21 @@ use super::status::{CallFailure, Result, boundary, sepconv_status};
 use super::tensor::{Placed, Region, sepconv_input, sepconv_output};
 use super::threads::read_threads;
 use super::versioned;
-use crate::{Arithmetic, Plan, Scratch, Threads};
+use crate::{Arithmetic, Error, Plan, PlanOptions, Scratch, Shape, Threads, View, ViewMut, memory};
 
 /// An operator or a network, planned for one input shape. Any number of threads may use one at once, each with a scratch of
 /// its own.
 pub struct sepconv_plan {
-    pub(super) plan: Plan,
+    plan: Plan,
+    /// Those that the plan was made for.
+    threads: Threads,
+}
+
+impl sepconv_plan {
+    /// A plan that was made by these options.
+    pub(super) fn new(plan: Plan, options: &PlanOptions) -> sepconv_plan {
+        sepconv_plan { plan, threads: options.threads.clone() }
+    }
 }
 
 /// How a step `sum + x * w` is rounded. It decides the bits of every result.
@@ -31,7 +40,7 @@ pub enum sepconv_arithmetic {
     Separate = 1,
 }
 
-/// The shape that a plan is for.
+/// The shape that a plan is for: of the first input, where there are several.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sepconv_plan_input_shape(
     plan: *const sepconv_plan,
@@ -41,7 +50,7 @@ pub unsafe extern "C" fn sepconv_plan_input_shape(
     unsafe { ask(plan, "shape", shape, |plan| plan.input_shape().into()) }
 }
 
-/// The shape of what it computes.
+/// The shape of what it computes: of the first output, where there are several.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sepconv_plan_output_shape(
     plan: *const sepconv_plan,
@@ -49,6 +58,65 @@ pub unsafe extern "C" fn sepconv_plan_output_shape(
 ) -> sepconv_status {
     // SAFETY: the contract of all functions.
     unsafe { ask(plan, "shape", shape, |plan| plan.output_shape().into()) }
+}
+
+/// How many tensors a run reads.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_plan_input_count(plan: *const sepconv_plan, count: *mut usize) -> sepconv_status {
+    // SAFETY: the contract of all functions.
+    unsafe { ask(plan, "count", count, |plan| plan.input_shapes().len()) }
+}
+
+/// How many tensors a run writes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_plan_output_count(plan: *const sepconv_plan, count: *mut usize) -> sepconv_status {
+    // SAFETY: the contract of all functions.
+    unsafe { ask(plan, "count", count, |plan| plan.output_shapes().len()) }
+}
+
+/// The shape of input `index`, counted from 0 in the order of the network's inputs.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_plan_input_shape_at(
+    plan: *const sepconv_plan,
+    index: usize,
+    shape: *mut sepconv_shape,
+) -> sepconv_status {
+    // SAFETY: the contract of all functions.
+    unsafe { shape_at(plan, index, shape, Plan::input_shapes) }
+}
+
+/// The shape of output `index`, counted from 0 in the order of the network's outputs.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_plan_output_shape_at(
+    plan: *const sepconv_plan,
+    index: usize,
+    shape: *mut sepconv_shape,
+) -> sepconv_status {
+    // SAFETY: the contract of all functions.
+    unsafe { shape_at(plan, index, shape, Plan::output_shapes) }
+}
+
+/// One of the shapes of a plan.
+///
+/// # Safety
+/// The contract of all functions.
+unsafe fn shape_at(
+    plan: *const sepconv_plan,
+    index: usize,
+    shape: *mut sepconv_shape,
+    of: impl FnOnce(&Plan) -> &[Shape],
+) -> sepconv_status {
+    boundary(|| {
+        // SAFETY: the caller's.
+        let (out, plan) = unsafe { (Out::new("shape", shape)?, shared("plan", plan)?) };
+        let shapes = of(&plan.plan);
+        let Some(&shape) = shapes.get(index) else {
+            let (expected, got) = ("an index below the number of tensors", format!("{index} of {}", shapes.len()));
+            return Err(CallFailure::Library(Error::Value { what: "index".into(), expected, got }));
+        };
+        out.write(shape.into());
+        Ok(())
+    })
 }
 
 /// The instruction set that it runs on, never `SEPCONV_ISA_BEST`.
@@ -244,7 +312,7 @@ pub unsafe extern "C" fn sepconv_plan_run(
     scratch: *mut sepconv_scratch,
 ) -> sepconv_status {
     // SAFETY: the contract of all functions.
-    boundary(|| unsafe { run(plan, None, input, output, Room::Scratch(scratch)) })
+    boundary(|| unsafe { run_one(plan, None, input, output, Room::Scratch(scratch)) })
 }
 
 /// As `sepconv_plan_run`, on the threads that `options` choose, in place of those that the plan was made for. At most as many as the
@@ -259,7 +327,7 @@ pub unsafe extern "C" fn sepconv_plan_run_on(
 ) -> sepconv_status {
     boundary(|| {
         // SAFETY: the contract of all functions.
-        unsafe { run(plan, Some(read_threads_of(options)?), input, output, Room::Scratch(scratch)) }
+        unsafe { run_one(plan, Some(read_threads_of(options)?), input, output, Room::Scratch(scratch)) }
     })
 }
 
@@ -284,10 +352,62 @@ pub unsafe extern "C" fn sepconv_plan_run_in(
 ) -> sepconv_status {
     boundary(|| {
         // SAFETY: the contract of all functions.
-        unsafe {
-            let threads = if options.is_null() { None } else { Some(read_threads_of(options)?) };
-            run(plan, threads, input, output, Room::Memory(memory, bytes))
-        }
+        unsafe { run_one(plan, read_optional_threads(options)?, input, output, Room::Memory(memory, bytes)) }
+    })
+}
+
+/// Computes all outputs of a network from all of its inputs, each in the order in which the network has them: `inputs` and `outputs`
+/// are arrays of pointers to descriptions. There are as many as `sepconv_plan_input_count` and `sepconv_plan_output_count` say.
+///
+/// As `sepconv_plan_run` does with one of each. No output may have memory in common with another one or with an input; inputs may
+/// with each other. A run allocates a few words for each tensor.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_plan_run_all(
+    plan: *const sepconv_plan,
+    inputs: *const *const sepconv_input,
+    input_count: usize,
+    outputs: *const *const sepconv_output,
+    output_count: usize,
+    scratch: *mut sepconv_scratch,
+) -> sepconv_status {
+    // SAFETY: the contract of all functions.
+    boundary(|| unsafe { run_all(plan, None, (inputs, input_count), (outputs, output_count), Room::Scratch(scratch)) })
+}
+
+/// As `sepconv_plan_run_all`, on the threads that `options` choose: see `sepconv_plan_run_on`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_plan_run_all_on(
+    plan: *const sepconv_plan,
+    options: *const sepconv_plan_options,
+    inputs: *const *const sepconv_input,
+    input_count: usize,
+    outputs: *const *const sepconv_output,
+    output_count: usize,
+    scratch: *mut sepconv_scratch,
+) -> sepconv_status {
+    // SAFETY: the contract of all functions.
+    boundary(|| unsafe {
+        let threads = Some(read_threads_of(options)?);
+        run_all(plan, threads, (inputs, input_count), (outputs, output_count), Room::Scratch(scratch))
+    })
+}
+
+/// As `sepconv_plan_run_all`, in `bytes` bytes of memory of the caller's: see `sepconv_plan_run_in`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_plan_run_all_in(
+    plan: *const sepconv_plan,
+    options: *const sepconv_plan_options,
+    inputs: *const *const sepconv_input,
+    input_count: usize,
+    outputs: *const *const sepconv_output,
+    output_count: usize,
+    memory: *mut c_void,
+    bytes: usize,
+) -> sepconv_status {
+    // SAFETY: the contract of all functions.
+    boundary(|| unsafe {
+        let threads = read_optional_threads(options)?;
+        run_all(plan, threads, (inputs, input_count), (outputs, output_count), Room::Memory(memory, bytes))
     })
 }
 
@@ -300,6 +420,15 @@ unsafe fn read_threads_of(options: *const sepconv_plan_options) -> Result<Thread
     unsafe { read_threads(&versioned::read("options", options)?) }
 }
 
+/// The same of options that may be NULL, for the threads of the plan.
+///
+/// # Safety
+/// The contract of all functions.
+unsafe fn read_optional_threads(options: *const sepconv_plan_options) -> Result<Option<Threads>> {
+    // SAFETY: the caller's.
+    if options.is_null() { Ok(None) } else { unsafe { read_threads_of(options) }.map(Some) }
+}
+
 /// Where a run has its memory.
 #[derive(Clone, Copy)]
 enum Room {
@@ -308,11 +437,11 @@ enum Room {
     Memory(*mut c_void, usize),
 }
 
-/// Checks the arguments of a run, and runs: on the threads of the plan unless others are named.
+/// Checks the arguments of a run with one input and one output, and runs. It allocates nothing.
 ///
 /// # Safety
 /// The contract of all functions.
-unsafe fn run(
+unsafe fn run_one(
     plan: *const sepconv_plan,
     threads: Option<Threads>,
     input: *const sepconv_input,
@@ -320,39 +449,80 @@ unsafe fn run(
     room: Room,
 ) -> Result<()> {
     // SAFETY: the caller's.
-    let plan = &unsafe { shared("plan", plan) }?.plan;
+    let plan = unsafe { shared("plan", plan) }?;
+    let (shape, made) = (plan.plan.input_shape(), plan.plan.output_shape());
     // SAFETY: as above.
-    let [from, to] = unsafe { Placed::read((input, plan.input_shape()), (output, plan.output_shape()))? };
+    let [from, to] = unsafe { Placed::read((input, shape), (output, made))? };
+    // SAFETY: as above. The two have no byte in common.
+    let (inputs, mut outputs) = unsafe { ([from.view()?], [to.view_mut()?]) };
+    // SAFETY: as above.
+    unsafe { execute(plan, threads, [&from, &to], &inputs, &mut outputs, room) }
+}
+
+/// The same with all inputs and outputs of a network: pointers to descriptions, and how many.
+///
+/// # Safety
+/// The contract of all functions.
+unsafe fn run_all(
+    plan: *const sepconv_plan,
+    threads: Option<Threads>,
+    (inputs, input_count): (*const *const sepconv_input, usize),
+    (outputs, output_count): (*const *const sepconv_output, usize),
+    room: Room,
+) -> Result<()> {
+    // SAFETY: the caller's.
+    let plan = unsafe { shared("plan", plan) }?;
+    let (shapes, made) = (plan.plan.input_shapes(), plan.plan.output_shapes());
+    // SAFETY: as above.
+    let [from, to] = unsafe { Placed::read_all((inputs, input_count, shapes), (outputs, output_count, made))? };
+    let (mut inputs, mut outputs) = (Vec::new(), Vec::new());
+    for placed in &from {
+        // SAFETY: as above. No output has a byte in common with it.
+        memory::push("tensors of a run", &mut inputs, unsafe { placed.view() }?)?;
+    }
+    for placed in &to {
+        // SAFETY: as above. No other tensor has a byte in common with it.
+        memory::push("tensors of a run", &mut outputs, unsafe { placed.view_mut() }?)?;
+    }
+    // SAFETY: as above.
+    unsafe { execute(plan, threads, from.iter().chain(&to), &inputs, &mut outputs, room) }
+}
+
+/// Checks where a run has its memory, and runs: on the threads of the plan unless others are named.
+///
+/// # Safety
+/// The contract of all functions. `tensors` are those of the views.
+unsafe fn execute<'a>(
+    plan: &sepconv_plan,
+    threads: Option<Threads>,
+    tensors: impl IntoIterator<Item = &'a Placed>,
+    inputs: &[View<'_>],
+    outputs: &mut [ViewMut<'_>],
+    room: Room,
+) -> Result<()> {
+    let threads = threads.as_ref().unwrap_or(&plan.threads);
+    let plan = &plan.plan;
     match room {
         Room::Scratch(scratch) => {
-            // SAFETY: as above. Scratch is shared as long as nobody has entered it.
+            // SAFETY: the caller's. Scratch is shared as long as nobody has entered it.
             let mut scratch = unsafe { shared("scratch", scratch.cast_const()) }?.enter()?;
-            // SAFETY: as above. The two have no byte in common.
-            let (input, output) = unsafe { (from.view()?, to.view_mut()?) };
-            match threads {
-                Some(threads) => plan.run_on(&threads, input, output, scratch.scratch())?,
-                None => plan.run(input, output, scratch.scratch())?,
-            }
+            Ok(plan.run_all_on(threads, inputs, outputs, scratch.scratch())?)
         }
         Room::Memory(first, bytes) => {
-            let memory = Region::of_bytes("memory", first, bytes)?;
-            memory.check_apart(from.region())?;
-            memory.check_apart(to.region())?;
-            // SAFETY: as above. No two of the three have a byte in common.
-            let (input, output, memory): (_, _, &mut [u8]) = unsafe {
-                // what is used of it, which C may never have written
-                let used = bytes.min(plan.scratch_bytes().saturating_add(SEPCONV_SCRATCH_ALIGNMENT - 1));
-                first.cast::<u8>().write_bytes(0, used);
-                let memory = if used == 0 { &mut [] } else { core::slice::from_raw_parts_mut(first.cast(), used) };
-                (from.view()?, to.view_mut()?, memory)
-            };
-            match threads {
-                Some(threads) => plan.run_on_in(&threads, input, output, memory)?,
-                None => plan.run_in(input, output, memory)?,
+            let region = Region::of_bytes("memory", first, bytes)?;
+            for tensor in tensors {
+                region.check_apart(tensor.region())?;
             }
+            // what is used of it, which C may never have written
+            let used = bytes.min(plan.scratch_bytes().saturating_add(SEPCONV_SCRATCH_ALIGNMENT - 1));
+            // SAFETY: the caller's. No tensor has a byte in common with the memory.
+            let memory: &mut [u8] = unsafe {
+                first.cast::<u8>().write_bytes(0, used);
+                if used == 0 { &mut [] } else { core::slice::from_raw_parts_mut(first.cast(), used) }
+            };
+            Ok(plan.run_all_on_in(threads, inputs, outputs, memory)?)
         }
     }
-    Ok(())
 }
 
 // What C passes is an integer, which the header calls by the name of its enum (see cbindgen.toml).

@@ -26,6 +26,16 @@ pub(super) unsafe fn shared<'a, T>(name: impl Into<Name>, pointer: *const T) -> 
     Ok(unsafe { &*pointer })
 }
 
+/// What a pointer leads to, to be changed.
+///
+/// # Safety
+/// If it is neither NULL nor misaligned, a `T` is there that lives and that nobody else uses for as long as `'a`.
+pub(super) unsafe fn exclusive<'a, T>(name: impl Into<Name>, pointer: *mut T) -> Result<&'a mut T> {
+    check(name.into(), pointer)?;
+    // SAFETY: the caller's; neither NULL nor misaligned.
+    Ok(unsafe { &mut *pointer })
+}
+
 /// An error where a slice of `len` values cannot begin at `first`.
 pub(super) fn check_slice<T>(name: impl Into<Name>, first: *const T, len: usize) -> Result<()> {
     let name = name.into();

@@ -5,12 +5,12 @@
  *
  * - Functions that can fail return a sepconv_status. Unless it is SEPCONV_STATUS_OK, nothing was written to any out-parameter or
  *   output (but by a panic, which SEPCONV_STATUS_PANIC tells), and sepconv_last_error() tells more.
- * - What a function named _new, _plan or of a network hands out belongs to the caller, who gives it back to the _free of its type,
+ * - What a function named _new, _plan, _build or of a network hands out belongs to the caller, who gives it back to the _free of its type,
  *   once. What was made of it lives on: operators may be freed when a network or a plan of them is there, and so on.
  * - Structs begin with their size. Call their _init function first, and set what differs.
  * - Pointers must not be NULL unless it is said that they may; what they point to is only used during the call.
- * - Operators, networks, plans, plan caches and pools may be used by many threads at once, a scratch by one run at a time. Nothing may
- *   be freed while a call uses it.
+ * - Operators, networks, plans, plan caches and pools may be used by many threads at once, a scratch by one run at a time, a graph by one call
+ *   at a time. Nothing may be freed while a call uses it.
  * - Lengths and strides are counted in values, not in bytes.
  */
 
@@ -80,7 +80,7 @@ enum sepconv_status
     SEPCONV_STATUS_PANIC = 8,
     /**
      * Rows, columns, channels, a kernel, stride or dilation of zero, one that is too large, a plane that the kernel does not
-     * fit into, or a shape that is not the one expected.
+     * fit into, or a shape that is not the one expected. More or fewer inputs or outputs than a network has.
      */
     SEPCONV_STATUS_SIZE = 9,
     /**
@@ -128,7 +128,8 @@ enum sepconv_status
      */
     SEPCONV_STATUS_FUSION = 20,
     /**
-     * A network without layers, or with one where it cannot stand.
+     * A network without layers, or with one where it cannot stand. A graph without inputs or outputs, with a tensor that nothing reads,
+     * or that was built before; a value that is none of its graph.
      */
     SEPCONV_STATUS_NETWORK = 21,
     /**
@@ -240,6 +241,14 @@ enum sepconv_filter_order
      * Depthwise, `[output_channels][1][kernel_h][kernel_w]`: PyTorch's convolution with as many groups as input channels.
      */
     SEPCONV_FILTER_ORDER_DEPTHWISE_C1HW = 5,
+    /**
+     * `[kernel_h][kernel_w][output_channels][input_channels]`: TensorFlow's transposed convolution.
+     */
+    SEPCONV_FILTER_ORDER_HWOI = 6,
+    /**
+     * `[input_channels][output_channels][kernel_h][kernel_w]`: PyTorch's and ONNX's transposed convolution.
+     */
+    SEPCONV_FILTER_ORDER_IOHW = 7,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -541,8 +550,40 @@ typedef int32_t sepconv_model_activation;
 #endif // __cplusplus
 
 /**
- * Operators, one after the other, planned together: one scratch, and between two of them the layout that the second one needs. Any number
- * of threads may use one at once.
+ * What a pool takes of a window. There is no default.
+ */
+enum sepconv_window_pool_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The largest value. Padding takes no part. NaN is larger than any number.
+     */
+    SEPCONV_WINDOW_POOL_KIND_MAXIMUM = 1,
+    /**
+     * The mean: pixels are added row by row, and their sum is divided by their number.
+     */
+    SEPCONV_WINDOW_POOL_KIND_AVERAGE = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sepconv_window_pool_kind sepconv_window_pool_kind;
+#else
+typedef int32_t sepconv_window_pool_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * A network while it is built, value by value: each layer reads values that are there. It may be used by one call at a time.
+ *
+ * Functions named `sepconv_graph_…` write the value of what they add to `value`. One that fails adds nothing.
+ */
+typedef struct sepconv_graph sepconv_graph;
+
+/**
+ * Operators planned together, one after the other or as a graph: one scratch, and between two of them the layout that the second one
+ * needs. Any number of threads may use one at once.
  */
 typedef struct sepconv_network sepconv_network;
 
@@ -589,8 +630,8 @@ typedef struct sepconv_conv_desc {
      */
     const float *filter;
     /**
-     * How many: `kernel_h * kernel_w * input_channels * output_channels`; of a depthwise filter
-     * `kernel_h * kernel_w * output_channels`.
+     * How many: `kernel_h * kernel_w * input_channels * output_channels`, of which a convolution in groups has one of `groups` parts;
+     * of a depthwise filter `kernel_h * kernel_w * output_channels`.
      */
     size_t filter_len;
     /**
@@ -602,7 +643,7 @@ typedef struct sepconv_conv_desc {
      */
     size_t kernel_w;
     /**
-     * Channels that it reads.
+     * Channels that it reads, those of all groups.
      */
     size_t input_channels;
     /**
@@ -699,7 +740,67 @@ typedef struct sepconv_conv_desc {
      * The slope of `SEPCONV_ACTIVATION_LEAKY_RELU`. Init: NaN, which is an error with that activation; any other takes nothing else.
      */
     float leaky_slope;
+    /**
+     * In how many groups the channels are: each group of outputs reads a group of inputs of its own. The filter's `input_channels`
+     * are those of a group: `input_channels / groups`. For `sepconv_conv2d_new` alone. Init: 0, which is 1 as well.
+     */
+    size_t groups;
 } sepconv_conv_desc;
+
+/**
+ * A pool over a window. Call `sepconv_window_pool_desc_init` first, then set what differs; kind and kernel always do.
+ */
+typedef struct sepconv_window_pool_desc {
+    /**
+     * `sizeof(sepconv_window_pool_desc)`, as the init function sets it.
+     */
+    size_t struct_size;
+    /**
+     * What it takes of a window. Init leaves 0, which is none.
+     */
+    sepconv_window_pool_kind kind;
+    /**
+     * The padding. A window has to meet a pixel of the plane. Init: `SEPCONV_PADDING_VALID`.
+     */
+    sepconv_padding padding;
+    /**
+     * Rows of the window.
+     */
+    size_t kernel_h;
+    /**
+     * Columns of the window.
+     */
+    size_t kernel_w;
+    /**
+     * Rows that the window moves at each step. Init: 0, the rows of the window.
+     */
+    size_t stride_h;
+    /**
+     * Columns that the window moves at each step. Init: 0, the columns of the window.
+     */
+    size_t stride_w;
+    /**
+     * Rows added above. The four sides are 0 unless the padding is `SEPCONV_PADDING_EXPLICIT`.
+     */
+    size_t pad_top;
+    /**
+     * Rows added below.
+     */
+    size_t pad_bottom;
+    /**
+     * Columns added before.
+     */
+    size_t pad_left;
+    /**
+     * Columns added after.
+     */
+    size_t pad_right;
+    /**
+     * Not 0: a mean is over all pixels of the window, those of padding too, which are 0. It is PyTorch's `count_include_pad`. 0 with
+     * `SEPCONV_WINDOW_POOL_KIND_MAXIMUM`. Init: 0.
+     */
+    int32_t count_padding;
+} sepconv_window_pool_desc;
 
 /**
  * Images, rows, columns and channels of a tensor, whatever its layout. Rows, columns and channels are at least 1. A batch of 0 images
@@ -803,6 +904,12 @@ typedef struct sepconv_plan_options {
      */
     sepconv_layout output_layout;
 } sepconv_plan_options;
+
+/**
+ * A tensor of a graph that is being built: an input, or what a layer computes. It is a number that stands for nothing outside of its
+ * graph. 0 is never a value.
+ */
+typedef uint64_t sepconv_value;
 
 /**
  * Distances, counted in values, between two values of a tensor that are neighbours along an axis. Value `(n, y, x, c)` is at
@@ -968,7 +1075,14 @@ sepconv_status sepconv_conv_desc_init(struct sepconv_conv_desc *desc,
                                       size_t size);
 
 /**
- * A standard convolution. Takes a filter of HWIO, OIHW or OHWI.
+ * Writes the defaults to `desc`; `size` is `sizeof(sepconv_window_pool_desc)`, which tells this library how long the caller's
+ * struct is.
+ */
+sepconv_status sepconv_window_pool_desc_init(struct sepconv_window_pool_desc *desc,
+                                             size_t size);
+
+/**
+ * A standard convolution. Takes a filter of any order that is not depthwise, and groups.
  */
 sepconv_status sepconv_conv2d_new(const struct sepconv_conv_desc *desc,
                                   struct sepconv_operator **op);
@@ -980,7 +1094,7 @@ sepconv_status sepconv_depthwise_conv2d_new(const struct sepconv_conv_desc *desc
                                             struct sepconv_operator **op);
 
 /**
- * A pointwise convolution: 1x1, at stride 1, without padding. Takes a filter of HWIO, OIHW or OHWI.
+ * A pointwise convolution: 1x1, at stride 1, without padding. Takes a filter of any order that is not depthwise.
  */
 sepconv_status sepconv_pointwise_conv2d_new(const struct sepconv_conv_desc *desc,
                                             struct sepconv_operator **op);
@@ -1004,8 +1118,8 @@ sepconv_status sepconv_inverted_residual_new(const struct sepconv_conv_desc *exp
                                              struct sepconv_operator **op);
 
 /**
- * A dense layer: `Nx1x1xC` to `Nx1x1xK`, or the same for every pixel of a plane. Takes a filter of HWIO, OIHW or OHWI with a
- * kernel of 1x1.
+ * A dense layer: `Nx1x1xC` to `Nx1x1xK`, or the same for every pixel of a plane. Takes a filter of any order that is not depthwise,
+ * with a kernel of 1x1.
  */
 sepconv_status sepconv_dense_new(const struct sepconv_conv_desc *desc,
                                  struct sepconv_operator **op);
@@ -1014,6 +1128,28 @@ sepconv_status sepconv_dense_new(const struct sepconv_conv_desc *desc,
  * The mean of each of `channels` channels over the plane.
  */
 sepconv_status sepconv_global_average_pool_new(size_t channels, struct sepconv_operator **op);
+
+/**
+ * A transposed convolution whose stride is the size of its kernel: each input pixel makes a window of output pixels of its own, as the
+ * necks of detectors enlarge a plane with 2x2 and stride 2. The plane grows by the kernel on both axes. No dilation, and no padding: with
+ * windows that do not overlap `SEPCONV_PADDING_SAME` adds none. Takes a filter of any order that is not depthwise.
+ */
+sepconv_status sepconv_transposed_conv2d_new(const struct sepconv_conv_desc *desc,
+                                             struct sepconv_operator **op);
+
+/**
+ * The maximum or the mean over a window that slides over the plane. It takes any number of channels.
+ */
+sepconv_status sepconv_window_pool_new(const struct sepconv_window_pool_desc *desc,
+                                       struct sepconv_operator **op);
+
+/**
+ * Each pixel `factor_h` times along rows and `factor_w` times along columns, at least once: nearest neighbours. It takes any number of
+ * channels.
+ */
+sepconv_status sepconv_resize_new(size_t factor_h,
+                                  size_t factor_w,
+                                  struct sepconv_operator **op);
 
 /**
  * The shape that an operator makes of `input`, or why it cannot take it.
@@ -1045,11 +1181,31 @@ sepconv_status sepconv_network_new(const struct sepconv_operator *const *operato
                                    struct sepconv_network **network);
 
 /**
- * The shape that a network makes of `input`, or why it cannot take it.
+ * How many tensors a network reads.
+ */
+sepconv_status sepconv_network_input_count(const struct sepconv_network *network, size_t *count);
+
+/**
+ * How many tensors a network computes.
+ */
+sepconv_status sepconv_network_output_count(const struct sepconv_network *network, size_t *count);
+
+/**
+ * The shape that a network of one input makes of `input`, or why it cannot take it: of the first output, where there are several.
  */
 sepconv_status sepconv_network_output_shape(const struct sepconv_network *network,
                                             struct sepconv_shape input,
                                             struct sepconv_shape *output);
+
+/**
+ * The shapes that a network makes of `count` inputs, or why it cannot take them: to `outputs`, which has room for `output_count` shapes,
+ * as many as `sepconv_network_output_count` says.
+ */
+sepconv_status sepconv_network_output_shapes(const struct sepconv_network *network,
+                                             const struct sepconv_shape *inputs,
+                                             size_t count,
+                                             struct sepconv_shape *outputs,
+                                             size_t output_count);
 
 /**
  * Plans a network for an input shape. `options` may be NULL for the defaults. The plan keeps what it needs of the network,
@@ -1061,9 +1217,104 @@ sepconv_status sepconv_network_plan(const struct sepconv_network *network,
                                     struct sepconv_plan **plan);
 
 /**
+ * Plans a network of several inputs, for a shape of each: `count` of them at `inputs`, in the order of the network's inputs, and all of
+ * one batch. Otherwise as `sepconv_network_plan`.
+ */
+sepconv_status sepconv_network_plan_all(const struct sepconv_network *network,
+                                        const struct sepconv_shape *inputs,
+                                        size_t count,
+                                        const struct sepconv_plan_options *options,
+                                        struct sepconv_plan **plan);
+
+/**
  * Frees a network. NULL is no network, and nothing is done.
  */
 void sepconv_network_free(struct sepconv_network *network);
+
+/**
+ * A graph without layers.
+ */
+sepconv_status sepconv_graph_new(struct sepconv_graph **graph);
+
+/**
+ * A tensor of the caller's, of so many channels. Inputs have the order of these calls.
+ */
+sepconv_status sepconv_graph_input(struct sepconv_graph *graph,
+                                   size_t channels,
+                                   sepconv_value *value);
+
+/**
+ * What an operator computes of `x`. The graph keeps what it needs of the operator: it may be freed before the graph, and may stand in
+ * several graphs and networks, or several times in one.
+ */
+sepconv_status sepconv_graph_operator(struct sepconv_graph *graph,
+                                      sepconv_value x,
+                                      const struct sepconv_operator *op,
+                                      sepconv_value *value);
+
+/**
+ * The sum of two tensors, then an activation. `y` has the shape of `x`, or one pixel an image. `clamp_min` and `clamp_max` are the
+ * bounds of `SEPCONV_ACTIVATION_CLAMP`, and 0 with any other activation. `SEPCONV_ACTIVATION_LEAKY_RELU` is for convolutions.
+ */
+sepconv_status sepconv_graph_add(struct sepconv_graph *graph,
+                                 sepconv_value x,
+                                 sepconv_value y,
+                                 sepconv_activation activation,
+                                 float clamp_min,
+                                 float clamp_max,
+                                 sepconv_value *value);
+
+/**
+ * `x` times `y`, value by value. `y` has the shape of `x`, or one pixel an image: the scale of each channel, as squeeze-and-excite has
+ * it.
+ */
+sepconv_status sepconv_graph_scale(struct sepconv_graph *graph,
+                                   sepconv_value x,
+                                   sepconv_value y,
+                                   sepconv_value *value);
+
+/**
+ * The channels of `count` tensors of one plane, one after the other. A tensor may come several times.
+ */
+sepconv_status sepconv_graph_concat(struct sepconv_graph *graph,
+                                    const sepconv_value *values,
+                                    size_t count,
+                                    sepconv_value *value);
+
+/**
+ * The maximum or the mean over a window, as an operator of `sepconv_window_pool_new`.
+ */
+sepconv_status sepconv_graph_window_pool(struct sepconv_graph *graph,
+                                         sepconv_value x,
+                                         const struct sepconv_window_pool_desc *desc,
+                                         sepconv_value *value);
+
+/**
+ * Each pixel several times along rows and columns, as an operator of `sepconv_resize_new`.
+ */
+sepconv_status sepconv_graph_resize(struct sepconv_graph *graph,
+                                    sepconv_value x,
+                                    size_t factor_h,
+                                    size_t factor_w,
+                                    sepconv_value *value);
+
+/**
+ * Makes a tensor an output. Outputs have the order of these calls. Layers may read an output too.
+ */
+sepconv_status sepconv_graph_output(struct sepconv_graph *graph, sepconv_value value);
+
+/**
+ * The network of all layers. It uses the graph up, also where it fails: all that is left is `sepconv_graph_free`.
+ *
+ * There is an input and an output, and each tensor is read by a layer or is an output.
+ */
+sepconv_status sepconv_graph_build(struct sepconv_graph *graph,
+                                   struct sepconv_network **network);
+
+/**
+ * Frees a graph. NULL is no graph, and nothing is done.
+ */
+void sepconv_graph_free(struct sepconv_graph *graph);
 
 /**
  * A pool of `threads` threads, 1 to 64. The thread that calls run works too, in place of one of them.
@@ -1102,16 +1353,40 @@ sepconv_status sepconv_output_init(struct sepconv_output *output,
                                    size_t len);
 
 /**
- * The shape that a plan is for.
+ * The shape that a plan is for: of the first input, where there are several.
  */
 sepconv_status sepconv_plan_input_shape(const struct sepconv_plan *plan,
                                         struct sepconv_shape *shape);
 
 /**
- * The shape of what it computes.
+ * The shape of what it computes: of the first output, where there are several.
  */
 sepconv_status sepconv_plan_output_shape(const struct sepconv_plan *plan,
                                          struct sepconv_shape *shape);
+
+/**
+ * How many tensors a run reads.
+ */
+sepconv_status sepconv_plan_input_count(const struct sepconv_plan *plan, size_t *count);
+
+/**
+ * How many tensors a run writes.
+ */
+sepconv_status sepconv_plan_output_count(const struct sepconv_plan *plan, size_t *count);
+
+/**
+ * The shape of input `index`, counted from 0 in the order of the network's inputs.
+ */
+sepconv_status sepconv_plan_input_shape_at(const struct sepconv_plan *plan,
+                                           size_t index,
+                                           struct sepconv_shape *shape);
+
+/**
+ * The shape of output `index`, counted from 0 in the order of the network's outputs.
+ */
+sepconv_status sepconv_plan_output_shape_at(const struct sepconv_plan *plan,
+                                            size_t index,
+                                            struct sepconv_shape *shape);
 
 /**
  * The instruction set that it runs on, never `SEPCONV_ISA_BEST`.
@@ -1213,6 +1488,43 @@ sepconv_status sepconv_plan_run_in(const struct sepconv_plan *plan,
                                    const struct sepconv_output *output,
                                    void *memory,
                                    size_t bytes);
+
+/**
+ * Computes all outputs of a network from all of its inputs, each in the order in which the network has them: `inputs` and `outputs`
+ * are arrays of pointers to descriptions. There are as many as `sepconv_plan_input_count` and `sepconv_plan_output_count` say.
+ *
+ * As `sepconv_plan_run` does with one of each. No output may have memory in common with another one or with an input; inputs may
+ * with each other. A run allocates a few words for each tensor.
+ */
+sepconv_status sepconv_plan_run_all(const struct sepconv_plan *plan,
+                                    const struct sepconv_input *const *inputs,
+                                    size_t input_count,
+                                    const struct sepconv_output *const *outputs,
+                                    size_t output_count,
+                                    struct sepconv_scratch *scratch);
+
+/**
+ * As `sepconv_plan_run_all`, on the threads that `options` choose: see `sepconv_plan_run_on`.
+ */
+sepconv_status sepconv_plan_run_all_on(const struct sepconv_plan *plan,
+                                       const struct sepconv_plan_options *options,
+                                       const struct sepconv_input *const *inputs,
+                                       size_t input_count,
+                                       const struct sepconv_output *const *outputs,
+                                       size_t output_count,
+                                       struct sepconv_scratch *scratch);
+
+/**
+ * As `sepconv_plan_run_all`, in `bytes` bytes of memory of the caller's: see `sepconv_plan_run_in`.
+ */
+sepconv_status sepconv_plan_run_all_in(const struct sepconv_plan *plan,
+                                       const struct sepconv_plan_options *options,
+                                       const struct sepconv_input *const *inputs,
+                                       size_t input_count,
+                                       const struct sepconv_output *const *outputs,
+                                       size_t output_count,
+                                       void *memory,
+                                       size_t bytes);
 
 /**
  * The name of an instruction set in lower case, such as `avx2`; `unknown` for an integer that is none. The text is static.

@@ -36,7 +36,7 @@ pub enum sepconv_status {
     /// A mistake of the library's: it panicked. An output may be half written; everything else is as it was.
     Panic = 8,
     /// Rows, columns, channels, a kernel, stride or dilation of zero, one that is too large, a plane that the kernel does not
-    /// fit into, or a shape that is not the one expected.
+    /// fit into, or a shape that is not the one expected. More or fewer inputs or outputs than a network has.
     Size = 9,
     /// A filter, bias or other vector of a wrong length, or a length that no memory has.
     Length = 10,
@@ -60,7 +60,8 @@ pub enum sepconv_status {
     Isa = 19,
     /// Fusion or a schedule that was demanded and cannot be had.
     Fusion = 20,
-    /// A network without layers, or with one where it cannot stand.
+    /// A network without layers, or with one where it cannot stand. A graph without inputs or outputs, with a tensor that nothing reads,
+    /// or that was built before; a value that is none of its graph.
     Network = 21,
     /// A file of weights that is malformed, or a tensor in it that is missing or of a wrong shape or type.
     Weights = 22,
@@ -69,7 +70,7 @@ pub enum sepconv_status {
 use sepconv_status as Status;
 
 /// An argument: its name, or that of a struct and of a field in it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     of: &'static str,
     field: &'static str,
@@ -84,6 +85,11 @@ impl Name {
 
     pub(super) const fn element(of: &'static str, index: usize) -> Name {
         Name { of, field: "", index: Some(index) }
+    }
+
+    /// A field of the struct that has this name.
+    pub(super) const fn with(self, field: &'static str) -> Name {
+        Name { field, ..self }
     }
 }
 
@@ -118,8 +124,12 @@ pub(super) enum CallFailure {
     UnknownFields { name: Name, known: usize },
     #[error("{name}: {got} values are more than memory holds")]
     Length { name: Name, got: usize },
-    #[error("{what}: has memory in common with the {with}")]
-    Overlap { what: &'static str, with: &'static str },
+    #[error("{what}: has memory in common with {}{with}", if with.index.is_some() { "" } else { "the " })]
+    Overlap { what: Name, with: Name },
+    #[error("{name}: {got} is no value of this graph")]
+    GraphValue { name: Name, got: u64 },
+    #[error("graph: it was built already, or a panic broke it off; all that is left is to free it")]
+    GraphUsedUp,
     #[error("scratch: a run on another thread is using it")]
     ScratchInUse,
     #[cfg(feature = "rayon")]
@@ -148,6 +158,7 @@ impl CallFailure {
             CallFailure::StructSize { .. } | CallFailure::UnknownFields { .. } => Status::StructSize,
             CallFailure::Length { .. } => Status::Length,
             CallFailure::Overlap { .. } => Status::Overlap,
+            CallFailure::GraphValue { .. } | CallFailure::GraphUsedUp => Status::Network,
             CallFailure::ScratchInUse => Status::ScratchInUse,
             #[cfg(feature = "rayon")]
             CallFailure::Threads(_) => Status::ThreadsNotStarted,
@@ -207,7 +218,7 @@ fn remember(failure: &CallFailure) {
 /// Runs the body of a function: its status, whatever happens in it.
 pub(super) fn boundary(body: impl FnOnce() -> Result<()>) -> Status {
     // No function leaves anything of the library's half written: out-parameters are written last, scratch means nothing
-    // between runs, and all else is immutable.
+    // between runs, a graph is used up by a panic, and all else is immutable.
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => Status::Ok,
         Ok(Err(failure)) => refuse(&failure),

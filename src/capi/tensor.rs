@@ -6,10 +6,10 @@ use core::ops::Range;
 use core::ptr::{null, null_mut};
 
 use super::describe::read_code;
-use super::pointer::check_slice;
+use super::pointer::{check_slice, slice};
 use super::status::{CallFailure, Name, Result, boundary, sepconv_status};
 use super::versioned::{self, Versioned};
-use crate::{Error, Layout, Shape, Strides, View, ViewMut};
+use crate::{Error, Layout, Shape, Strides, View, ViewMut, memory};
 
 /// The order of the axes of a tensor in memory, the last one fastest. A `sepconv_shape` names the sizes of both.
 #[repr(i32)]
@@ -166,7 +166,7 @@ impl sepconv_strides {
 
 /// Memory of the caller's, before any reference to it is made.
 pub(super) struct Region {
-    what: &'static str,
+    what: Name,
     /// Addresses. They do not wrap.
     bytes: Range<usize>,
 }
@@ -177,7 +177,7 @@ impl Region {
         if !(first.is_null() && len == 0) {
             check_slice(what, first.cast::<u8>(), len)?;
         }
-        Ok(Region { what, bytes: first.addr()..first.addr() + len })
+        Ok(Region { what: what.into(), bytes: first.addr()..first.addr() + len })
     }
 
     /// An error where both have a byte.
@@ -201,23 +201,24 @@ pub(super) struct Placed {
 }
 
 impl Placed {
+    /// A tensor called `name`, an input or an output as `what` says.
     fn new(
-        what: &'static str,
+        (name, what): (Name, &'static str),
         (first, len): (*const f32, usize),
         (layout, strides): (LayoutCode, sepconv_strides),
         shape: Shape,
     ) -> Result<Placed> {
-        let strides = strides.resolve(read_layout(Name::field(what, "layout"), layout)?, shape);
+        let strides = strides.resolve(read_layout(name.with("layout"), layout)?, shape);
         // an empty tensor is often nowhere
         if !(shape.is_empty() && first.is_null() && len == 0) {
-            check_slice(Name::field(what, "data"), first, len)?;
+            check_slice(name.with("data"), first, len)?;
         }
         let span = strides.span(shape)?;
         if len < span {
             return Err(CallFailure::Library(Error::Buffer { what, shape, strides, expected: span, got: len }));
         }
         // it is no longer than what was checked
-        let region = Region { what, bytes: first.addr()..first.addr() + span * size_of::<f32>() };
+        let region = Region { what: name, bytes: first.addr()..first.addr() + span * size_of::<f32>() };
         Ok(Placed { first, span, shape, strides, region })
     }
 
@@ -230,13 +231,65 @@ impl Placed {
         output: (*const sepconv_output, Shape),
     ) -> Result<[Placed; 2]> {
         // SAFETY: the caller's.
-        let (from, to) = unsafe { (versioned::read("input", input.0)?, versioned::read("output", output.0)?) };
-        let placed = [
-            Placed::new("input", (from.data, from.len), (from.layout, from.strides), input.1)?,
-            Placed::new("output", (to.data, to.len), (to.layout, to.strides), output.1)?,
-        ];
+        let placed = unsafe {
+            [
+                Placed::read_input("input".into(), input.0, input.1)?,
+                Placed::read_output("output".into(), output.0, output.1)?,
+            ]
+        };
         placed[1].region.check_apart(&placed[0].region)?;
         Ok(placed)
+    }
+
+    /// # Safety
+    /// The contract of all functions.
+    unsafe fn read_input(name: Name, input: *const sepconv_input, shape: Shape) -> Result<Placed> {
+        // SAFETY: the caller's.
+        let from = unsafe { versioned::read(name, input) }?;
+        Placed::new((name, "input"), (from.data, from.len), (from.layout, from.strides), shape)
+    }
+
+    /// # Safety
+    /// The contract of all functions.
+    unsafe fn read_output(name: Name, output: *const sepconv_output, shape: Shape) -> Result<Placed> {
+        // SAFETY: the caller's.
+        let to = unsafe { versioned::read(name, output) }?;
+        Placed::new((name, "output"), (to.data, to.len), (to.layout, to.strides), shape)
+    }
+
+    /// Reads the descriptions of all inputs and outputs of a run. Each output is apart from all other tensors.
+    ///
+    /// # Safety
+    /// The contract of all functions, for arrays of so many pointers.
+    pub(super) unsafe fn read_all(
+        (inputs, input_count, input_shapes): (*const *const sepconv_input, usize, &[Shape]),
+        (outputs, output_count, output_shapes): (*const *const sepconv_output, usize, &[Shape]),
+    ) -> Result<[Vec<Placed>; 2]> {
+        for (what, expected, got) in
+            [("input", input_shapes.len(), input_count), ("output", output_shapes.len(), output_count)]
+        {
+            if expected != got {
+                return Err(CallFailure::Library(Error::Count { what, expected, got }));
+            }
+        }
+        // SAFETY: the caller's.
+        let (inputs, outputs) =
+            unsafe { (slice("inputs", inputs, input_count)?, slice("outputs", outputs, output_count)?) };
+        let (mut from, mut to) = (Vec::new(), Vec::new());
+        for (index, (&input, &shape)) in inputs.iter().zip(input_shapes).enumerate() {
+            // SAFETY: as above.
+            let placed = unsafe { Placed::read_input(Name::element("inputs", index), input, shape) }?;
+            memory::push("tensors of a run", &mut from, placed)?;
+        }
+        for (index, (&output, &shape)) in outputs.iter().zip(output_shapes).enumerate() {
+            // SAFETY: as above.
+            let placed = unsafe { Placed::read_output(Name::element("outputs", index), output, shape) }?;
+            for other in from.iter().chain(&to) {
+                placed.region.check_apart(&other.region)?;
+            }
+            memory::push("tensors of a run", &mut to, placed)?;
+        }
+        Ok([from, to])
     }
 
     pub(super) fn region(&self) -> &Region {
@@ -297,7 +350,7 @@ mod tests {
 
     #[test]
     fn regions_with_no_byte_in_common_are_apart() {
-        let region = |bytes: Range<usize>| Region { what: "memory", bytes };
+        let region = |bytes: Range<usize>| Region { what: "memory".into(), bytes };
         for (a, b, apart) in [
             (0..4, 4..8, true),
             (0..5, 4..8, false),

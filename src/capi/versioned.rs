@@ -76,13 +76,14 @@ pub(super) unsafe fn init_as<T: Versioned>(name: &'static str, pointer: *mut T, 
 ///
 /// # Safety
 /// As [`shared`], for as many bytes as its first field says.
-pub(super) unsafe fn read<T: Versioned>(name: &'static str, pointer: *const T) -> Result<T> {
+pub(super) unsafe fn read<T: Versioned>(name: impl Into<Name>, pointer: *const T) -> Result<T> {
+    let name = name.into();
     // SAFETY: the caller's; its first field is all that is looked at.
     let size = *unsafe { shared(name, pointer.cast::<usize>()) }?;
     if !pointer.is_aligned() {
-        return Err(CallFailure::Misaligned { name: name.into(), expected: align_of::<T>() });
+        return Err(CallFailure::Misaligned { name, expected: align_of::<T>() });
     }
-    check_size::<T>(name.into(), size)?;
+    check_size::<T>(name, size)?;
     let known = size.min(size_of::<T>());
     let mut value = MaybeUninit::new(T::INIT);
     // SAFETY: `size` bytes are readable by the caller's promise, and `known` of them fit the value, of which all bits are
@@ -90,7 +91,7 @@ pub(super) unsafe fn read<T: Versioned>(name: &'static str, pointer: *const T) -
     unsafe {
         value.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(pointer.cast::<u8>(), known);
         if (known..size).any(|at| pointer.cast::<u8>().add(at).read() != 0) {
-            return Err(CallFailure::UnknownFields { name: name.into(), known });
+            return Err(CallFailure::UnknownFields { name, known });
         }
         Ok(value.assume_init())
     }

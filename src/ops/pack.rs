@@ -106,6 +106,7 @@ pub(super) fn transposed(desc: &ConvDesc<'_>, what: &'static str) -> Result<Vec<
 
 /// The same for a 1×1 convolution of stride 1.
 pub(super) fn pointwise(desc: &ConvDesc<'_>, what: &'static str) -> Result<ConvStage> {
+    ungrouped(desc, what)?;
     if !desc.is_pointwise() {
         let expected = "a 1×1 kernel of stride 1 without padding";
         return Err(Error::Value { what: what.into(), expected, got: not_pointwise(desc) });

@@ -5,8 +5,21 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 /// The files of the C ABI, in the order of the header.
-const FILES: [&str; 11] =
-    ["version", "status", "describe", "operator", "network", "threads", "options", "tensor", "plan", "cache", "models"];
+const FILES: [&str; 13] = [
+    "version",
+    "status",
+    "describe",
+    "window_pool",
+    "operator",
+    "network",
+    "graph",
+    "threads",
+    "options",
+    "tensor",
+    "plan",
+    "cache",
+    "models",
+];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src/capi")

@@ -145,7 +145,7 @@ impl GraphOp {
     }
 
     /// Weights and bias of a convolution: HWIO, of groups too, HWCM of a depthwise one, HWOI of a transposed one.
-    fn weights(&self, inputs: usize) -> [Vec<f32>; 2] {
+    pub fn weights(&self, inputs: usize) -> [Vec<f32>; 2] {
         let (len, outputs, seed) = match *self {
             GraphOp::Conv { kernel: [kh, kw], outputs, seed, .. } => (kh * kw * inputs * outputs, outputs, seed),
             GraphOp::Depthwise { kernel: [kh, kw], multiplier, seed, .. } => {
