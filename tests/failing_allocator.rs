@@ -316,6 +316,7 @@ fn the_c_abi() {
     /// Handles that are freed in the end, whatever fails.
     struct Handles {
         op: *mut sepconv_operator,
+        graph: *mut sepconv_graph,
         network: *mut sepconv_network,
         plan: *mut sepconv_plan,
         scratch: *mut sepconv_scratch,
@@ -330,6 +331,7 @@ fn the_c_abi() {
                 sepconv_scratch_free(self.scratch);
                 sepconv_plan_free(self.plan);
                 sepconv_network_free(self.network);
+                sepconv_graph_free(self.graph);
                 sepconv_operator_free(self.op);
             }
         }
@@ -368,10 +370,17 @@ fn the_c_abi() {
     let shape = sepconv_shape { n: 1, h: 6, w: 6, c: 4 };
     let output = Cell::new(&mut output[..]);
     let (room, room_len) = (memory.as_mut_ptr().cast(), memory.len());
+    let none = || Handles {
+        op: null_mut(),
+        graph: null_mut(),
+        network: null_mut(),
+        plan: null_mut(),
+        scratch: null_mut(),
+        cache: null_mut(),
+    };
     assert_every_allocation_may_fail("through C", 20, || {
-        let mut handles =
-            Handles { op: null_mut(), network: null_mut(), plan: null_mut(), scratch: null_mut(), cache: null_mut() };
-        let Handles { op, network, plan, scratch, cache } = &mut handles;
+        let mut handles = none();
+        let Handles { op, network, plan, scratch, cache, .. } = &mut handles;
         let out = output.take();
         // SAFETY: what the library handed out, and slices.
         let result = unsafe {
@@ -391,5 +400,51 @@ fn the_c_abi() {
         };
         output.set(out);
         result
+    });
+    // a graph: the sum of both inputs, and that sum beside the second input
+    let (mut sum, mut both) = (vec![0.0; 6 * 6 * 4], vec![0.0; 6 * 6 * 8]);
+    let (sum, both) = (sum.as_mut_ptr(), both.as_mut_ptr());
+    let mut built = none();
+    // SAFETY: what the library handed out.
+    unsafe {
+        let Handles { op, graph, network, .. } = &mut built;
+        let mut v: [sepconv_value; 5] = [0; 5];
+        let [x, y, filtered, added, joined] = v.each_mut().map(|value| &raw mut *value);
+        done(sepconv_depthwise_conv2d_new(&desc, op)).unwrap();
+        done(sepconv_graph_new(graph)).unwrap();
+        let g = *graph;
+        done(sepconv_graph_input(g, 4, x)).unwrap();
+        done(sepconv_graph_input(g, 4, y)).unwrap();
+        done(sepconv_graph_operator(g, x.read(), *op, filtered)).unwrap();
+        done(sepconv_graph_add(g, filtered.read(), y.read(), 0, 0.0, 0.0, added)).unwrap();
+        done(sepconv_graph_concat(g, [added.read(), y.read()].as_ptr(), 2, joined)).unwrap();
+        done(sepconv_graph_output(g, added.read())).unwrap();
+        done(sepconv_graph_output(g, joined.read())).unwrap();
+        done(sepconv_graph_build(g, network)).unwrap();
+    }
+    let network = built.network;
+    assert_every_allocation_may_fail("a graph through C", 20, || {
+        let mut handles = none();
+        let Handles { graph, plan, scratch, .. } = &mut handles;
+        let mut from = [const { MaybeUninit::<sepconv_input>::uninit() }; 2];
+        let mut to = [const { MaybeUninit::<sepconv_output>::uninit() }; 2];
+        let ([a, b], [c, d]) = (from.each_mut().map(|from| from.as_mut_ptr()), to.each_mut().map(|to| to.as_mut_ptr()));
+        let (inputs, outputs) = ([a.cast_const(), b.cast_const()], [c.cast_const(), d.cast_const()]);
+        let mut made = [shape; 2];
+        // SAFETY: what the library handed out, and memory of these lengths.
+        unsafe {
+            done(sepconv_graph_new(graph))?;
+            done(sepconv_network_output_shapes(network, [shape; 2].as_ptr(), 2, made.as_mut_ptr(), 2))?;
+            done(sepconv_network_plan_all(network, [shape; 2].as_ptr(), 2, null(), plan))?;
+            done(sepconv_scratch_new(*plan, scratch))?;
+            for input_at in [a, b] {
+                done(sepconv_input_init(input_at, size_of::<sepconv_input>(), input.as_ptr(), input.len()))?;
+            }
+            done(sepconv_output_init(c, size_of::<sepconv_output>(), sum, 6 * 6 * 4))?;
+            done(sepconv_output_init(d, size_of::<sepconv_output>(), both, 6 * 6 * 8))?;
+            let (i, o) = (inputs.as_ptr(), outputs.as_ptr());
+            done(sepconv_plan_run_all(*plan, i, 2, o, 2, *scratch))?;
+            done(sepconv_plan_run_all_in(*plan, null(), i, 2, o, 2, room, room_len))
+        }
     });
 }

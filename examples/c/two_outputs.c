@@ -261,6 +261,20 @@ static void compare(const char *what, const float *expected, const float *got, s
     }
 }
 
+/* What the planner decided, and why. */
+static void explain(const sepconv_plan *plan)
+{
+    size_t length;
+    char *text;
+    check(sepconv_plan_explain(plan, NULL, 0, &length));
+    text = (char *)malloc(length + 1);
+    if (text != NULL) {
+        check(sepconv_plan_explain(plan, text, length + 1, NULL));
+        fputs(text, stdout);
+    }
+    free(text);
+}
+
 int main(void)
 {
     const sepconv_shape shape = {1, IMAGE_H, IMAGE_W, RGB};
@@ -289,6 +303,7 @@ int main(void)
     check(sepconv_network_output_count(network, &count));
     printf("a network of %zu outputs\n", count);
     check(sepconv_network_plan(network, shape, NULL, &plan));
+    explain(plan);
     check(sepconv_scratch_new(plan, &scratch));
 
     check(sepconv_input_init(&input, sizeof input, image, IMAGE_H * IMAGE_W * RGB));
