@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::memory::{collect, push};
+use crate::memory::{collect, push, reserve};
 use crate::ops::{Add, Concat, Conv2d, Dense, DepthwiseConv2d, GlobalAveragePool, PointwiseConv2d, Resize, Scale};
 use crate::ops::{WindowPool, WindowPoolDesc};
 use crate::plan::{Graph, GraphNode};
@@ -55,11 +55,10 @@ impl GraphBuilder {
 
     /// A tensor of the caller's of so many channels. Inputs have the order of these calls.
     pub fn input(&mut self, channels: usize) -> Value {
-        let value = self.value(channels, None);
-        let number = value.number;
-        let pushed = push("graph", &mut self.graph.inputs, number);
+        let number = self.values.len();
+        let pushed = push("graph", &mut self.graph.inputs, number).and_then(|()| self.value(channels, None)).map(drop);
         self.keep(pushed);
-        value
+        Value { builder: self.id, number }
     }
 
     /// Makes a tensor an output. Outputs have the order of these calls. An output may be read by layers too.
@@ -193,22 +192,27 @@ impl GraphBuilder {
         let channels = collect("graph", inputs.iter().map(|&input| self.values[input].0))?;
         let made = layer.channels_of(&channels).map_err(|error| layer.error(index, error))?;
         let node = layer.node().clone();
-        push("graph", &mut self.layers, layer)?;
-        let output = self.values.len();
-        push("graph", &mut self.graph.nodes, GraphNode { node, inputs, output, layer: index })?;
-        Ok(self.value(made, Some(index)))
+        // all or none of them
+        reserve("graph", &mut self.layers, 1)?;
+        reserve("graph", &mut self.graph.nodes, 1)?;
+        let output = self.value(made, Some(index))?;
+        self.layers.push(layer);
+        self.graph.nodes.push(GraphNode { node, inputs, output: output.number, layer: index });
+        Ok(output)
     }
 
-    fn value(&mut self, channels: usize, layer: Option<usize>) -> Value {
+    fn value(&mut self, channels: usize, layer: Option<usize>) -> Result<Value> {
         let number = self.values.len();
-        let pushed = push("graph", &mut self.values, (channels, layer));
-        self.keep(pushed);
+        push("graph", &mut self.values, (channels, layer))?;
         self.graph.values = self.values.len();
-        Value { builder: self.id, number }
+        Ok(Value { builder: self.id, number })
     }
 
     /// The number of a value, or an error where it is another builder's.
     fn number(&self, value: Value) -> Result<usize> {
+        if let Some(error) = &self.late {
+            return Err(error.clone());
+        }
         if value.builder != self.id || value.number >= self.values.len() {
             return Err(Error::Network("a value of another builder".into()));
         }

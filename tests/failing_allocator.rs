@@ -416,7 +416,7 @@ fn the_c_abi() {
         done(sepconv_graph_input(g, 4, x)).unwrap();
         done(sepconv_graph_input(g, 4, y)).unwrap();
         done(sepconv_graph_operator(g, x.read(), *op, filtered)).unwrap();
-        done(sepconv_graph_add(g, filtered.read(), y.read(), 0, 0.0, 0.0, added)).unwrap();
+        done(sepconv_graph_add(g, filtered.read(), y.read(), 0, 0.0, 0.0, 0.0, added)).unwrap();
         done(sepconv_graph_concat(g, [added.read(), y.read()].as_ptr(), 2, joined)).unwrap();
         done(sepconv_graph_output(g, added.read())).unwrap();
         done(sepconv_graph_output(g, joined.read())).unwrap();

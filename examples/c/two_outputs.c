@@ -102,7 +102,7 @@ static sepconv_network *make_network(const struct weights *w)
                                   NARROW, SEPCONV_ACTIVATION_RELU6));
     branch = layer(graph, branch, make(sepconv_pointwise_conv2d_new, hwio, w->pointwise, 1, 1, NARROW, NARROW,
                                        SEPCONV_ACTIVATION_LINEAR));
-    check(sepconv_graph_add(graph, branch, a, SEPCONV_ACTIVATION_LINEAR, 0.0f, 0.0f, &b));
+    check(sepconv_graph_add(graph, branch, a, SEPCONV_ACTIVATION_LINEAR, 0.0f, 0.0f, 0.0f, &b));
 
     check(sepconv_window_pool_desc_init(&pool, sizeof pool));
     pool.kind = SEPCONV_WINDOW_POOL_KIND_MAXIMUM;

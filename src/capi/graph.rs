@@ -119,7 +119,8 @@ pub unsafe extern "C" fn sepconv_graph_operator(
 }
 
 /// The sum of two tensors, then an activation. `y` has the shape of `x`, or one pixel an image. `clamp_min` and `clamp_max` are the
-/// bounds of `SEPCONV_ACTIVATION_CLAMP`, and 0 with any other activation. `SEPCONV_ACTIVATION_LEAKY_RELU` is for convolutions.
+/// bounds of `SEPCONV_ACTIVATION_CLAMP`, `leaky_slope` is the slope of `SEPCONV_ACTIVATION_LEAKY_RELU`; they are 0 with any other
+/// activation.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sepconv_graph_add(
     graph: *mut sepconv_graph,
@@ -128,21 +129,23 @@ pub unsafe extern "C" fn sepconv_graph_add(
     activation: ActivationCode,
     clamp_min: f32,
     clamp_max: f32,
+    leaky_slope: f32,
     value: *mut sepconv_value,
 ) -> sepconv_status {
     let read = |graph: &sepconv_graph| {
         let [min, max] = [clamp_min, clamp_max];
-        let activation = match read_activation("activation".into(), activation, [min, max], f32::NAN)? {
-            activation @ Activation::Clamp { .. } => activation,
-            activation if [min, max] == [0.0; 2] => activation,
-            _ => {
-                return Err(CallFailure::Library(Error::Value {
-                    what: "clamp_min, clamp_max".into(),
-                    expected: "0 unless the activation is SEPCONV_ACTIVATION_CLAMP",
-                    got: format!("{min}, {max}"),
-                }));
-            }
-        };
+        let activation = read_activation("activation".into(), activation, [min, max], leaky_slope)?;
+        // values that were set and do not count are an activation that was forgotten
+        let wrong =
+            |what: &str, expected, got| Err(CallFailure::Library(Error::Value { what: what.into(), expected, got }));
+        if [min, max] != [0.0; 2] && !matches!(activation, Activation::Clamp { .. }) {
+            let expected = "0 unless the activation is SEPCONV_ACTIVATION_CLAMP";
+            return wrong("clamp_min, clamp_max", expected, format!("{min}, {max}"));
+        }
+        if leaky_slope != 0.0 && !matches!(activation, Activation::LeakyRelu { .. }) {
+            let expected = "0 unless the activation is SEPCONV_ACTIVATION_LEAKY_RELU";
+            return wrong("leaky_slope", expected, leaky_slope.to_string());
+        }
         Ok((graph.value("x", x)?, graph.value("y", y)?, activation))
     };
     // SAFETY: the contract of all functions.

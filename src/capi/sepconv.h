@@ -1254,7 +1254,8 @@ sepconv_status sepconv_graph_operator(struct sepconv_graph *graph,
 
 /**
  * The sum of two tensors, then an activation. `y` has the shape of `x`, or one pixel an image. `clamp_min` and `clamp_max` are the
- * bounds of `SEPCONV_ACTIVATION_CLAMP`, and 0 with any other activation. `SEPCONV_ACTIVATION_LEAKY_RELU` is for convolutions.
+ * bounds of `SEPCONV_ACTIVATION_CLAMP`, `leaky_slope` is the slope of `SEPCONV_ACTIVATION_LEAKY_RELU`; they are 0 with any other
+ * activation.
  */
 sepconv_status sepconv_graph_add(struct sepconv_graph *graph,
                                  sepconv_value x,
@@ -1262,6 +1263,7 @@ sepconv_status sepconv_graph_add(struct sepconv_graph *graph,
                                  sepconv_activation activation,
                                  float clamp_min,
                                  float clamp_max,
+                                 float leaky_slope,
                                  sepconv_value *value);
 
 /**

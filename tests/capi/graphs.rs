@@ -34,7 +34,7 @@ fn layer(graph: &Graph, x: sepconv_value, operator: &Operator) -> Result<sepconv
 fn add(graph: &Graph, x: sepconv_value, y: sepconv_value) -> Result<sepconv_value, Failed> {
     let linear = sepconv_activation::Linear as i32;
     // SAFETY: a graph that lives.
-    value(|v| unsafe { sepconv_graph_add(graph.handle, x, y, linear, 0.0, 0.0, v) })
+    value(|v| unsafe { sepconv_graph_add(graph.handle, x, y, linear, 0.0, 0.0, 0.0, v) })
 }
 
 fn concat(graph: &Graph, values: &[sepconv_value]) -> Result<sepconv_value, Failed> {
@@ -106,7 +106,7 @@ fn add_op(graph: &Graph, op: &GraphOp, values: &[sepconv_value], shapes: &[Shape
     let (x, c) = (values[read[0]], shapes[read[0]].c);
     let [weights, bias] = op.weights(c);
     let conv = |order: sepconv_filter_order, [kernel_h, kernel_w]: [usize; 2], stride, outputs, activation| {
-        let (activation, [clamp_min, clamp_max]) = activation_code(activation);
+        let (activation, [clamp_min, clamp_max], leaky_slope) = activation_code(activation);
         sepconv_conv_desc {
             filter: weights.as_ptr(),
             filter_len: weights.len(),
@@ -122,6 +122,7 @@ fn add_op(graph: &Graph, op: &GraphOp, values: &[sepconv_value], shapes: &[Shape
             activation,
             clamp_min,
             clamp_max,
+            leaky_slope,
             ..conv_desc()
         }
     };
@@ -144,10 +145,11 @@ fn add_op(graph: &Graph, op: &GraphOp, values: &[sepconv_value], shapes: &[Shape
         }
         GraphOp::Mean { .. } => layer(graph, x, &mean(c)),
         GraphOp::Add { y, activation, .. } => {
-            let (code, bounds) = activation_code(activation);
+            let (code, bounds, slope) = activation_code(activation);
             let [min, max] = if matches!(activation, Activation::Clamp { .. }) { bounds } else { [0.0; 2] };
+            let slope = if slope.is_nan() { 0.0 } else { slope };
             // SAFETY: a graph that lives.
-            value(|v| unsafe { sepconv_graph_add(graph.handle, x, values[y], code, min, max, v) })
+            value(|v| unsafe { sepconv_graph_add(graph.handle, x, values[y], code, min, max, slope, v) })
         }
         // SAFETY: as above.
         GraphOp::Scale { y, .. } => value(|v| unsafe { sepconv_graph_scale(graph.handle, x, values[y], v) }),
@@ -183,21 +185,32 @@ fn add_op(graph: &Graph, op: &GraphOp, values: &[sepconv_value], shapes: &[Shape
     added.unwrap()
 }
 
-/// The code of an activation, and the bounds that a description has with it.
-fn activation_code(activation: Activation) -> (i32, [f32; 2]) {
+/// The code of an activation, and the bounds and the slope that a description has with it.
+fn activation_code(activation: Activation) -> (i32, [f32; 2], f32) {
+    let (mut bounds, mut slope) = ([f32::NEG_INFINITY, f32::INFINITY], f32::NAN);
     let code = match activation {
         Activation::Linear => sepconv_activation::Linear,
         Activation::Relu => sepconv_activation::Relu,
         Activation::Relu6 => sepconv_activation::Relu6,
-        Activation::Clamp { min, max } => return (sepconv_activation::Clamp as i32, [min, max]),
-        other => panic!("no activation of C: {other:?}"),
+        Activation::Clamp { min, max } => {
+            bounds = [min, max];
+            sepconv_activation::Clamp
+        }
+        Activation::HardSwish => sepconv_activation::HardSwish,
+        Activation::HardSigmoid => sepconv_activation::HardSigmoid,
+        Activation::Silu => sepconv_activation::Silu,
+        Activation::LeakyRelu { slope: drawn } => {
+            slope = drawn;
+            sepconv_activation::LeakyRelu
+        }
+        other => panic!("an activation that no graph draws: {other:?}"),
     };
-    (code as i32, [f32::NEG_INFINITY, f32::INFINITY])
+    (code as i32, bounds, slope)
 }
 
 /// How [`run_all`] runs.
 #[derive(Clone, Copy, Debug)]
-enum Room<'a> {
+enum RoomOfRun<'a> {
     Scratch,
     ScratchOn(&'a sepconv_plan_options),
     Memory,
@@ -205,7 +218,7 @@ enum Room<'a> {
 }
 
 /// Runs a plan with these tensors.
-fn run_all(plan: &Plan, from: &[sepconv_input], to: &[sepconv_output], room: Room<'_>) -> Result<(), Failed> {
+fn run_all(plan: &Plan, from: &[sepconv_input], to: &[sepconv_output], room: RoomOfRun<'_>) -> Result<(), Failed> {
     let inputs: Vec<_> = from.iter().map(|input| &raw const *input).collect();
     let outputs: Vec<_> = to.iter().map(|output| &raw const *output).collect();
     let (i, o, p) = (inputs.as_ptr(), outputs.as_ptr(), plan.handle);
@@ -216,12 +229,14 @@ fn run_all(plan: &Plan, from: &[sepconv_input], to: &[sepconv_output], room: Roo
         let mut memory = vec![0xffu8; bytes + SEPCONV_SCRATCH_ALIGNMENT - 1];
         let (first, bytes) = (memory.as_mut_ptr().cast(), memory.len());
         match room {
-            Room::Scratch => sepconv_plan_run_all(p, i, from.len(), o, to.len(), scratch(plan).handle),
-            Room::ScratchOn(options) => {
+            RoomOfRun::Scratch => sepconv_plan_run_all(p, i, from.len(), o, to.len(), scratch(plan).handle),
+            RoomOfRun::ScratchOn(options) => {
                 sepconv_plan_run_all_on(p, options, i, from.len(), o, to.len(), scratch(plan).handle)
             }
-            Room::Memory => sepconv_plan_run_all_in(p, null(), i, from.len(), o, to.len(), first, bytes),
-            Room::MemoryOn(options) => sepconv_plan_run_all_in(p, options, i, from.len(), o, to.len(), first, bytes),
+            RoomOfRun::Memory => sepconv_plan_run_all_in(p, null(), i, from.len(), o, to.len(), first, bytes),
+            RoomOfRun::MemoryOn(options) => {
+                sepconv_plan_run_all_in(p, options, i, from.len(), o, to.len(), first, bytes)
+            }
         }
     })
 }
@@ -303,7 +318,7 @@ fn equals_rust(case: &GraphCase, threads: usize, layout: Layout) {
     let plan = plan_all(&network, &shapes, if threads == 1 { &serial } else { &of_pool }).unwrap();
     assert_eq!((shapes_of(&plan, true), shapes_of(&plan, false)), (shapes, made));
     let bits = |values: &[f32]| -> Vec<u32> { values.iter().map(|v| v.to_bits()).collect() };
-    for room in [Room::Scratch, Room::ScratchOn(&serial), Room::Memory, Room::MemoryOn(&serial)] {
+    for room in [RoomOfRun::Scratch, RoomOfRun::ScratchOn(&serial), RoomOfRun::Memory, RoomOfRun::MemoryOn(&serial)] {
         let mut got: Vec<Vec<f32>> = expected.iter().map(|out| vec![CANARY; out.len()]).collect();
         let from: Vec<_> = (inputs.iter())
             .map(|input| sepconv_input { layout, ..input_at(input.data.as_ptr(), input.data.len()) })
@@ -357,8 +372,8 @@ fn null_is_told_by_graphs() {
             "graph": sepconv_graph_operator(null_mut(), x, operator.handle, v),
             "op": sepconv_graph_operator(g, x, null(), v),
             "value": sepconv_graph_operator(g, x, operator.handle, null_mut()),
-            "graph": sepconv_graph_add(null_mut(), x, x, 0, 0.0, 0.0, v),
-            "value": sepconv_graph_add(g, x, x, 0, 0.0, 0.0, null_mut()),
+            "graph": sepconv_graph_add(null_mut(), x, x, 0, 0.0, 0.0, 0.0, v),
+            "value": sepconv_graph_add(g, x, x, 0, 0.0, 0.0, 0.0, null_mut()),
             "graph": sepconv_graph_scale(null_mut(), x, x, v),
             "value": sepconv_graph_scale(g, x, x, null_mut()),
             "graph": sepconv_graph_concat(null_mut(), &x, 1, v),
@@ -439,8 +454,8 @@ fn values_that_are_none_are_told() {
         // SAFETY: handles that live, and places for values.
         unsafe {
             refused("x", sepconv_graph_operator(g, none, operator.handle, v));
-            refused("x", sepconv_graph_add(g, none, x, 0, 0.0, 0.0, v));
-            refused("y", sepconv_graph_add(g, x, none, 0, 0.0, 0.0, v));
+            refused("x", sepconv_graph_add(g, none, x, 0, 0.0, 0.0, 0.0, v));
+            refused("y", sepconv_graph_add(g, x, none, 0, 0.0, 0.0, 0.0, v));
             refused("x", sepconv_graph_scale(g, none, x, v));
             refused("y", sepconv_graph_scale(g, x, none, v));
             refused("values[2]", sepconv_graph_concat(g, [x, x, none].as_ptr(), 3, v));
@@ -496,7 +511,7 @@ fn a_graph_is_built_once() {
             [
                 sepconv_graph_input(g, 4, v),
                 sepconv_graph_operator(g, x, operator.handle, v),
-                sepconv_graph_add(g, x, x, 0, 0.0, 0.0, v),
+                sepconv_graph_add(g, x, x, 0, 0.0, 0.0, 0.0, v),
                 sepconv_graph_scale(g, x, x, v),
                 sepconv_graph_concat(g, &x, 1, v),
                 sepconv_graph_window_pool(g, x, &pool, v),
@@ -520,12 +535,12 @@ fn graphs_that_are_wrong_are_told() {
     let g = graph.handle;
     let sum = |code: i32, min: f32, max: f32| {
         // SAFETY: a graph that lives.
-        status(value(|v| unsafe { sepconv_graph_add(g, x, x, code, min, max, v) }))
+        status(value(|v| unsafe { sepconv_graph_add(g, x, x, code, min, max, 0.0, v) }))
     };
     assert_eq!(status(add(&graph, x, y)), Status::Channels);
     assert_eq!(last_error(), "layer 0 (sum): input: expected 4 channels, got 5");
-    assert_eq!(sum(4, 0.0, 0.0), Status::UnknownCode);
-    assert_eq!(last_error(), "activation: 4 is no value of sepconv_activation");
+    assert_eq!(sum(99, 0.0, 0.0), Status::UnknownCode);
+    assert_eq!(last_error(), "activation: 99 is no value of sepconv_activation");
     assert_eq!(sum(-1, 0.0, 0.0), Status::UnknownCode);
     let (linear, clamp) = (sepconv_activation::Linear as i32, sepconv_activation::Clamp as i32);
     assert_eq!(sum(linear, 0.0, 6.0), Status::Value, "bounds that would not count");
@@ -731,7 +746,7 @@ fn counts_that_are_wrong_are_told() {
         (2, 3, "outputs: the network has 2, got 3"),
         (2, 0, "outputs: the network has 2, got 0"),
     ] {
-        for room in [Room::Scratch, Room::Memory] {
+        for room in [RoomOfRun::Scratch, RoomOfRun::Memory] {
             assert_eq!(status(run_all(&plan, &from[..inputs], &to[..outputs], room)), Status::Size);
             assert_eq!(last_error(), text);
         }
@@ -740,7 +755,7 @@ fn counts_that_are_wrong_are_told() {
     let one = unsafe { sepconv_plan_run(plan.handle, &from[0], &to[0], scratch(&plan).handle) };
     assert_eq!(one, Status::Size);
     assert!(written.iter().flatten().all(|&v| is_canary(v)));
-    run_all(&plan, &from[..2], &to[..2], Room::Scratch).unwrap();
+    run_all(&plan, &from[..2], &to[..2], RoomOfRun::Scratch).unwrap();
     assert!(written[0].iter().chain(&written[1][..4]).all(|&v| v == 2.0));
 }
 
@@ -792,7 +807,7 @@ fn tensors_of_a_graph_that_overlap_are_refused() {
 #[test]
 fn descriptions_of_a_run_may_be_of_any_version() {
     #[repr(C)]
-    struct Later(sepconv_input, u64);
+    struct LaterInput(sepconv_input, u64);
     let plan = plan_all(&two_of_each(), &[INPUT; 2], &plan_options()).unwrap();
     let values = [1.0; INPUT_LEN];
     let mut written = [[CANARY; INPUT_LEN]; 2];
@@ -800,8 +815,8 @@ fn descriptions_of_a_run_may_be_of_any_version() {
     let outputs = to.each_ref().map(|to| &raw const *to);
     for (new, expected) in [(1, sepconv_status::StructSize), (0, sepconv_status::Ok)] {
         let from = input_at(values.as_ptr(), INPUT_LEN);
-        let mut later = Later(from, new);
-        later.0.struct_size = size_of::<Later>();
+        let mut later = LaterInput(from, new);
+        later.0.struct_size = size_of::<LaterInput>();
         let inputs = [&raw const from, (&raw const later).cast::<sepconv_input>()];
         let scratch = scratch(&plan);
         // SAFETY: as long as they say; handles that live.
