@@ -6,10 +6,12 @@
 
 #[cfg(feature = "capi")]
 #[doc = "[header]: crate::capi\n[example]: #the-example\n[residual]: #the-second-example\n"]
+#[doc = "[two_outputs]: #the-third-example\n"]
 #[doc = "[numbers]: crate::docs::numbers\n[denormals]: crate::docs::numbers#denormals\n[threads]: crate::Threads\n"]
 #[doc = include_str!("../docs/c.md")]
 #[doc = concat!("## The example\n\n```c\n", include_str!("../examples/c/separable.c"), "```\n")]
 #[doc = concat!("## The second example\n\n```c\n", include_str!("../examples/c/residual_nchw.c"), "```\n")]
+#[doc = concat!("## The third example\n\n```c\n", include_str!("../examples/c/two_outputs.c"), "```\n")]
 pub mod c {}
 
 #[cfg(feature = "testing")]

@@ -306,12 +306,13 @@ fn a_cache_keeps_what_it_has_memory_for() {
 
 /// What C gets is handles, which are allocated too.
 #[cfg(feature = "capi")]
-#[test]
-fn the_c_abi() {
+mod through_c {
     use core::mem::MaybeUninit;
     use core::ptr::{null, null_mut};
 
     use sepconv::capi::*;
+
+    use super::*;
 
     /// Handles that are freed in the end, whatever fails.
     struct Handles {
@@ -322,6 +323,15 @@ fn the_c_abi() {
         scratch: *mut sepconv_scratch,
         cache: *mut sepconv_plan_cache,
     }
+
+    const NONE: Handles = Handles {
+        op: null_mut(),
+        graph: null_mut(),
+        network: null_mut(),
+        plan: null_mut(),
+        scratch: null_mut(),
+        cache: null_mut(),
+    };
 
     impl Drop for Handles {
         fn drop(&mut self) {
@@ -350,101 +360,116 @@ fn the_c_abi() {
         }
     }
 
-    let (filter, input, mut output) = ([0.5; 9 * 4], [1.0; 6 * 6 * 4], [0.0; 6 * 6 * 4]);
-    let mut memory = vec![0u8; 1 << 16];
-    let mut desc = MaybeUninit::<sepconv_conv_desc>::uninit();
-    // SAFETY: so many bytes, all of which are written.
-    let desc = unsafe {
-        done(sepconv_conv_desc_init(desc.as_mut_ptr(), size_of::<sepconv_conv_desc>())).unwrap();
-        sepconv_conv_desc {
-            filter: filter.as_ptr(),
-            filter_len: filter.len(),
-            filter_order: sepconv_filter_order::DepthwiseHwcm as i32,
-            kernel_h: 3,
-            kernel_w: 3,
-            input_channels: 4,
-            output_channels: 4,
-            ..desc.assume_init()
-        }
-    };
-    let shape = sepconv_shape { n: 1, h: 6, w: 6, c: 4 };
-    let output = Cell::new(&mut output[..]);
-    let (room, room_len) = (memory.as_mut_ptr().cast(), memory.len());
-    let none = || Handles {
-        op: null_mut(),
-        graph: null_mut(),
-        network: null_mut(),
-        plan: null_mut(),
-        scratch: null_mut(),
-        cache: null_mut(),
-    };
-    assert_every_allocation_may_fail("through C", 20, || {
-        let mut handles = none();
-        let Handles { op, network, plan, scratch, cache, .. } = &mut handles;
-        let out = output.take();
-        // SAFETY: what the library handed out, and slices.
-        let result = unsafe {
-            done(sepconv_depthwise_conv2d_new(&desc, op))
-                .and_then(|()| done(sepconv_network_new([op.cast_const(); 2].as_ptr(), 2, network)))
-                .and_then(|()| done(sepconv_network_plan(*network, shape, null(), plan)))
-                .and_then(|()| done(sepconv_scratch_new(*plan, scratch)))
-                .and_then(|()| done(sepconv_plan_cache_new(null(), 1, cache)))
-                .and_then(|()| {
-                    let (mut from, mut to) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-                    let (from, to) = (from.as_mut_ptr(), to.as_mut_ptr());
-                    done(sepconv_input_init(from, size_of::<sepconv_input>(), input.as_ptr(), input.len()))?;
-                    done(sepconv_output_init(to, size_of::<sepconv_output>(), out.as_mut_ptr(), out.len()))?;
-                    done(sepconv_plan_run(*plan, from, to, *scratch))?;
-                    done(sepconv_plan_run_in(*plan, null(), from, to, room, room_len))
-                })
-        };
-        output.set(out);
-        result
-    });
-    // a graph: the sum of both inputs, and that sum beside the second input
-    let (mut sum, mut both) = (vec![0.0; 6 * 6 * 4], vec![0.0; 6 * 6 * 8]);
-    let (sum, both) = (sum.as_mut_ptr(), both.as_mut_ptr());
-    let mut built = none();
-    // SAFETY: what the library handed out.
-    unsafe {
-        let Handles { op, graph, network, .. } = &mut built;
-        let mut v: [sepconv_value; 5] = [0; 5];
-        let [x, y, filtered, added, joined] = v.each_mut().map(|value| &raw mut *value);
-        done(sepconv_depthwise_conv2d_new(&desc, op)).unwrap();
-        done(sepconv_graph_new(graph)).unwrap();
-        let g = *graph;
-        done(sepconv_graph_input(g, 4, x)).unwrap();
-        done(sepconv_graph_input(g, 4, y)).unwrap();
-        done(sepconv_graph_operator(g, x.read(), *op, filtered)).unwrap();
-        done(sepconv_graph_add(g, filtered.read(), y.read(), 0, 0.0, 0.0, 0.0, added)).unwrap();
-        done(sepconv_graph_concat(g, [added.read(), y.read()].as_ptr(), 2, joined)).unwrap();
-        done(sepconv_graph_output(g, added.read())).unwrap();
-        done(sepconv_graph_output(g, joined.read())).unwrap();
-        done(sepconv_graph_build(g, network)).unwrap();
-    }
-    let network = built.network;
-    assert_every_allocation_may_fail("a graph through C", 20, || {
-        let mut handles = none();
-        let Handles { graph, plan, scratch, .. } = &mut handles;
-        let mut from = [const { MaybeUninit::<sepconv_input>::uninit() }; 2];
-        let mut to = [const { MaybeUninit::<sepconv_output>::uninit() }; 2];
-        let ([a, b], [c, d]) = (from.each_mut().map(|from| from.as_mut_ptr()), to.each_mut().map(|to| to.as_mut_ptr()));
-        let (inputs, outputs) = ([a.cast_const(), b.cast_const()], [c.cast_const(), d.cast_const()]);
-        let mut made = [shape; 2];
-        // SAFETY: what the library handed out, and memory of these lengths.
+    const SHAPE: sepconv_shape = sepconv_shape { n: 1, h: 6, w: 6, c: 4 };
+    const LEN: usize = 6 * 6 * 4;
+
+    /// A depthwise 3×3 over 4 channels.
+    fn depthwise(filter: &[f32; 36]) -> sepconv_conv_desc {
+        let mut desc = MaybeUninit::<sepconv_conv_desc>::uninit();
+        // SAFETY: so many bytes, all of which are written.
         unsafe {
-            done(sepconv_graph_new(graph))?;
-            done(sepconv_network_output_shapes(network, [shape; 2].as_ptr(), 2, made.as_mut_ptr(), 2))?;
-            done(sepconv_network_plan_all(network, [shape; 2].as_ptr(), 2, null(), plan))?;
-            done(sepconv_scratch_new(*plan, scratch))?;
-            for input_at in [a, b] {
-                done(sepconv_input_init(input_at, size_of::<sepconv_input>(), input.as_ptr(), input.len()))?;
+            done(sepconv_conv_desc_init(desc.as_mut_ptr(), size_of::<sepconv_conv_desc>())).unwrap();
+            sepconv_conv_desc {
+                filter: filter.as_ptr(),
+                filter_len: filter.len(),
+                filter_order: sepconv_filter_order::DepthwiseHwcm as i32,
+                kernel_h: 3,
+                kernel_w: 3,
+                input_channels: 4,
+                output_channels: 4,
+                ..desc.assume_init()
             }
-            done(sepconv_output_init(c, size_of::<sepconv_output>(), sum, 6 * 6 * 4))?;
-            done(sepconv_output_init(d, size_of::<sepconv_output>(), both, 6 * 6 * 8))?;
-            let (i, o) = (inputs.as_ptr(), outputs.as_ptr());
-            done(sepconv_plan_run_all(*plan, i, 2, o, 2, *scratch))?;
-            done(sepconv_plan_run_all_in(*plan, null(), i, 2, o, 2, room, room_len))
         }
-    });
+    }
+
+    #[test]
+    fn handles_and_runs() {
+        let (filter, input, mut output) = ([0.5; 36], [1.0; LEN], [0.0; LEN]);
+        let mut memory = vec![0u8; 1 << 16];
+        let desc = depthwise(&filter);
+        let output = Cell::new(&mut output[..]);
+        let (room, room_len) = (memory.as_mut_ptr().cast(), memory.len());
+        assert_every_allocation_may_fail("through C", 20, || {
+            let mut handles = NONE;
+            let Handles { op, network, plan, scratch, cache, .. } = &mut handles;
+            let out = output.take();
+            // SAFETY: what the library handed out, and slices.
+            let result = unsafe {
+                done(sepconv_depthwise_conv2d_new(&desc, op))
+                    .and_then(|()| done(sepconv_network_new([op.cast_const(); 2].as_ptr(), 2, network)))
+                    .and_then(|()| done(sepconv_network_plan(*network, SHAPE, null(), plan)))
+                    .and_then(|()| done(sepconv_scratch_new(*plan, scratch)))
+                    .and_then(|()| done(sepconv_plan_cache_new(null(), 1, cache)))
+                    .and_then(|()| {
+                        let (mut from, mut to) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+                        let (from, to) = (from.as_mut_ptr(), to.as_mut_ptr());
+                        done(sepconv_input_init(from, size_of::<sepconv_input>(), input.as_ptr(), input.len()))?;
+                        done(sepconv_output_init(to, size_of::<sepconv_output>(), out.as_mut_ptr(), out.len()))?;
+                        done(sepconv_plan_run(*plan, from, to, *scratch))?;
+                        done(sepconv_plan_run_in(*plan, null(), from, to, room, room_len))
+                    })
+            };
+            output.set(out);
+            result
+        });
+    }
+
+    /// The sum of a filtered input and of another one, and that sum beside the second input.
+    fn network_of_a_graph(handles: &mut Handles) -> Result<(), Failed> {
+        let Handles { op, graph, network, .. } = handles;
+        let (filter, mut values) = ([0.5; 36], [0; 5]);
+        let [x, y, filtered, sum, joined] = &mut values;
+        // SAFETY: what the library handed out.
+        unsafe {
+            done(sepconv_depthwise_conv2d_new(&depthwise(&filter), op))?;
+            done(sepconv_graph_new(graph))?;
+            let graph = *graph;
+            done(sepconv_graph_input(graph, 4, x))?;
+            done(sepconv_graph_input(graph, 4, y))?;
+            done(sepconv_graph_operator(graph, *x, *op, filtered))?;
+            done(sepconv_graph_add(graph, *filtered, *y, 0, 0.0, 0.0, sum))?;
+            done(sepconv_graph_concat(graph, [*sum, *y].as_ptr(), 2, joined))?;
+            done(sepconv_graph_output(graph, *sum))?;
+            done(sepconv_graph_output(graph, *joined))?;
+            done(sepconv_graph_build(graph, network))
+        }
+    }
+
+    #[test]
+    fn graphs() {
+        let (input, mut memory) = ([1.0; LEN], vec![0u8; 1 << 16]);
+        let (mut sum, mut joined) = (vec![0.0; LEN], vec![0.0; 2 * LEN]);
+        let (sum, joined) = (sum.as_mut_ptr(), joined.as_mut_ptr());
+        let (room, room_len) = (memory.as_mut_ptr().cast(), memory.len());
+        // before anything fails: a builder that has no memory for a value says so where it is built
+        let mut built = NONE;
+        network_of_a_graph(&mut built).unwrap();
+        let network = built.network;
+        assert_every_allocation_may_fail("a graph through C", 20, || {
+            let mut handles = NONE;
+            let Handles { graph, plan, scratch, .. } = &mut handles;
+            let mut from = [const { MaybeUninit::<sepconv_input>::uninit() }; 2];
+            let mut to = [const { MaybeUninit::<sepconv_output>::uninit() }; 2];
+            let ([a, b], [c, d]) =
+                (from.each_mut().map(MaybeUninit::as_mut_ptr), to.each_mut().map(MaybeUninit::as_mut_ptr));
+            let (inputs, outputs) = ([a.cast_const(), b.cast_const()], [c.cast_const(), d.cast_const()]);
+            let (i, o) = (inputs.as_ptr(), outputs.as_ptr());
+            let (shapes, mut made) = ([SHAPE; 2], [SHAPE; 2]);
+            // SAFETY: what the library handed out, and memory of these lengths.
+            unsafe {
+                done(sepconv_graph_new(graph))?;
+                done(sepconv_network_output_shapes(network, shapes.as_ptr(), 2, made.as_mut_ptr(), 2))?;
+                done(sepconv_network_plan_all(network, shapes.as_ptr(), 2, null(), plan))?;
+                done(sepconv_scratch_new(*plan, scratch))?;
+                for from in [a, b] {
+                    done(sepconv_input_init(from, size_of::<sepconv_input>(), input.as_ptr(), LEN))?;
+                }
+                for (to, values, len) in [(c, sum, LEN), (d, joined, 2 * LEN)] {
+                    done(sepconv_output_init(to, size_of::<sepconv_output>(), values, len))?;
+                }
+                done(sepconv_plan_run_all(*plan, i, 2, o, 2, *scratch))?;
+                done(sepconv_plan_run_all_in(*plan, null(), i, 2, o, 2, room, room_len))
+            }
+        });
+    }
 }

@@ -327,7 +327,7 @@ pub unsafe extern "C" fn sepconv_plan_run_on(
 ) -> sepconv_status {
     boundary(|| {
         // SAFETY: the contract of all functions.
-        unsafe { run_one(plan, Some(read_threads_of(options)?), input, output, Room::Scratch(scratch)) }
+        unsafe { run_one(plan, Some(&read_threads_of(options)?), input, output, Room::Scratch(scratch)) }
     })
 }
 
@@ -352,7 +352,7 @@ pub unsafe extern "C" fn sepconv_plan_run_in(
 ) -> sepconv_status {
     boundary(|| {
         // SAFETY: the contract of all functions.
-        unsafe { run_one(plan, read_optional_threads(options)?, input, output, Room::Memory(memory, bytes)) }
+        unsafe { run_one(plan, read_optional_threads(options)?.as_ref(), input, output, Room::Memory(memory, bytes)) }
     })
 }
 
@@ -387,8 +387,8 @@ pub unsafe extern "C" fn sepconv_plan_run_all_on(
 ) -> sepconv_status {
     // SAFETY: the contract of all functions.
     boundary(|| unsafe {
-        let threads = Some(read_threads_of(options)?);
-        run_all(plan, threads, (inputs, input_count), (outputs, output_count), Room::Scratch(scratch))
+        let threads = read_threads_of(options)?;
+        run_all(plan, Some(&threads), (inputs, input_count), (outputs, output_count), Room::Scratch(scratch))
     })
 }
 
@@ -407,7 +407,7 @@ pub unsafe extern "C" fn sepconv_plan_run_all_in(
     // SAFETY: the contract of all functions.
     boundary(|| unsafe {
         let threads = read_optional_threads(options)?;
-        run_all(plan, threads, (inputs, input_count), (outputs, output_count), Room::Memory(memory, bytes))
+        run_all(plan, threads.as_ref(), (inputs, input_count), (outputs, output_count), Room::Memory(memory, bytes))
     })
 }
 
@@ -443,7 +443,7 @@ enum Room {
 /// The contract of all functions.
 unsafe fn run_one(
     plan: *const sepconv_plan,
-    threads: Option<Threads>,
+    threads: Option<&Threads>,
     input: *const sepconv_input,
     output: *const sepconv_output,
     room: Room,
@@ -455,8 +455,9 @@ unsafe fn run_one(
     let [from, to] = unsafe { Placed::read((input, shape), (output, made))? };
     // SAFETY: as above. The two have no byte in common.
     let (inputs, mut outputs) = unsafe { ([from.view()?], [to.view_mut()?]) };
+    let threads = threads.unwrap_or(&plan.threads);
     // SAFETY: as above.
-    unsafe { execute(plan, threads, [&from, &to], &inputs, &mut outputs, room) }
+    unsafe { execute(&plan.plan, threads, &mut [&from, &to].into_iter(), &inputs, &mut outputs, room) }
 }
 
 /// The same with all inputs and outputs of a network: pointers to descriptions, and how many.
@@ -465,7 +466,7 @@ unsafe fn run_one(
 /// The contract of all functions.
 unsafe fn run_all(
     plan: *const sepconv_plan,
-    threads: Option<Threads>,
+    threads: Option<&Threads>,
     (inputs, input_count): (*const *const sepconv_input, usize),
     (outputs, output_count): (*const *const sepconv_output, usize),
     room: Room,
@@ -484,24 +485,23 @@ unsafe fn run_all(
         // SAFETY: as above. No other tensor has a byte in common with it.
         memory::push("tensors of a run", &mut outputs, unsafe { placed.view_mut() }?)?;
     }
+    let threads = threads.unwrap_or(&plan.threads);
     // SAFETY: as above.
-    unsafe { execute(plan, threads, from.iter().chain(&to), &inputs, &mut outputs, room) }
+    unsafe { execute(&plan.plan, threads, &mut from.iter().chain(&to), &inputs, &mut outputs, room) }
 }
 
-/// Checks where a run has its memory, and runs: on the threads of the plan unless others are named.
+/// Checks where a run has its memory, and runs on these threads.
 ///
 /// # Safety
 /// The contract of all functions. `tensors` are those of the views.
-unsafe fn execute<'a>(
-    plan: &sepconv_plan,
-    threads: Option<Threads>,
-    tensors: impl IntoIterator<Item = &'a Placed>,
+unsafe fn execute(
+    plan: &Plan,
+    threads: &Threads,
+    tensors: &mut dyn Iterator<Item = &Placed>,
     inputs: &[View<'_>],
     outputs: &mut [ViewMut<'_>],
     room: Room,
 ) -> Result<()> {
-    let threads = threads.as_ref().unwrap_or(&plan.threads);
-    let plan = &plan.plan;
     match room {
         Room::Scratch(scratch) => {
             // SAFETY: the caller's. Scratch is shared as long as nobody has entered it.
