@@ -427,7 +427,7 @@ mod through_c {
             done(sepconv_graph_input(graph, 4, x))?;
             done(sepconv_graph_input(graph, 4, y))?;
             done(sepconv_graph_operator(graph, *x, *op, filtered))?;
-            done(sepconv_graph_add(graph, *filtered, *y, 0, 0.0, 0.0, sum))?;
+            done(sepconv_graph_add(graph, *filtered, *y, 0, 0.0, 0.0, 0.0, sum))?;
             done(sepconv_graph_concat(graph, [*sum, *y].as_ptr(), 2, joined))?;
             done(sepconv_graph_output(graph, *sum))?;
             done(sepconv_graph_output(graph, *joined))?;
