@@ -197,7 +197,7 @@ fn activation_code(activation: Activation) -> (i32, [f32; 2]) {
 
 /// How [`run_all`] runs.
 #[derive(Clone, Copy, Debug)]
-enum Room<'a> {
+enum HowToRun<'a> {
     Scratch,
     ScratchOn(&'a sepconv_plan_options),
     Memory,
@@ -205,7 +205,7 @@ enum Room<'a> {
 }
 
 /// Runs a plan with these tensors.
-fn run_all(plan: &Plan, from: &[sepconv_input], to: &[sepconv_output], room: Room<'_>) -> Result<(), Failed> {
+fn run_all(plan: &Plan, from: &[sepconv_input], to: &[sepconv_output], room: HowToRun<'_>) -> Result<(), Failed> {
     let inputs: Vec<_> = from.iter().map(|input| &raw const *input).collect();
     let outputs: Vec<_> = to.iter().map(|output| &raw const *output).collect();
     let (i, o, p) = (inputs.as_ptr(), outputs.as_ptr(), plan.handle);
@@ -216,12 +216,14 @@ fn run_all(plan: &Plan, from: &[sepconv_input], to: &[sepconv_output], room: Roo
         let mut memory = vec![0xffu8; bytes + SEPCONV_SCRATCH_ALIGNMENT - 1];
         let (first, bytes) = (memory.as_mut_ptr().cast(), memory.len());
         match room {
-            Room::Scratch => sepconv_plan_run_all(p, i, from.len(), o, to.len(), scratch(plan).handle),
-            Room::ScratchOn(options) => {
+            HowToRun::Scratch => sepconv_plan_run_all(p, i, from.len(), o, to.len(), scratch(plan).handle),
+            HowToRun::ScratchOn(options) => {
                 sepconv_plan_run_all_on(p, options, i, from.len(), o, to.len(), scratch(plan).handle)
             }
-            Room::Memory => sepconv_plan_run_all_in(p, null(), i, from.len(), o, to.len(), first, bytes),
-            Room::MemoryOn(options) => sepconv_plan_run_all_in(p, options, i, from.len(), o, to.len(), first, bytes),
+            HowToRun::Memory => sepconv_plan_run_all_in(p, null(), i, from.len(), o, to.len(), first, bytes),
+            HowToRun::MemoryOn(options) => {
+                sepconv_plan_run_all_in(p, options, i, from.len(), o, to.len(), first, bytes)
+            }
         }
     })
 }
@@ -303,7 +305,7 @@ fn equals_rust(case: &GraphCase, threads: usize, layout: Layout) {
     let plan = plan_all(&network, &shapes, if threads == 1 { &serial } else { &of_pool }).unwrap();
     assert_eq!((shapes_of(&plan, true), shapes_of(&plan, false)), (shapes, made));
     let bits = |values: &[f32]| -> Vec<u32> { values.iter().map(|v| v.to_bits()).collect() };
-    for room in [Room::Scratch, Room::ScratchOn(&serial), Room::Memory, Room::MemoryOn(&serial)] {
+    for room in [HowToRun::Scratch, HowToRun::ScratchOn(&serial), HowToRun::Memory, HowToRun::MemoryOn(&serial)] {
         let mut got: Vec<Vec<f32>> = expected.iter().map(|out| vec![CANARY; out.len()]).collect();
         let from: Vec<_> = (inputs.iter())
             .map(|input| sepconv_input { layout, ..input_at(input.data.as_ptr(), input.data.len()) })
@@ -731,7 +733,7 @@ fn counts_that_are_wrong_are_told() {
         (2, 3, "outputs: the network has 2, got 3"),
         (2, 0, "outputs: the network has 2, got 0"),
     ] {
-        for room in [Room::Scratch, Room::Memory] {
+        for room in [HowToRun::Scratch, HowToRun::Memory] {
             assert_eq!(status(run_all(&plan, &from[..inputs], &to[..outputs], room)), Status::Size);
             assert_eq!(last_error(), text);
         }
@@ -740,7 +742,7 @@ fn counts_that_are_wrong_are_told() {
     let one = unsafe { sepconv_plan_run(plan.handle, &from[0], &to[0], scratch(&plan).handle) };
     assert_eq!(one, Status::Size);
     assert!(written.iter().flatten().all(|&v| is_canary(v)));
-    run_all(&plan, &from[..2], &to[..2], Room::Scratch).unwrap();
+    run_all(&plan, &from[..2], &to[..2], HowToRun::Scratch).unwrap();
     assert!(written[0].iter().chain(&written[1][..4]).all(|&v| v == 2.0));
 }
 
@@ -792,7 +794,7 @@ fn tensors_of_a_graph_that_overlap_are_refused() {
 #[test]
 fn descriptions_of_a_run_may_be_of_any_version() {
     #[repr(C)]
-    struct Later(sepconv_input, u64);
+    struct LaterInput(sepconv_input, u64);
     let plan = plan_all(&two_of_each(), &[INPUT; 2], &plan_options()).unwrap();
     let values = [1.0; INPUT_LEN];
     let mut written = [[CANARY; INPUT_LEN]; 2];
@@ -800,8 +802,8 @@ fn descriptions_of_a_run_may_be_of_any_version() {
     let outputs = to.each_ref().map(|to| &raw const *to);
     for (new, expected) in [(1, sepconv_status::StructSize), (0, sepconv_status::Ok)] {
         let from = input_at(values.as_ptr(), INPUT_LEN);
-        let mut later = Later(from, new);
-        later.0.struct_size = size_of::<Later>();
+        let mut later = LaterInput(from, new);
+        later.0.struct_size = size_of::<LaterInput>();
         let inputs = [&raw const from, (&raw const later).cast::<sepconv_input>()];
         let scratch = scratch(&plan);
         // SAFETY: as long as they say; handles that live.
@@ -810,4 +812,42 @@ fn descriptions_of_a_run_may_be_of_any_version() {
     }
     assert!(last_error().starts_with("inputs[1]: has fields set behind the 64 bytes"), "{}", last_error());
     assert_eq!(written[0], [2.0; INPUT_LEN]);
+}
+
+/// Sizes that no memory has, planes that do not fit, and batches of no images.
+#[test]
+fn shapes_that_no_graph_can_have_are_told() {
+    use sepconv_status as Status;
+    let pixel = sepconv_shape { n: 1, h: 1, w: 1, c: 4 };
+    let refused =
+        |channels: &[usize], shapes: &[sepconv_shape], of: &dyn Fn(&Graph, &[sepconv_value]) -> sepconv_value| {
+            let graph = new_graph();
+            let inputs: Vec<_> = channels.iter().map(|&channels| input(&graph, channels)).collect();
+            let value = of(&graph, &inputs);
+            output(&graph, value).unwrap();
+            status(plan_all(&build(&graph).unwrap(), shapes, &plan_options()))
+        };
+    let sum = |graph: &Graph, v: &[sepconv_value]| add(graph, v[0], v[v.len() - 1]).unwrap();
+    let twice = |graph: &Graph, v: &[sepconv_value]| concat(graph, &[v[0], v[v.len() - 1]]).unwrap();
+    let most = usize::MAX;
+    assert_eq!(refused(&[0], &[sepconv_shape { c: 0, ..pixel }], &sum), Status::Size);
+    assert_eq!(refused(&[most], &[sepconv_shape { c: most, ..pixel }], &sum), Status::Size);
+    assert_eq!(refused(&[most], &[sepconv_shape { c: most, ..pixel }], &twice), Status::Size);
+    let half = most / 2 + 1;
+    assert_eq!(refused(&[half], &[sepconv_shape { c: half, ..pixel }], &twice), Status::Size);
+    assert_eq!(refused(&[4], &[sepconv_shape { n: most, ..pixel }], &twice), Status::Size);
+    assert_eq!(refused(&[4, 4], &[INPUT, sepconv_shape { h: 5, ..INPUT }], &sum), Status::Size);
+    assert_eq!(refused(&[4, 4], &[INPUT, sepconv_shape { h: 5, ..INPUT }], &twice), Status::Size);
+    let layer_of =
+        |operator: Operator| move |graph: &Graph, v: &[sepconv_value]| layer(graph, v[0], &operator).unwrap();
+    assert_eq!(refused(&[4], &[pixel], &layer_of(window_pool_operator(&maximum()).unwrap())), Status::Size);
+    assert_eq!(refused(&[4], &[pixel], &layer_of(resize([most, most]).unwrap())), Status::Size);
+    assert_eq!(refused(&[4], &[sepconv_shape { w: 2, ..pixel }], &layer_of(resize([1, half]).unwrap())), Status::Size);
+
+    // no images, which lie nowhere
+    let empty = sepconv_shape { n: 0, ..INPUT };
+    let plan = plan_all(&two_of_each(), &[empty; 2], &plan_options()).unwrap();
+    let (from, to) = ([input_at(null(), 0); 2], [output_at(null_mut(), 0); 2]);
+    run_all(&plan, &from, &to, HowToRun::Scratch).unwrap();
+    run_all(&plan, &from, &to, HowToRun::Memory).unwrap();
 }
