@@ -5,8 +5,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# bytes that the shared library may have: docs/c.md has what it has, and this has 3 % of room
-most=1750000
+# Bytes that the shared library may have: docs/c.md has what it has, and this has 3 % of room. It was 1600000 before there were graphs.
+# The planner of graphs and the kernels of sums, products and window pools took 90 KB. The functions of C for graphs took 68 KB: there are 26,
+# and they call the builder and the packing of groups and of transposed convolutions, which nothing called before. Activations took 110 KB.
+most=1920000
 
 missing=
 for tool in cc c++ nm readelf valgrind; do command -v $tool >/dev/null || missing=1; done

@@ -826,3 +826,41 @@ fn descriptions_of_a_run_may_be_of_any_version() {
     assert!(last_error().starts_with("inputs[1]: has fields set behind the 64 bytes"), "{}", last_error());
     assert_eq!(written[0], [2.0; INPUT_LEN]);
 }
+
+/// Sizes that no memory has, planes that do not fit, and batches of no images.
+#[test]
+fn shapes_that_no_graph_can_have_are_told() {
+    use sepconv_status as Status;
+    let pixel = sepconv_shape { n: 1, h: 1, w: 1, c: 4 };
+    let refused =
+        |channels: &[usize], shapes: &[sepconv_shape], of: &dyn Fn(&Graph, &[sepconv_value]) -> sepconv_value| {
+            let graph = new_graph();
+            let inputs: Vec<_> = channels.iter().map(|&channels| input(&graph, channels)).collect();
+            let value = of(&graph, &inputs);
+            output(&graph, value).unwrap();
+            status(plan_all(&build(&graph).unwrap(), shapes, &plan_options()))
+        };
+    let sum = |graph: &Graph, v: &[sepconv_value]| add(graph, v[0], v[v.len() - 1]).unwrap();
+    let twice = |graph: &Graph, v: &[sepconv_value]| concat(graph, &[v[0], v[v.len() - 1]]).unwrap();
+    let most = usize::MAX;
+    assert_eq!(refused(&[0], &[sepconv_shape { c: 0, ..pixel }], &sum), Status::Size);
+    assert_eq!(refused(&[most], &[sepconv_shape { c: most, ..pixel }], &sum), Status::Size);
+    assert_eq!(refused(&[most], &[sepconv_shape { c: most, ..pixel }], &twice), Status::Size);
+    let half = most / 2 + 1;
+    assert_eq!(refused(&[half], &[sepconv_shape { c: half, ..pixel }], &twice), Status::Size);
+    assert_eq!(refused(&[4], &[sepconv_shape { n: most, ..pixel }], &twice), Status::Size);
+    assert_eq!(refused(&[4, 4], &[INPUT, sepconv_shape { h: 5, ..INPUT }], &sum), Status::Size);
+    assert_eq!(refused(&[4, 4], &[INPUT, sepconv_shape { h: 5, ..INPUT }], &twice), Status::Size);
+    let layer_of =
+        |operator: Operator| move |graph: &Graph, v: &[sepconv_value]| layer(graph, v[0], &operator).unwrap();
+    assert_eq!(refused(&[4], &[pixel], &layer_of(window_pool_operator(&maximum()).unwrap())), Status::Size);
+    assert_eq!(refused(&[4], &[pixel], &layer_of(resize([most, most]).unwrap())), Status::Size);
+    assert_eq!(refused(&[4], &[sepconv_shape { w: 2, ..pixel }], &layer_of(resize([1, half]).unwrap())), Status::Size);
+
+    // no images, which lie nowhere
+    let empty = sepconv_shape { n: 0, ..INPUT };
+    let plan = plan_all(&two_of_each(), &[empty; 2], &plan_options()).unwrap();
+    let (from, to) = ([input_at(null(), 0); 2], [output_at(null_mut(), 0); 2]);
+    run_all(&plan, &from, &to, RoomOfRun::Scratch).unwrap();
+    run_all(&plan, &from, &to, RoomOfRun::Memory).unwrap();
+}
