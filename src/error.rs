@@ -142,13 +142,13 @@ pub enum Error {
         /// The shape given.
         got: Shape,
     },
-    /// More or fewer tensors than a network has inputs or outputs.
-    #[error("{what}s: the network has {expected}, got {got}")]
+    /// More or fewer tensors than a network or a layer has inputs or outputs.
+    #[error("{what}s: expected {expected}, got {got}")]
     #[non_exhaustive]
     Count {
         /// `input` or `output`.
         what: &'static str,
-        /// How many the network has.
+        /// How many there are.
         expected: usize,
         /// How many came.
         got: usize,

@@ -15,7 +15,7 @@ pub struct Value {
     number: usize,
 }
 
-/// Layers over values, in any order in which each reads what is there: [`Network::builder`] makes one.
+/// Builds a graph. Each layer reads values that are there already. [`Network::builder`] makes a builder.
 ///
 /// ```
 /// # fn main() -> sepconv::Result<()> {
@@ -72,7 +72,7 @@ impl GraphBuilder {
     /// # Errors
     /// [`Error::Layer`] where the layer reads another number of channels.
     pub fn layer(&mut self, x: Value, layer: impl Into<Layer>) -> Result<Value> {
-        self.push(layer.into(), &[x])
+        self.add_layer(layer.into(), &[x])
     }
 
     /// A convolution: by its filter a depthwise, a pointwise or a standard one.
@@ -87,7 +87,7 @@ impl GraphBuilder {
         } else {
             Layer::from(Conv2d::new(desc)?)
         };
-        self.push(layer, &[x])
+        self.add_layer(layer, &[x])
     }
 
     /// A dense layer, over tensors of one pixel.
@@ -95,7 +95,7 @@ impl GraphBuilder {
     /// # Errors
     /// As [`GraphBuilder::conv`].
     pub fn dense(&mut self, x: Value, desc: ConvDesc<'_>) -> Result<Value> {
-        self.push(Dense::new(desc)?.into(), &[x])
+        self.add_layer(Dense::new(desc)?.into(), &[x])
     }
 
     /// The sum of two tensors, then an activation. `y` has the shape of `x`, or one pixel an image.
@@ -103,7 +103,7 @@ impl GraphBuilder {
     /// # Errors
     /// [`Error::Layer`] where the channels differ, [`Error::Value`] where the activation has bounds that are none.
     pub fn add(&mut self, x: Value, y: Value, activation: Activation) -> Result<Value> {
-        self.push(Add::new(activation)?.into(), &[x, y])
+        self.add_layer(Add::new(activation)?.into(), &[x, y])
     }
 
     /// `x` times `y`, value by value. `y` has the shape of `x`, or one pixel an image: the scale of each channel.
@@ -111,7 +111,7 @@ impl GraphBuilder {
     /// # Errors
     /// [`Error::Layer`] where the channels differ.
     pub fn scale(&mut self, x: Value, y: Value) -> Result<Value> {
-        self.push(Scale::new().into(), &[x, y])
+        self.add_layer(Scale::new().into(), &[x, y])
     }
 
     /// The channels of all these tensors, one after the other.
@@ -119,7 +119,7 @@ impl GraphBuilder {
     /// # Errors
     /// [`Error::Layer`] of no tensors.
     pub fn concat(&mut self, values: &[Value]) -> Result<Value> {
-        self.push(Concat::new().into(), values)
+        self.add_layer(Concat::new().into(), values)
     }
 
     /// The mean over the plane.
@@ -129,7 +129,7 @@ impl GraphBuilder {
     pub fn global_average_pool(&mut self, x: Value) -> Result<Value> {
         let number = self.number(x)?;
         let channels = self.values[number].0;
-        self.push(GlobalAveragePool::new(channels)?.into(), &[x])
+        self.add_layer(GlobalAveragePool::new(channels)?.into(), &[x])
     }
 
     /// The maximum or the mean over a window.
@@ -137,7 +137,7 @@ impl GraphBuilder {
     /// # Errors
     /// Those of [`WindowPool::new`].
     pub fn window_pool(&mut self, x: Value, desc: WindowPoolDesc) -> Result<Value> {
-        self.push(WindowPool::new(desc)?.into(), &[x])
+        self.add_layer(WindowPool::new(desc)?.into(), &[x])
     }
 
     /// Each pixel several times along rows and columns.
@@ -145,7 +145,7 @@ impl GraphBuilder {
     /// # Errors
     /// Those of [`Resize::new`].
     pub fn resize(&mut self, x: Value, factors: [usize; 2]) -> Result<Value> {
-        self.push(Resize::new(factors)?.into(), &[x])
+        self.add_layer(Resize::new(factors)?.into(), &[x])
     }
 
     /// The network of all layers.
@@ -183,7 +183,7 @@ impl GraphBuilder {
     }
 
     /// Adds a layer over these tensors.
-    fn push(&mut self, layer: Layer, values: &[Value]) -> Result<Value> {
+    fn add_layer(&mut self, layer: Layer, values: &[Value]) -> Result<Value> {
         let mut inputs = Vec::new();
         for &value in values {
             push("graph", &mut inputs, self.number(value)?)?;
@@ -197,7 +197,7 @@ impl GraphBuilder {
         reserve("graph", &mut self.graph.nodes, 1)?;
         let output = self.value(made, Some(index))?;
         self.layers.push(layer);
-        self.graph.nodes.push(GraphNode { node, inputs, output: output.number, layer: index });
+        self.graph.nodes.push(GraphNode { node, inputs, output: output.number, layer: Some(index) });
         Ok(output)
     }
 
@@ -210,7 +210,8 @@ impl GraphBuilder {
 
     /// The number of a value, or an error where it is another builder's.
     fn number(&self, value: Value) -> Result<usize> {
-        if let Some(error) = &self.late {
+        // an input that there was no memory for
+        if let Some(error @ Error::Allocation { .. }) = &self.late {
             return Err(error.clone());
         }
         if value.builder != self.id || value.number >= self.values.len() {

@@ -111,7 +111,7 @@ pub use threads::{MAX_THREADS, ParallelFor, Threads};
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// As is what the page for engines shows.
+/// So does what the page for engines shows.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/embedding.md")]
 struct Embedding;

@@ -1,5 +1,6 @@
 //! A network: operators planned together.
 
+use core::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::memory::Arc;
@@ -7,7 +8,7 @@ use crate::ops::{
     Add, Concat, Conv2d, Dense, DepthwiseConv2d, GlobalAveragePool, InvertedResidual, PointwiseConv2d, Resize, Scale,
     SeparableConv2d, TransposedConv2d, WindowPool,
 };
-use crate::plan::{Graph, Node};
+use crate::plan::{Graph, GraphNode, Node};
 use crate::{Error, GraphBuilder, Plan, PlanOptions, Result, Shape, memory};
 
 /// One layer of a [`Network`].
@@ -111,7 +112,7 @@ impl Layer {
         match reads {
             None => Ok(inputs.iter().fold(0, |sum, &channels| sum.saturating_add(channels))),
             Some(reads) if reads != inputs.len() => {
-                Err(Error::Count { what: "layer input", expected: reads, got: inputs.len() })
+                Err(Error::Count { what: "input", expected: reads, got: inputs.len() })
             }
             Some(_) => {
                 let [expected, made] = self.node().channels().unwrap_or([input; 2]);
@@ -234,6 +235,94 @@ impl Network {
         &self.layers
     }
 
+    /// The network of some layers, by their numbers. Its inputs are the tensors that these layers read and do not compute. Its outputs are
+    /// the tensors that other layers read, and outputs of this network. Both have the order in which they are computed.
+    /// The layers share their weights with this network.
+    ///
+    /// ```
+    /// # fn main() -> sepconv::Result<()> {
+    /// # use sepconv::{Dense, ConvDesc, Filter, GlobalAveragePool, Network, Resize, Shape};
+    /// let weights = [0.5; 8];
+    /// let dense = Dense::new(ConvDesc::new(Filter::io(&weights, [4, 2])))?;
+    /// let network = Network::new(vec![Resize::new([2, 2])?.into(), GlobalAveragePool::new(4)?.into(), dense.into()])?;
+    /// // without the dense layer
+    /// let features = network.cut(0..2)?;
+    /// assert_eq!(features.output_shape(Shape::new(1, 3, 3, 4))?, Shape::new(1, 1, 1, 4));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Part`] of no layers, and of layers that are not there.
+    pub fn cut(&self, layers: Range<usize>) -> Result<Network> {
+        let Range { start, end } = layers;
+        let kept = self.layers.get(start..end).filter(|layers| !layers.is_empty());
+        let Some(kept) = kept else {
+            return Err(Error::Part { axis: "layers", len: self.layers.len(), start, end });
+        };
+        let is_inside = |layer: usize| (start..end).contains(&layer);
+        let known = self.value_channels()?;
+        let mut graph = Graph::default();
+        let mut channels = Vec::new();
+        // the number that each value has in the part
+        let mut numbers = memory::collect("network", (0..self.graph.values).map(|_| None))?;
+        let inside = || self.nodes().filter(|&(_, layer)| is_inside(layer));
+        for value in 0..self.graph.values {
+            let is_read = inside().any(|(node, _)| node.inputs.contains(&value));
+            if is_read && !inside().any(|(node, _)| node.output == value) {
+                numbers[value] = Some(graph.values);
+                memory::push("network", &mut graph.inputs, graph.values)?;
+                memory::push("network", &mut channels, known[value])?;
+                graph.values += 1;
+            }
+        }
+        for (node, layer) in inside() {
+            let inputs = memory::collect("network", node.inputs.iter().filter_map(|&value| numbers[value]))?;
+            let output = graph.values;
+            numbers[node.output] = Some(output);
+            graph.values += 1;
+            let layer = Some(layer - start);
+            let node = GraphNode { node: node.node.clone(), inputs, output, layer };
+            memory::push("network", &mut graph.nodes, node)?;
+        }
+        for (node, _) in inside() {
+            let outside = self.nodes().filter(|&(_, layer)| !is_inside(layer));
+            let is_read =
+                outside.flat_map(|(other, _)| &other.inputs).chain(&self.graph.outputs).any(|&v| v == node.output);
+            if let (true, Some(number)) = (is_read, numbers[node.output]) {
+                memory::push("network", &mut graph.outputs, number)?;
+            }
+        }
+        let kept = memory::collect("network", kept.iter().cloned())?;
+        Network::of(kept, graph, channels)
+    }
+
+    /// Its nodes, each with the number of its layer.
+    fn nodes(&self) -> impl Iterator<Item = (&GraphNode, usize)> {
+        self.graph.nodes.iter().filter_map(|node| Some((node, node.layer?)))
+    }
+
+    /// The channels of each value, where layers say them.
+    fn value_channels(&self) -> Result<Vec<Option<usize>>> {
+        let mut channels = memory::collect("network", (0..self.graph.values).map(|_| None))?;
+        for (&value, &known) in self.graph.inputs.iter().zip(&self.channels) {
+            channels[value] = known;
+        }
+        for (node, index) in self.nodes() {
+            let layer = &self.layers[index];
+            // a layer that says what it makes, or inputs that are all known
+            channels[node.output] = match layer.node().channels() {
+                Some([_, made]) => Some(made),
+                None if node.inputs.iter().all(|&value| channels[value].is_some()) => {
+                    let read = node.inputs.iter().map(|&value| channels[value].unwrap_or_default());
+                    layer.channels_of(&memory::collect("network", read)?).ok()
+                }
+                None => None,
+            };
+        }
+        Ok(channels)
+    }
+
     /// The number of its inputs.
     pub fn inputs(&self) -> usize {
         self.graph.inputs.len()
@@ -276,10 +365,10 @@ impl Network {
         for (&value, &shape) in self.graph.inputs.iter().zip(inputs) {
             shapes[value] = shape;
         }
-        for node in &self.graph.nodes {
-            let layer = &self.layers[node.layer];
+        for (node, index) in self.nodes() {
+            let layer = &self.layers[index];
             let read = memory::collect("plan", node.inputs.iter().map(|&value| shapes[value]))?;
-            shapes[node.output] = layer.output(&read).map_err(|error| layer.error(node.layer, error))?;
+            shapes[node.output] = layer.output(&read).map_err(|error| layer.error(index, error))?;
         }
         memory::collect("plan", self.graph.outputs.iter().map(|&value| shapes[value]))
     }
@@ -301,7 +390,10 @@ impl Network {
     pub fn plan_all(&self, inputs: &[Shape], options: &PlanOptions) -> Result<Plan> {
         self.output_shapes(inputs)?;
         Plan::new(&self.graph, inputs, options).map_err(|refused| match refused.layer {
-            Some(index) => self.layers[index].error(index, refused.error),
+            Some(index) => match self.layers.get(index) {
+                Some(layer) => layer.error(index, refused.error),
+                None => refused.error,
+            },
             None => refused.error,
         })
     }

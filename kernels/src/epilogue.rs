@@ -125,7 +125,7 @@ impl<S: Vector> EpilogueVectors<S> {
     }
 }
 
-/// Values that are added to the sums of some pixels before the activation. Offsets and distances are counted in values.
+/// Values that are added to the sums of some pixels, before the activation or behind it. Offsets and distances are counted in values.
 #[derive(Clone, Copy, Debug)]
 pub struct Residual {
     /// The values.

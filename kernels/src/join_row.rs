@@ -5,7 +5,7 @@
 //! ```
 //!
 //! `y` may be one pixel for the whole row: a scale by channel, as squeeze-and-excite has it. A row without gaps between pixels is one pixel
-//! of more channels to the kernel, so that vectors run over the ends of pixels.
+//! of more channels to the kernel, so that vectors run over the ends of pixels. `docs/kernels/rows.md` has more.
 
 use crate::simd::{PixelOffsets, Vector, load, store};
 use crate::{Activate, ActivateArgs, BLOCK, Epilogue, Kernel, Level};

@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   for each output pixel: the taps of its window that lie in the plane, row by row
-//!     maximum   v = first tap;  v = x where x > v or x is NaN      NaN stays
+//!     maximum   v = first tap;  v = x unless v > x                 NaN of either stays
 //!     mean      s = first tap;  s = s + x;  s / divisor            divisor: the taps in the plane, or all of the window
 //! ```
 //!
 //! Padding takes no part in a maximum, and adds nothing to a sum. The caller leaves out rows of padding; columns of padding are left out here.
-//! A vector of channels goes over all pixels of the row before the next.
+//! A vector of channels goes over all pixels of the row before the next. `docs/kernels/rows.md` has more.
 
 use crate::join_row::RowPixels;
 use crate::simd::{Vector, load, store};

@@ -70,6 +70,33 @@ unsafe fn tell_count(
     })
 }
 
+/// The number of layers of a network.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_network_layer_count(
+    network: *const sepconv_network,
+    count: *mut usize,
+) -> sepconv_status {
+    // SAFETY: the contract of all functions.
+    unsafe { tell_count(network, count, |network| network.layers().len()) }
+}
+
+/// The network of the layers from `first` on and before `end`, in the order in which they were added. Its inputs are the tensors that these
+/// layers read and do not compute. Its outputs are the tensors that other layers read, and outputs of `network`. Both have the order in
+/// which they are computed. The part shares the weights: either may be freed first.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_network_cut(
+    network: *const sepconv_network,
+    first: usize,
+    end: usize,
+    part: *mut *mut sepconv_network,
+) -> sepconv_status {
+    boundary(|| {
+        // SAFETY: the contract of all functions.
+        let (out, network) = unsafe { (Out::new("part", part)?, shared("network", network)?) };
+        out.hand_over("network", sepconv_network { network: network.network.cut(first..end)? })
+    })
+}
+
 /// The shape that a network of one input makes of `input`, or why it cannot take it: of the first output, where there are several.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sepconv_network_output_shape(

@@ -1191,6 +1191,21 @@ sepconv_status sepconv_network_input_count(const struct sepconv_network *network
 sepconv_status sepconv_network_output_count(const struct sepconv_network *network, size_t *count);
 
 /**
+ * The number of layers of a network.
+ */
+sepconv_status sepconv_network_layer_count(const struct sepconv_network *network, size_t *count);
+
+/**
+ * The network of the layers from `first` on and before `end`, in the order in which they were added. Its inputs are the tensors that these
+ * layers read and do not compute. Its outputs are the tensors that other layers read, and outputs of `network`. Both have the order in
+ * which they are computed. The part shares the weights: either may be freed first.
+ */
+sepconv_status sepconv_network_cut(const struct sepconv_network *network,
+                                   size_t first,
+                                   size_t end,
+                                   struct sepconv_network **part);
+
+/**
  * The shape that a network of one input makes of `input`, or why it cannot take it: of the first output, where there are several.
  */
 sepconv_status sepconv_network_output_shape(const struct sepconv_network *network,

@@ -289,17 +289,48 @@ impl Architecture {
     /// [`Error::Weights`] where a tensor is missing, of another shape than its layer asks for, or of a type that is not
     /// F32, F16 or BF16.
     pub fn network(&self, weights: &Weights<'_>) -> Result<Network> {
+        // a network has a block or more
+        self.network_of_taps(weights, &[self.blocks.len().saturating_sub(1)])
+    }
+
+    /// The network with these weights whose outputs are what these blocks compute, by their numbers: a backbone, of which each stage is an
+    /// output. Blocks behind the last of them are left out, and their weights are not asked for.
+    ///
+    /// ```
+    /// # fn main() -> sepconv::Result<()> {
+    /// use sepconv::Shape;
+    /// use sepconv::models::{Config, MobileNetV2, Weights};
+    /// let architecture = MobileNetV2::architecture(&Config::new().alpha(0.35))?;
+    /// let weights = Weights::seeded(&architecture, 1)?;
+    /// // the last blocks at a fourth, an eighth, a sixteenth and a 32nd of the image
+    /// let backbone = architecture.network_of_taps(&weights, &[2, 5, 12, 16])?;
+    /// let shapes = backbone.output_shapes(&[Shape::new(1, 224, 224, 3)])?;
+    /// assert_eq!(shapes.iter().map(|shape| shape.h).collect::<Vec<_>>(), [56, 28, 14, 7]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Architecture::network`], and [`Error::Part`] of a block that is not there.
+    pub fn network_of_taps(&self, weights: &Weights<'_>, taps: &[usize]) -> Result<Network> {
+        let count = self.blocks.len();
+        if let Some(&tap) = taps.iter().find(|&&tap| tap >= count) {
+            return Err(Error::Part { axis: "blocks", len: count, start: tap, end: tap.saturating_add(1) });
+        }
         let mut graph = Network::builder();
         let mut x = graph.input(self.inputs());
-        for block in &self.blocks {
+        let mut made = Vec::new();
+        let last = taps.iter().copied().max().map_or(0, |last| last + 1);
+        for block in &self.blocks[..last] {
             x = match block {
                 Block::InvertedResidual { excite: Some(excite), .. } => {
                     self.excited(&mut graph, x, block, excite, weights)?
                 }
                 _ => graph.layer(x, self.layer(block, weights)?)?,
             };
+            push("network", &mut made, x)?;
         }
-        graph.output(x);
+        taps.iter().for_each(|&tap| graph.output(made[tap]));
         graph.build()
     }
 

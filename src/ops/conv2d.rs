@@ -35,14 +35,14 @@ impl Conv2d {
     #[allow(clippy::needless_pass_by_value, reason = "a description is made to be used up")]
     pub fn new(desc: ConvDesc<'_>) -> Result<Conv2d> {
         if desc.groups != 1 {
-            let convs = pack::groups(&desc, "convolution")?;
+            pack::check_groups(&desc, "convolution")?;
             // each group reads one channel
             if desc.filter.inputs() == 1 {
                 let filter = desc.filter.depthwise(desc.groups);
                 let depthwise = pack::depthwise(&ConvDesc { filter, groups: 1, ..desc }, "convolution")?;
                 return Ok(Conv2d { node: Node::chain(["convolution"; 3], None, Some(depthwise), None)? });
             }
-            return Ok(Conv2d { node: Node::split(convs, None)? });
+            return Ok(Conv2d { node: Node::split(pack::groups(&desc, "convolution")?, None)? });
         }
         let conv = pack::conv(&desc, "convolution")?;
         Ok(Conv2d { node: Node::conv("convolution", conv)? })

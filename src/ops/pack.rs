@@ -54,14 +54,20 @@ fn ungrouped(desc: &ConvDesc<'_>, what: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// Checks and packs a standard convolution in groups: a convolution for each group.
-pub(super) fn groups(desc: &ConvDesc<'_>, what: &'static str) -> Result<Vec<ConvStage>> {
+/// Checks a standard convolution in groups.
+pub(super) fn check_groups(desc: &ConvDesc<'_>, what: &'static str) -> Result<()> {
     check_standard(desc, what)?;
     let (filter, count) = (desc.filter, desc.groups);
     if count == 0 || !filter.outputs().is_multiple_of(count) {
         let (what, got) = (format!("{what} groups"), format!("{count} of {} outputs", filter.outputs()));
         return Err(Error::Value { what, expected: "a number that divides the outputs", got });
     }
+    Ok(())
+}
+
+/// Packs a standard convolution in groups, which was checked: a convolution for each group.
+pub(super) fn groups(desc: &ConvDesc<'_>, what: &'static str) -> Result<Vec<ConvStage>> {
+    let (filter, count) = (desc.filter, desc.groups);
     let ([kh, kw], inputs, outputs) = (filter.kernel(), filter.inputs(), filter.outputs() / count);
     let mut stages = Vec::new();
     for group in 0..count {
@@ -104,7 +110,7 @@ pub(super) fn transposed(desc: &ConvDesc<'_>, what: &'static str) -> Result<Vec<
     Ok(stages)
 }
 
-/// The same for a 1×1 convolution of stride 1.
+/// Checks and packs a 1×1 convolution of stride 1.
 pub(super) fn pointwise(desc: &ConvDesc<'_>, what: &'static str) -> Result<ConvStage> {
     ungrouped(desc, what)?;
     if !desc.is_pointwise() {

@@ -24,9 +24,12 @@ pub(crate) struct GraphNode {
     /// The values that it reads. The second value of a chain is added to its output.
     pub(crate) inputs: Vec<usize>,
     pub(crate) output: usize,
-    /// The layer that errors name.
-    pub(crate) layer: usize,
+    /// The layer that errors name. None of a copy that no layer asked for.
+    pub(crate) layer: Option<usize>,
 }
+
+/// Nodes that a node may pass when it moves to a later place, whatever it reads. What it reads lives longer by that.
+pub(super) const NEAR: usize = 8;
 
 /// Nodes over values.
 #[derive(Debug, Default)]
@@ -45,7 +48,11 @@ impl Graph {
         push("plan", &mut graph.inputs, 0)?;
         for (layer, node) in nodes.into_iter().enumerate() {
             let inputs = collect("plan", [layer])?;
-            push("plan", &mut graph.nodes, GraphNode { node: node.clone(), inputs, output: layer + 1, layer })?;
+            push(
+                "plan",
+                &mut graph.nodes,
+                GraphNode { node: node.clone(), inputs, output: layer + 1, layer: Some(layer) },
+            )?;
             graph.values += 1;
         }
         let last = graph.values - 1;
@@ -75,8 +82,7 @@ impl Graph {
         }
         for node in &self.nodes {
             let read = collect("plan", node.inputs.iter().map(|&value| shapes[value]))?;
-            shapes[node.output] =
-                node.node.output(&read).map_err(|error| Refused { layer: Some(node.layer), error })?;
+            shapes[node.output] = node.node.output(&read).map_err(|error| Refused { layer: node.layer, error })?;
         }
         Ok(shapes)
     }
@@ -109,7 +115,7 @@ impl Graph {
         Ok(graph)
     }
 
-    /// Makes residuals of sums. The convolution moves to the place of the sum: nothing else reads what it computes.
+    /// Makes residuals of sums. The convolution moves to the place of the sum: nothing else reads what it computes. It keeps its layer.
     fn add_residuals(&mut self, shapes: &[Shape]) -> Result<()> {
         let readers = self.readers()?;
         let mut writer = collect("plan", (0..self.values).map(|_| usize::MAX))?;
@@ -118,11 +124,11 @@ impl Graph {
         }
         let mut moved = collect("plan", (0..self.nodes.len()).map(|_| false))?;
         for at in 0..self.nodes.len() {
-            let GraphNode { node, inputs, output, layer } = &self.nodes[at];
+            let GraphNode { node, inputs, output, .. } = &self.nodes[at];
             let Node::Rows(RowsOp::Join { join: Join::Sum, epilogue }) = node else {
                 continue;
             };
-            let (epilogue, output, layer) = (*epilogue, *output, *layer);
+            let (epilogue, output) = (*epilogue, *output);
             let &[a, b] = &**inputs else { continue };
             if a == b || shapes[a] != shapes[b] {
                 continue;
@@ -131,17 +137,22 @@ impl Graph {
                 let from = writer[value];
                 let free = readers[value] == 1 && from != usize::MAX && !moved[from];
                 let end = if free { self.nodes[from].end_with_residual(epilogue) } else { None };
-                end.map(|end| (value, end))
+                // what a convolution reads lives until it runs: a large tensor does not wait for a sum that comes much later
+                let read = |node: &GraphNode| shapes[node.inputs[0]].len().unwrap_or(usize::MAX);
+                let made = shapes[value].len().unwrap_or(0);
+                let may_move = |from: usize| at - from <= NEAR || read(&self.nodes[from]) <= made;
+                end.filter(|_| may_move(from)).map(|end| (value, end))
             };
-            // of two convolutions the later one: the other's result is there then
-            let [first, second] = if writer[a].wrapping_add(1) > writer[b].wrapping_add(1) { [a, b] } else { [b, a] };
+            // of two convolutions the later one: the other's result is there then; an input comes before all nodes
+            let place = |value: usize| (writer[value] != usize::MAX).then_some(writer[value]);
+            let [first, second] = if place(a) > place(b) { [a, b] } else { [b, a] };
             let Some((value, end)) = takes(first).or_else(|| takes(second)) else { continue };
             let other = if value == a { b } else { a };
             let from = writer[value];
             let mut node = self.nodes[from].copied()?;
             node.end_by(end);
             push("plan", &mut node.inputs, other)?;
-            (node.output, node.layer) = (output, layer);
+            node.output = output;
             self.nodes[at] = node;
             writer[output] = at;
             moved[from] = true;
@@ -160,8 +171,7 @@ impl Graph {
                 let shape = shapes[value];
                 push("plan", shapes, shape)?;
                 let inputs = collect("plan", [value])?;
-                let layer = self.nodes.last().map_or(0, |node| node.layer);
-                push("plan", &mut self.nodes, GraphNode { node: Node::COPY, inputs, output: copy, layer })?;
+                push("plan", &mut self.nodes, GraphNode { node: Node::COPY, inputs, output: copy, layer: None })?;
                 self.outputs[at] = copy;
             }
         }

@@ -16,7 +16,7 @@
 
 use super::Node;
 use super::cost::Thresholds;
-use super::graph::{Graph, GraphNode};
+use super::graph::{Graph, GraphNode, NEAR};
 use super::stage::{Chain, PackedOp, PackedStage, STAGES, may_be_one_step};
 use crate::memory::{collect, push};
 use crate::{Result, Shape};
@@ -39,17 +39,17 @@ struct Border {
 }
 
 /// Stages of which each is the only reader of what the one before it writes.
-struct Run {
+struct StageRun {
     stages: Vec<PackedStage>,
     /// One before each stage.
     borders: Vec<Border>,
-    /// Stages of the layer that came last.
-    last_layer: usize,
+    /// How many stages the layer that came last has.
+    stages_of_last: usize,
     /// The value behind the last stage, and its shape.
     output: usize,
     shape: Shape,
     /// The layer of each stage.
-    layers: Vec<usize>,
+    layers: Vec<Option<usize>>,
     /// What is added to the last stage.
     residual: Option<usize>,
     /// The node at whose place the run stands: the last of it.
@@ -59,17 +59,19 @@ struct Run {
 /// Nodes with borders where they cost least; or, where costs do not count, as they are described.
 pub(super) fn regroup(graph: &Graph, shapes: &mut Vec<Shape>, thresholds: Option<&Thresholds>) -> Result<Graph> {
     let readers = graph.readers()?;
-    let mut runs: Vec<Run> = Vec::new();
+    let mut runs: Vec<StageRun> = Vec::new();
     // the run that ends with each value, and may go on
     let mut open = collect("plan", (0..graph.values).map(|_| None))?;
     let mut run_of = collect("plan", graph.nodes.iter().map(|_| None))?;
     for (at, node) in graph.nodes.iter().enumerate() {
         let Node::Chain { chain, .. } = &node.node else { continue };
         let &[input, ref residual @ ..] = &*node.inputs else { continue };
-        let run = match open[input].filter(|_| readers[input] == 1) {
+        // stages of a run run at the place of the last one
+        let may_go_on = |run: &usize| readers[input] == 1 && at - runs[*run].at <= NEAR;
+        let run = match open[input].filter(may_go_on) {
             Some(run) => run,
             None => {
-                push("plan", &mut runs, Run::new(input, shapes[input]))?;
+                push("plan", &mut runs, StageRun::new(input, shapes[input]))?;
                 runs.len() - 1
             }
         };
@@ -92,10 +94,10 @@ pub(super) fn regroup(graph: &Graph, shapes: &mut Vec<Shape>, thresholds: Option
     Ok(out)
 }
 
-impl Run {
-    fn new(input: usize, shape: Shape) -> Run {
+impl StageRun {
+    fn new(input: usize, shape: Shape) -> StageRun {
         let (stages, borders, layers) = (Vec::new(), Vec::new(), Vec::new());
-        Run { stages, borders, last_layer: 0, output: input, shape, layers, residual: None, at: 0 }
+        StageRun { stages, borders, stages_of_last: 0, output: input, shape, layers, residual: None, at: 0 }
     }
 
     /// Adds the stages of a layer.
@@ -109,7 +111,7 @@ impl Run {
     ) -> Result<()> {
         let count = chain.stages().iter().flatten().count();
         let behind = chain.shapes(self.shape)?;
-        let single = count == 1 && self.last_layer == 1;
+        let single = count == 1 && self.stages_of_last == 1;
         let mut value = Some(self.output);
         for (stage, to) in chain.stages().iter().zip(behind) {
             let Some(stage) = stage else { continue };
@@ -131,7 +133,7 @@ impl Run {
             (value, self.shape) = (None, to);
         }
         debug_assert_eq!(self.shape, shapes[node.output]);
-        (self.output, self.last_layer, self.at) = (node.output, count, at);
+        (self.output, self.stages_of_last, self.at) = (node.output, count, at);
         Ok(())
     }
 
@@ -150,7 +152,7 @@ impl Run {
 
     /// Appends the stages in their best groups.
     fn group(&mut self, out: &mut Graph, shapes: &mut Vec<Shape>) -> Result<()> {
-        let Run { stages, borders, output, shape, .. } = self;
+        let StageRun { stages, borders, output, shape, .. } = self;
         let end =
             Border { value: Some(*output), shape: *shape, values: 0, described: true, cost: (u128::MAX, 0), group: 0 };
         push("plan", borders, end)?;

@@ -353,6 +353,8 @@ impl Needs {
 
 /// How often the tensors of the arena are placed anew for each order of them.
 const MOST_TURNS: usize = 16;
+/// How many pairs of tensors such turns may look at, so that planning a large network takes milliseconds.
+const MOST_STEPS: usize = 1 << 20;
 
 /// A tensor of the arena: its bytes, and the first and the last step at which it is alive.
 #[derive(Clone, Copy)]
@@ -400,11 +402,12 @@ pub(super) fn places(
             lives[life_of[whole]].steps[1] = step;
         }
     }
-    let alive = |step: usize| lives.iter().filter(move |life| life.steps[0] <= step && step <= life.steps[1]);
-    let least = (0..drafts.len()).map(|step| alive(step).map(|life| life.bytes).sum()).max().unwrap_or(0);
+    let least = most_alive(&lives, drafts.len())?;
     let mut best = lowest_places(&lives, tensors)?;
     let length = |life: &Life| life.steps[1] - life.steps[0];
-    for order in 0..3 {
+    // each turn takes time by the square of the number of tensors
+    let turns = MOST_TURNS.min(MOST_STEPS / lives.len().saturating_mul(lives.len()).max(1));
+    for order in 0..if best.1 == least || turns == 0 { 0 } else { 3 } {
         // the number of the tensor comes last, so that an order is one
         lives.sort_unstable_by_key(|life| {
             let key = match order {
@@ -415,7 +418,7 @@ pub(super) fn places(
             (core::cmp::Reverse(key), life.tensor)
         });
         // what lies at the end of the arena comes first the next time
-        for _ in 0..MOST_TURNS {
+        for _ in 0..turns {
             let packed = lowest_places(&lives, tensors)?;
             let end = |life: &Life| packed.0[life.tensor] + life.bytes;
             let last = lives.iter().position(|life| end(life) == packed.1).unwrap_or(0);
@@ -434,6 +437,24 @@ pub(super) fn places(
         tensors[whole].caller.unwrap_or(Place::Arena(of_whole[whole]))
     };
     Ok(Arena { places: collect("plan", (0..tensors.len()).map(place))?, bytes, least })
+}
+
+/// The most bytes that are alive at one of so many steps.
+fn most_alive(lives: &[Life], steps: usize) -> Result<usize> {
+    let mut begins = collect("plan", (0..=steps).map(|_| 0usize))?;
+    let mut ends = collect("plan", (0..=steps).map(|_| 0usize))?;
+    for life in lives {
+        let [born, dies] = life.steps;
+        begins[born] = begins[born].saturating_add(life.bytes);
+        ends[dies + 1] = ends[dies + 1].saturating_add(life.bytes);
+    }
+    let (mut alive, mut most) = (0usize, 0);
+    for (begins, ends) in begins.into_iter().zip(ends) {
+        // a sum that saturates is one that no arena has
+        alive = alive.saturating_sub(ends).saturating_add(begins);
+        most = most.max(alive);
+    }
+    Ok(most)
 }
 
 /// The lowest place for each tensor, in this order, and the bytes of all.

@@ -47,14 +47,14 @@ struct Lowered {
     program: Program,
     too_large: Vec<usize>,
     /// Of the first of these, with its layer.
-    error: Option<(usize, Error)>,
+    error: Option<(Option<usize>, Error)>,
 }
 
 impl Lowered {
     fn program(self) -> Result<Program, Refused> {
         match self.error {
             None => Ok(self.program),
-            Some((layer, error)) => Err(Refused { layer: Some(layer), error }),
+            Some((layer, error)) => Err(Refused { layer, error }),
         }
     }
 
@@ -88,7 +88,7 @@ pub(crate) struct Program {
 pub(super) struct Draft {
     /// The node that its stages are of, by its place, and the layer that errors name.
     node: usize,
-    layer: usize,
+    layer: Option<usize>,
     pub(super) kind: DraftKind,
     pub(super) input: usize,
     pub(super) output: usize,
@@ -161,6 +161,7 @@ fn lower_as(
     {
         return Err(Error::Fusion(format!("{schedule:?} was asked for, and no layer has stages to fuse")));
     }
+    drafts.check_order()?;
     let (tensors, arena) = drafts.tensors(lowering)?;
     let mut program = Program { tensors, arena: arena.bytes, arena_least: arena.least, ..Program::default() };
     let (mut too_large, mut error) = (Vec::new(), None);
@@ -198,7 +199,8 @@ fn step(
     let thresholds = &lowering.thresholds;
     let ends = Ends { input: draft.input, output: draft.output, residual: draft.residual };
     let work = match draft.kind {
-        DraftKind::Pool | DraftKind::Rows(_) => report.input.len()?.saturating_mul(thresholds.pool_macs) as u64,
+        DraftKind::Pool => report.input.len()?.saturating_mul(thresholds.pool_macs) as u64,
+        DraftKind::Rows(op) => op.values(report.input, report.output)?.saturating_mul(thresholds.pool_macs) as u64,
         _ => report.macs,
     };
     let workers = if work < thresholds.worth_sharing as u64 { 1 } else { lowering.workers };
@@ -265,7 +267,7 @@ struct Drafts {
 #[derive(Clone, Copy)]
 struct DraftOf {
     node: usize,
-    layer: usize,
+    layer: Option<usize>,
 }
 
 /// The decision about the stages of a layer.
@@ -338,6 +340,47 @@ impl Drafts {
             PlannedTensor { shape, element, place, layout, section: None, slice }
         };
         Ok((collect("plan", (0..tensors.len()).map(tensor))?, arena))
+    }
+
+    /// Checks that every step reads what is there: a tensor of the caller's, or one of which steps before it wrote all; and that no step
+    /// writes a tensor that is there. Steps read memory that nobody else wrote, so a run relies on it.
+    fn check_order(&self) -> Result<()> {
+        let refused = |why| Err(Error::Network(text(format_args!("a step {why}"))?));
+        // values of each tensor that are not written yet
+        let mut missing = Vec::new();
+        for tensor in &self.tensors {
+            let is_there = matches!(tensor.caller, Some(Place::Input(_)));
+            push("plan", &mut missing, if is_there { 0 } else { tensor.shape.len()? })?;
+        }
+        for draft in &self.steps {
+            for read in [Some(draft.input), draft.residual].into_iter().flatten() {
+                let mut tensor = read;
+                // a slice is there where its whole is
+                while missing[tensor] > 0 {
+                    let Some(DraftSlice { whole, .. }) = self.tensors[tensor].slice else {
+                        return refused("that reads what no step before it wrote");
+                    };
+                    tensor = whole;
+                }
+            }
+            let mut written = draft.output;
+            let mut values = missing[written];
+            if values == 0 {
+                return refused("that writes what is there");
+            }
+            loop {
+                missing[written] = missing[written].saturating_sub(values);
+                // what completes a tensor is a part of its whole
+                match self.tensors[written].slice {
+                    Some(DraftSlice { whole, .. }) if missing[written] == 0 => {
+                        values = self.tensors[written].shape.len()?;
+                        written = whole;
+                    }
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Adds a tensor of this shape.
@@ -431,7 +474,9 @@ impl Drafts {
         for &(input, whole, first) in copied.iter().filter(|&&(_, whole, _)| whole == node.output) {
             let output = self.tensor(self.tensors[input].shape)?;
             self.tensors[output].slice = Some(DraftSlice::of_channels(whole, first));
-            let why = text(format_args!("a tensor that is read elsewhere is copied to its channels of another one"))?;
+            let why = text(format_args!(
+                "a tensor of the caller's, or one that is concatenated elsewhere, is copied to its channels"
+            ))?;
             let ends = Ends { input, output, residual: None };
             self.step(of, DraftKind::Rows(RowsOp::Copy { factors: [1, 1] }), ends, Choice::single(why)?)?;
         }

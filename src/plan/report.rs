@@ -66,7 +66,7 @@ pub struct StageReport {
     pub input: Shape,
     /// What it writes.
     pub output: Shape,
-    /// Whether a shortcut is added to what it computes: the input of the block.
+    /// Whether a residual is added to what it computes: the input of the block, or another tensor of the network.
     pub shortcut: bool,
     /// The kernels that it runs on, in the order of the data.
     pub kernels: Vec<KernelKind>,
@@ -144,7 +144,8 @@ impl StageReport {
             name: draft.name,
             input: from.shape,
             output: to.shape,
-            shortcut: residual.is_some(),
+            // the second tensor of a sum or a product is no residual
+            shortcut: residual.is_some() && !matches!(draft.kind, DraftKind::Rows(_)),
             kernels: Vec::new(),
             fused: draft.fused,
             why: text(format_args!("{}", draft.why))?,

@@ -145,7 +145,8 @@ impl RowsStep {
             extent = window.over([input.h, input.w])?;
         }
         // rows that are transposed stay in L2
-        let row = product(&[out.w.max(input.w), out.c.next_multiple_of(BLOCK)])?;
+        let rows_in = if let RowsOp::Pool { window, .. } = op { window.stride[0].min(input.h) } else { 1 };
+        let row = product(&[out.w.max(input.w.saturating_mul(rows_in)), out.c.next_multiple_of(BLOCK)])?;
         let group = rows_within(thresholds.staged_values, row, out.h);
         let planes = |tensor: usize| tensors[tensor].layout.order == Order::Planes;
         let staged = [Some(ends.input), ends.residual, Some(ends.output)];
@@ -164,6 +165,15 @@ impl RowsStep {
 }
 
 impl RowsOp {
+    /// The values that it goes over: those of the larger end, as often as a window has taps.
+    pub(super) fn values(&self, input: Shape, output: Shape) -> Result<usize> {
+        let taps = match self {
+            RowsOp::Pool { window, .. } => window.kernel[0].saturating_mul(window.kernel[1]),
+            RowsOp::Join { .. } | RowsOp::Copy { .. } => 1,
+        };
+        Ok(input.len()?.max(output.len()?.saturating_mul(taps)))
+    }
+
     /// The input rows, of `height`, that some output rows read.
     pub(crate) fn rows_read(&self, rows: &Range<usize>, height: usize, extent: &Extent) -> Range<usize> {
         match self {

@@ -5,6 +5,7 @@
 //!   depthwise, from planes to planes        runs as a PlanesStep
 //!   depthwise, of few channels              runs as a FlatStep
 //!   convolution                             runs as a ConvStep
+//!   no weights                              runs as a RowsStep
 //!   average pool                            runs as a PoolStep
 //! ```
 //!

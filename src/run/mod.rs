@@ -94,7 +94,7 @@ impl Step {
     /// # Safety
     /// `memory` is bound to slices of the shapes that the plan was made for and to an arena of its size; `scratch` is a
     /// worker's own region of the size that lowering found. No other thread runs this piece, and all earlier steps are
-    /// done.
+    /// done: they wrote what this one reads (`Drafts::check_order`).
     unsafe fn run(&self, memory: &Memory<'_>, piece: usize, scratch: *mut u8) {
         // SAFETY: the caller's.
         unsafe {
@@ -266,7 +266,7 @@ impl Plan {
     }
 
     /// Computes all outputs of a network from all of its inputs, each in the order in which the network has them, as [`Plan::run`] does with
-    /// one of each.
+    /// one of each. With several of them, a run allocates a few words for each.
     ///
     /// ```
     /// # fn main() -> sepconv::Result<()> {

@@ -140,8 +140,9 @@ fn add_op(graph: &Graph, op: &GraphOp, values: &[sepconv_value], shapes: &[Shape
             let desc = conv(hwio, kernel, stride, groups * outputs, activation);
             of(sepconv_conv2d_new, sepconv_conv_desc { groups, ..desc })
         }
-        GraphOp::Transposed { outputs, activation, .. } => {
-            of(sepconv_transposed_conv2d_new, conv(hwoi, [2, 2], 2, outputs, activation))
+        GraphOp::Transposed { kernel: [kh, kw], outputs, activation, .. } => {
+            let desc = conv(hwoi, [kh, kw], kh, outputs, activation);
+            of(sepconv_transposed_conv2d_new, sepconv_conv_desc { stride_w: kw, ..desc })
         }
         GraphOp::Mean { .. } => layer(graph, x, &mean(c)),
         GraphOp::Add { y, activation, .. } => {
@@ -162,15 +163,15 @@ fn add_op(graph: &Graph, op: &GraphOp, values: &[sepconv_value], shapes: &[Shape
             };
             let desc = sepconv_window_pool_desc {
                 kind: kind as i32,
-                kernel_h: kernel,
-                kernel_w: kernel,
+                kernel_h: kernel[0],
+                kernel_w: kernel[1],
                 stride_h: stride,
                 stride_w: stride,
                 padding: sepconv_padding::Explicit as i32,
-                pad_top: padding,
-                pad_bottom: padding,
-                pad_left: padding,
-                pad_right: padding,
+                pad_top: padding[0],
+                pad_bottom: padding[0],
+                pad_left: padding[1],
+                pad_right: padding[1],
                 count_padding,
                 ..window_pool()
             };
@@ -199,6 +200,9 @@ fn activation_code(activation: Activation) -> (i32, [f32; 2], f32) {
         Activation::HardSwish => sepconv_activation::HardSwish,
         Activation::HardSigmoid => sepconv_activation::HardSigmoid,
         Activation::Silu => sepconv_activation::Silu,
+        Activation::Sigmoid => sepconv_activation::Sigmoid,
+        Activation::Tanh => sepconv_activation::Tanh,
+        Activation::Gelu => sepconv_activation::Gelu,
         Activation::LeakyRelu { slope: drawn } => {
             slope = drawn;
             sepconv_activation::LeakyRelu
@@ -394,6 +398,8 @@ fn null_is_told_by_graphs() {
             "op": sepconv_resize_new(2, 2, null_mut()),
             "desc": sepconv_transposed_conv2d_new(null(), &mut op),
             "op": sepconv_transposed_conv2d_new(&transposed, null_mut()),
+            "network": sepconv_network_layer_count(null(), &mut count),
+            "count": sepconv_network_layer_count(n, null_mut()),
             "network": sepconv_network_input_count(null(), &mut count),
             "count": sepconv_network_input_count(n, null_mut()),
             "network": sepconv_network_output_count(null(), &mut count),
@@ -713,7 +719,7 @@ fn counts_that_are_wrong_are_told() {
     let refused = |shapes: &[sepconv_shape]| status(plan_all(&network, shapes, &options));
     for count in [0, 1, 3] {
         assert_eq!(refused(&[INPUT; 3][..count]), Status::Size);
-        assert_eq!(last_error(), format!("inputs: the network has 2, got {count}"));
+        assert_eq!(last_error(), format!("inputs: expected 2, got {count}"));
     }
     assert_eq!(refused(&[INPUT, other_batch]), Status::Size);
     assert_eq!(refused(&[INPUT, other_channels]), Status::Channels);
@@ -739,12 +745,12 @@ fn counts_that_are_wrong_are_told() {
     let from = [input_at(values.as_ptr(), INPUT_LEN); 3];
     let to = written.each_mut().map(|out| output_at(out.as_mut_ptr(), INPUT_LEN));
     for (inputs, outputs, text) in [
-        (1, 2, "inputs: the network has 2, got 1"),
-        (3, 2, "inputs: the network has 2, got 3"),
-        (0, 2, "inputs: the network has 2, got 0"),
-        (2, 1, "outputs: the network has 2, got 1"),
-        (2, 3, "outputs: the network has 2, got 3"),
-        (2, 0, "outputs: the network has 2, got 0"),
+        (1, 2, "inputs: expected 2, got 1"),
+        (3, 2, "inputs: expected 2, got 3"),
+        (0, 2, "inputs: expected 2, got 0"),
+        (2, 1, "outputs: expected 2, got 1"),
+        (2, 3, "outputs: expected 2, got 3"),
+        (2, 0, "outputs: expected 2, got 0"),
     ] {
         for room in [RoomOfRun::Scratch, RoomOfRun::Memory] {
             assert_eq!(status(run_all(&plan, &from[..inputs], &to[..outputs], room)), Status::Size);
@@ -801,6 +807,33 @@ fn tensors_of_a_graph_that_overlap_are_refused() {
     run([x, x, sum, means], memory_at).unwrap();
     // SAFETY: as above.
     assert!(unsafe { std::slice::from_raw_parts(start.add(sum), INPUT_LEN + 4) }.iter().all(|&v| v == 3.0));
+}
+
+#[test]
+fn a_part_of_a_network_is_a_network() {
+    let network = two_of_each();
+    let mut layers = 0;
+    // SAFETY: a network that lives.
+    done(unsafe { sepconv_network_layer_count(network.handle, &mut layers) }).unwrap();
+    assert_eq!(layers, 2);
+    let cut = |first, end| {
+        // SAFETY: a network that lives.
+        make(sepconv_network_free, |part| unsafe { sepconv_network_cut(network.handle, first, end, part) })
+    };
+    // the sum of both inputs, and the mean behind it
+    for (first, inputs, outputs) in [(0, 2, 1), (1, 1, 1)] {
+        let part = cut(first, first + 1).unwrap();
+        let mut counts = [0; 2];
+        // SAFETY: as above.
+        unsafe {
+            done(sepconv_network_input_count(part.handle, &mut counts[0])).unwrap();
+            done(sepconv_network_output_count(part.handle, &mut counts[1])).unwrap();
+        }
+        assert_eq!(counts, [inputs, outputs]);
+    }
+    for (first, end) in [(0, 0), (1, 0), (0, 3), (usize::MAX, usize::MAX)] {
+        assert_eq!(status(cut(first, end)), sepconv_status::Size);
+    }
 }
 
 /// Structs of an older or a newer program stand in one array.

@@ -30,8 +30,8 @@ pub enum GraphOp {
         activation: Activation,
         seed: u64,
     },
-    /// A transposed convolution of 2×2 and stride 2.
-    Transposed { x: usize, outputs: usize, activation: Activation, seed: u64 },
+    /// A transposed convolution whose stride is its kernel.
+    Transposed { x: usize, kernel: [usize; 2], outputs: usize, activation: Activation, seed: u64 },
     /// A sum.
     Add { x: usize, y: usize, activation: Activation },
     /// A product.
@@ -41,7 +41,7 @@ pub enum GraphOp {
     /// The mean over the plane.
     Mean { x: usize },
     /// The maximum or the mean over a window with padding.
-    Pool { x: usize, kernel: usize, stride: usize, padding: usize, of: PooledAs },
+    Pool { x: usize, kernel: [usize; 2], stride: usize, padding: [usize; 2], of: PooledAs },
     /// Each pixel several times.
     Resize { x: usize, factors: [usize; 2] },
 }
@@ -118,12 +118,15 @@ impl GraphOp {
             GraphOp::Conv { kernel, stride, outputs, .. } => windowed(*kernel, *stride, *outputs),
             GraphOp::Depthwise { kernel, stride, multiplier, .. } => windowed(*kernel, *stride, x.c * multiplier),
             GraphOp::Grouped { kernel, stride, groups, outputs, .. } => windowed(*kernel, *stride, groups * outputs),
-            GraphOp::Transposed { outputs, .. } => Shape { h: 2 * x.h, w: 2 * x.w, c: *outputs, ..x },
+            GraphOp::Transposed { kernel: [kh, kw], outputs, .. } => {
+                Shape { h: kh * x.h, w: kw * x.w, c: *outputs, ..x }
+            }
             GraphOp::Add { .. } | GraphOp::Scale { .. } => x,
             GraphOp::Concat { values } => Shape { c: values.iter().map(|&value| shapes[value].c).sum(), ..x },
             GraphOp::Mean { .. } => Shape { h: 1, w: 1, ..x },
             GraphOp::Pool { kernel, stride, padding, .. } => {
-                let [h, w] = [x.h, x.w].map(|size| (size + 2 * padding - kernel) / stride + 1);
+                let along = |size, axis: usize| (size + 2 * padding[axis] - kernel[axis]) / stride + 1;
+                let [h, w] = [along(x.h, 0), along(x.w, 1)];
                 Shape { h, w, ..x }
             }
             GraphOp::Resize { factors: [rows, columns], .. } => Shape { h: x.h * rows, w: x.w * columns, ..x },
@@ -138,7 +141,7 @@ impl GraphOp {
             GraphOp::Grouped { kernel: [kh, kw], groups, .. } => kh * kw * x.c / groups,
             GraphOp::Transposed { .. } => x.c,
             GraphOp::Depthwise { kernel: [kh, kw], .. } => kh * kw,
-            GraphOp::Pool { kernel, .. } => kernel * kernel,
+            GraphOp::Pool { kernel: [kh, kw], .. } => kh * kw,
             _ => 1,
         };
         (out.len().unwrap() * each) as u64
@@ -154,7 +157,7 @@ impl GraphOp {
             GraphOp::Grouped { kernel: [kh, kw], groups, outputs, seed, .. } => {
                 (kh * kw * inputs * outputs, groups * outputs, seed)
             }
-            GraphOp::Transposed { outputs, seed, .. } => (4 * inputs * outputs, outputs, seed),
+            GraphOp::Transposed { kernel: [kh, kw], outputs, seed, .. } => (kh * kw * inputs * outputs, outputs, seed),
             _ => (0, 0, 0),
         };
         let rng = &mut Rng(seed);
@@ -180,9 +183,9 @@ impl GraphOp {
                 let desc = ConvDesc::new(filter).bias(&bias).stride(stride).activation(activation).groups(groups);
                 graph.conv(x, desc)
             }
-            GraphOp::Transposed { outputs, activation, .. } => {
-                let filter = Filter::hwoi(&weights, [2, 2, outputs, c]);
-                let desc = ConvDesc::new(filter).bias(&bias).stride(2).activation(activation);
+            GraphOp::Transposed { kernel: [kh, kw], outputs, activation, .. } => {
+                let filter = Filter::hwoi(&weights, [kh, kw, outputs, c]);
+                let desc = ConvDesc::new(filter).bias(&bias).strides([kh, kw]).activation(activation);
                 graph.layer(x, TransposedConv2d::new(desc)?)
             }
             GraphOp::Add { y, activation, .. } => graph.add(x, values[y], activation),
@@ -191,11 +194,13 @@ impl GraphOp {
             GraphOp::Mean { .. } => graph.global_average_pool(x),
             GraphOp::Pool { kernel, stride, padding, of, .. } => {
                 let desc = match of {
-                    PooledAs::Maximum => WindowPoolDesc::max([kernel; 2]),
-                    PooledAs::Mean => WindowPoolDesc::average([kernel; 2]),
-                    PooledAs::MeanOfAll => WindowPoolDesc::average([kernel; 2]).count_padding(),
+                    PooledAs::Maximum => WindowPoolDesc::max(kernel),
+                    PooledAs::Mean => WindowPoolDesc::average(kernel),
+                    PooledAs::MeanOfAll => WindowPoolDesc::average(kernel).count_padding(),
                 };
-                graph.window_pool(x, desc.stride(stride).padding(Padding::all(padding)))
+                let [rows, columns] = padding;
+                let padding = Padding::Explicit { top: rows, bottom: rows, left: columns, right: columns };
+                graph.window_pool(x, desc.stride(stride).padding(padding))
             }
             GraphOp::Resize { factors, .. } => graph.resize(x, factors),
         }
@@ -240,9 +245,9 @@ impl GraphOp {
                     }
                 }
             }
-            GraphOp::Transposed { outputs, activation, .. } => {
+            GraphOp::Transposed { kernel: [kh, kw], outputs, activation, .. } => {
                 // a 1×1 convolution for each place of the window
-                for place in 0..4 {
+                for place in 0..kh * kw {
                     let weights = &weights[place * outputs * x.shape.c..][..outputs * x.shape.c];
                     let transposed: Vec<f32> =
                         (0..outputs * x.shape.c).map(|i| weights[i % outputs * x.shape.c + i / outputs]).collect();
@@ -258,7 +263,7 @@ impl GraphOp {
                     reference::conv(&conv, tensor(x), None, of_place, arithmetic);
                     for (p, made) in made.chunks(outputs).enumerate() {
                         let (line, column) = (p / x.shape.w, p % x.shape.w);
-                        let at = ((2 * line + place / 2) * shape.w + 2 * column + place % 2) * outputs;
+                        let at = ((kh * line + place / kw) * shape.w + kw * column + place % kw) * outputs;
                         to.data[at..at + outputs].copy_from_slice(made);
                     }
                 }
@@ -285,10 +290,9 @@ impl GraphOp {
                 let of = match of {
                     PooledAs::Maximum => PoolOf::Maximum,
                     PooledAs::Mean => PoolOf::MeanInside,
-                    PooledAs::MeanOfAll => PoolOf::MeanOfAll { taps: kernel * kernel },
+                    PooledAs::MeanOfAll => PoolOf::MeanOfAll { taps: kernel[0] * kernel[1] },
                 };
-                let (kernel, before) = ([kernel; 2], [padding; 2]);
-                let window = Window { kernel, stride: [stride; 2], dilation: [1; 2], before };
+                let window = Window { kernel, stride: [stride; 2], dilation: [1; 2], before: padding };
                 reference::pool(of, &window, tensor(x), to);
             }
             GraphOp::Resize { factors: [rows, columns], .. } => {
@@ -357,7 +361,7 @@ impl GraphCase {
     pub fn resnet18(base: usize, side: usize) -> GraphCase {
         let mut case = GraphCase { inputs: vec![Shape::new(1, side, side, 3)], ops: vec![], outputs: vec![], seed: 1 };
         let mut x = case.conv(0, 7, 2, base, Activation::Relu);
-        x = case.push(GraphOp::Pool { x, kernel: 3, stride: 2, padding: 1, of: PooledAs::Maximum });
+        x = case.push(GraphOp::Pool { x, kernel: [3, 3], stride: 2, padding: [1, 1], of: PooledAs::Maximum });
         for (stage, block) in (0..4).flat_map(|stage| [(stage, 0), (stage, 1)]) {
             let (outputs, stride) = (base << stage, if stage > 0 && block == 0 { 2 } else { 1 });
             let y = case.conv(x, 3, stride, outputs, Activation::Relu);
@@ -505,6 +509,9 @@ fn draw_op(rng: &mut Rng, shapes: &[Shape]) -> GraphOp {
         Activation::HardSigmoid,
         Activation::Silu,
         Activation::LeakyRelu { slope: 0.25 },
+        Activation::Sigmoid,
+        Activation::Tanh,
+        Activation::Gelu,
     ]);
     let (kernel, stride, seed) = (rng.pick(&[1, 3, 3, 5]), rng.pick(&[1, 1, 1, 2, 3]), rng.next_u64());
     // over a signal, a window of one column, or of one row
@@ -538,12 +545,15 @@ fn draw_op(rng: &mut Rng, shapes: &[Shape]) -> GraphOp {
             let groups = rng.pick(&divisors);
             GraphOp::Grouped { x, kernel, stride, groups, outputs: rng.pick(&[1, 2, 5, 16]), activation, seed }
         }
-        12 => GraphOp::Transposed { x, outputs: rng.pick(&[1, 5, 16, 20]), activation, seed },
+        12 => {
+            let kernel = rng.pick(&[[2, 2], [2, 2], [1, 1], [2, 1], [1, 3]]);
+            GraphOp::Transposed { x, kernel, outputs: rng.pick(&[1, 5, 16, 20]), activation, seed }
+        }
         _ => {
             let Shape { h, w, .. } = shapes[x];
-            let kernel = 1 + rng.below(3.min(h).min(w));
+            let kernel = [1 + rng.below(4.min(h)), 1 + rng.below(3.min(w))];
             let of = rng.pick(&[PooledAs::Maximum, PooledAs::Mean, PooledAs::MeanOfAll]);
-            GraphOp::Pool { x, kernel, stride: 1 + rng.below(2), padding: kernel / 2, of }
+            GraphOp::Pool { x, kernel, stride: 1 + rng.below(3), padding: kernel.map(|taps| taps / 2), of }
         }
     }
 }
