@@ -131,12 +131,6 @@ impl Layer {
         Ok(Plan::new(&Graph::chain([self.node()])?, &[input], options)?)
     }
 
-    /// The shape that the layer makes of `input`.
-    #[cfg(feature = "capi")]
-    pub(crate) fn output_shape(&self, input: Shape) -> Result<Shape> {
-        self.output(&[input])
-    }
-
     /// An error of this layer, the one at `index` of a network.
     pub(crate) fn error(&self, index: usize, error: Error) -> Error {
         match error {
@@ -264,34 +258,33 @@ impl Network {
         let known = self.value_channels()?;
         let mut graph = Graph::default();
         let mut channels = Vec::new();
+        // of each value: whether layers inside read it, layers inside compute it, and others read it
+        let none = || memory::collect("network", (0..self.graph.values).map(|_| false));
+        let (mut read_inside, mut made_inside, mut read_outside) = (none()?, none()?, none()?);
+        for (node, layer) in self.nodes() {
+            let reads = if is_inside(layer) { &mut read_inside } else { &mut read_outside };
+            node.inputs.iter().for_each(|&value| reads[value] = true);
+            made_inside[node.output] = is_inside(layer);
+        }
+        self.graph.outputs.iter().for_each(|&value| read_outside[value] = true);
         // the number that each value has in the part
         let mut numbers = memory::collect("network", (0..self.graph.values).map(|_| None))?;
-        let inside = || self.nodes().filter(|&(_, layer)| is_inside(layer));
-        for value in 0..self.graph.values {
-            let is_read = inside().any(|(node, _)| node.inputs.contains(&value));
-            if is_read && !inside().any(|(node, _)| node.output == value) {
-                numbers[value] = Some(graph.values);
-                memory::push("network", &mut graph.inputs, graph.values)?;
-                memory::push("network", &mut channels, known[value])?;
-                graph.values += 1;
-            }
+        for value in (0..self.graph.values).filter(|&value| read_inside[value] && !made_inside[value]) {
+            let number = graph.value();
+            numbers[value] = Some(number);
+            memory::push("network", &mut graph.inputs, number)?;
+            memory::push("network", &mut channels, known[value])?;
         }
-        for (node, layer) in inside() {
+        for (node, layer) in self.nodes().filter(|&(_, layer)| is_inside(layer)) {
             let inputs = memory::collect("network", node.inputs.iter().filter_map(|&value| numbers[value]))?;
-            let output = graph.values;
+            let output = graph.value();
             numbers[node.output] = Some(output);
-            graph.values += 1;
+            if read_outside[node.output] {
+                memory::push("network", &mut graph.outputs, output)?;
+            }
             let layer = Some(layer - start);
             let node = GraphNode { node: node.node.clone(), inputs, output, layer };
             memory::push("network", &mut graph.nodes, node)?;
-        }
-        for (node, _) in inside() {
-            let outside = self.nodes().filter(|&(_, layer)| !is_inside(layer));
-            let is_read =
-                outside.flat_map(|(other, _)| &other.inputs).chain(&self.graph.outputs).any(|&v| v == node.output);
-            if let (true, Some(number)) = (is_read, numbers[node.output]) {
-                memory::push("network", &mut graph.outputs, number)?;
-            }
         }
         let kept = memory::collect("network", kept.iter().cloned())?;
         Network::of(kept, graph, channels)
@@ -361,15 +354,10 @@ impl Network {
                 }
             }
         }
-        let mut shapes = memory::collect("plan", (0..self.graph.values).map(|_| inputs[0]))?;
-        for (&value, &shape) in self.graph.inputs.iter().zip(inputs) {
-            shapes[value] = shape;
-        }
-        for (node, index) in self.nodes() {
-            let layer = &self.layers[index];
-            let read = memory::collect("plan", node.inputs.iter().map(|&value| shapes[value]))?;
-            shapes[node.output] = layer.output(&read).map_err(|error| layer.error(index, error))?;
-        }
+        let shapes = self.graph.shapes_by(inputs, |node, read| match node.layer {
+            Some(index) => self.layers[index].output(read).map_err(|error| self.layers[index].error(index, error)),
+            None => node.node.output(read),
+        })?;
         memory::collect("plan", self.graph.outputs.iter().map(|&value| shapes[value]))
     }
 
@@ -390,10 +378,7 @@ impl Network {
     pub fn plan_all(&self, inputs: &[Shape], options: &PlanOptions) -> Result<Plan> {
         self.output_shapes(inputs)?;
         Plan::new(&self.graph, inputs, options).map_err(|refused| match refused.layer {
-            Some(index) => match self.layers.get(index) {
-                Some(layer) => layer.error(index, refused.error),
-                None => refused.error,
-            },
+            Some(index) => self.layers[index].error(index, refused.error),
             None => refused.error,
         })
     }

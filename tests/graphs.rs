@@ -188,7 +188,7 @@ fn convolutions_and_sums_are_planned_as_blocks() {
         for fusion in SCHEDULES {
             let options = PlanOptions::new().fusion(fusion);
             let [a, b] = [&by_convs, &by_block].map(|network| network.plan(shape, &options).unwrap());
-            // but for the reason why a stage is alone: nobody described a block
+            // but for the reason why a stage is alone: single layers describe no block
             let steps = |plan: &sepconv::Plan| {
                 let mut explain = plan.explain();
                 explain.stages.iter_mut().for_each(|stage| stage.why.clear());

@@ -1,7 +1,7 @@
 //! Random graphs, run every way there is: bits equal to the naive interpreter.
 //!
 //! The graph is that of the property tests, drawn from a number that the bytes hold. The bytes after it say how many layers the graph has,
-//! and who runs it by which thresholds.
+//! the number of threads, and the thresholds.
 
 use arbitrary::{Result, Unstructured};
 use sepconv_test_support::graphs::{GraphCase, check_graph};

@@ -176,7 +176,7 @@ pub unsafe extern "C" fn sepconv_operator_output_shape(
     boundary(|| {
         // SAFETY: the contract of all functions.
         let (out, operator) = unsafe { (Out::new("output", output)?, shared("op", op)?) };
-        out.write(operator.layer.output_shape(input.into())?.into());
+        out.write(operator.layer.output(&[input.into()])?.into());
         Ok(())
     })
 }

@@ -1,7 +1,8 @@
 //! Resizing by whole factors.
 
+use crate::ops::operator;
 use crate::plan::{Node, RowsOp};
-use crate::{Error, Result, Shape};
+use crate::{Error, Result};
 
 /// Each pixel several times along rows and columns: nearest neighbours, by whole factors.
 ///
@@ -26,13 +27,6 @@ impl Resize {
         }
         Ok(Resize { node: Node::Rows(RowsOp::Copy { factors }) })
     }
-
-    pub(crate) fn node(&self) -> &Node {
-        &self.node
-    }
-
-    /// The shape that it makes of `input`, or why it cannot take it.
-    pub fn output_shape(&self, input: Shape) -> Result<Shape> {
-        self.node.output(&[input])
-    }
 }
+
+operator!(Resize);

@@ -2,9 +2,10 @@
 
 use sepconv_kernels::PoolOf;
 
+use crate::ops::operator;
 use crate::plan::{Node, RowsOp};
 use crate::shape::ConvWindow;
-use crate::{Padding, Result, Shape};
+use crate::{Padding, Result};
 
 /// What a window pool takes, and its window.
 ///
@@ -90,18 +91,6 @@ impl WindowPool {
         };
         Ok(WindowPool { node: Node::Rows(RowsOp::Pool { window, of }) })
     }
-
-    pub(crate) fn node(&self) -> &Node {
-        &self.node
-    }
-
-    /// The shape that it makes of `input`, or why it cannot take it.
-    pub fn output_shape(&self, input: Shape) -> Result<Shape> {
-        self.node.output(&[input])
-    }
-
-    /// Plans it for an input shape.
-    pub fn plan(&self, input: Shape, options: &crate::PlanOptions) -> Result<crate::Plan> {
-        Ok(crate::Plan::new(&crate::plan::Graph::chain([&self.node])?, &[input], options)?)
-    }
 }
+
+operator!(WindowPool);

@@ -15,7 +15,7 @@ use super::lower::Refused;
 use super::rows::RowsOp;
 use super::stage::PackedOp;
 use crate::memory::{collect, push};
-use crate::{Result, Shape};
+use crate::{Error, Result, Shape};
 
 /// A node and the values at its ends.
 #[derive(Debug)]
@@ -47,13 +47,8 @@ impl Graph {
         let mut graph = Graph { values: 1, ..Graph::default() };
         push("plan", &mut graph.inputs, 0)?;
         for (layer, node) in nodes.into_iter().enumerate() {
-            let inputs = collect("plan", [layer])?;
-            push(
-                "plan",
-                &mut graph.nodes,
-                GraphNode { node: node.clone(), inputs, output: layer + 1, layer: Some(layer) },
-            )?;
-            graph.values += 1;
+            let (inputs, output) = (collect("plan", [layer])?, graph.value());
+            push("plan", &mut graph.nodes, GraphNode { node: node.clone(), inputs, output, layer: Some(layer) })?;
         }
         let last = graph.values - 1;
         push("plan", &mut graph.outputs, last)?;
@@ -68,13 +63,24 @@ impl Graph {
     }
 
     /// A new value.
-    fn value(&mut self) -> usize {
+    pub(crate) fn value(&mut self) -> usize {
         self.values += 1;
         self.values - 1
     }
 
     /// The shape of each value, of inputs of these shapes.
     pub(crate) fn shapes(&self, inputs: &[Shape]) -> Result<Vec<Shape>, Refused> {
+        self.shapes_by(inputs, |node, read| {
+            node.node.output(read).map_err(|error| Refused { layer: node.layer, error })
+        })
+    }
+
+    /// As [`Graph::shapes`], where `output` says what a node makes of the shapes that it reads.
+    pub(crate) fn shapes_by<E: From<Error>>(
+        &self,
+        inputs: &[Shape],
+        output: impl Fn(&GraphNode, &[Shape]) -> Result<Shape, E>,
+    ) -> Result<Vec<Shape>, E> {
         let none = Shape::new(0, 0, 0, 0);
         let mut shapes = collect("plan", (0..self.values).map(|_| none))?;
         for (&value, &shape) in self.inputs.iter().zip(inputs) {
@@ -82,7 +88,7 @@ impl Graph {
         }
         for node in &self.nodes {
             let read = collect("plan", node.inputs.iter().map(|&value| shapes[value]))?;
-            shapes[node.output] = node.node.output(&read).map_err(|error| Refused { layer: node.layer, error })?;
+            shapes[node.output] = output(node, &read)?;
         }
         Ok(shapes)
     }

@@ -12,7 +12,7 @@
 //! cost least, as described where nothing is won. Layers of one stage describe no groups: between two of them, the borders are those of
 //! MobileNet's blocks.
 //!
-//! Stages can only be a group where they follow each other and nobody else reads what passes between them: that is a run of stages.
+//! A group is a part of a run of stages. In a run, each stage is the only reader of the tensor before it.
 
 use super::Node;
 use super::cost::Thresholds;
@@ -196,8 +196,8 @@ impl Border {
             return Ok(value);
         }
         push("plan", shapes, self.shape)?;
-        graph.values += 1;
-        self.value = Some(graph.values - 1);
-        Ok(graph.values - 1)
+        let value = graph.value();
+        self.value = Some(value);
+        Ok(value)
     }
 }

@@ -343,7 +343,7 @@ impl Drafts {
     }
 
     /// Checks that every step reads what is there: a tensor of the caller's, or one of which steps before it wrote all; and that no step
-    /// writes a tensor that is there. Steps read memory that nobody else wrote, so a run relies on it.
+    /// writes a tensor that is there. A run relies on it: memory of the arena and of outputs has no values before a step writes them.
     fn check_order(&self) -> Result<()> {
         let refused = |why| Err(Error::Network(text(format_args!("a step {why}"))?));
         // values of each tensor that are not written yet

@@ -154,6 +154,7 @@ impl Node {
                 chain.is(other) && shortcut == others
             }
             (Node::Split(split), Node::Split(others)) => split.is(others),
+            (Node::Rows(op), Node::Rows(other)) => op == other,
             _ => false,
         }
     }

@@ -17,7 +17,7 @@ use crate::shape::{ConvWindow, Extent};
 use crate::{Error, Result, Shape};
 
 /// What is computed of rows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum RowsOp {
     /// The sum or the product of two tensors. The second one may have one pixel an image.
     Join { join: Join, epilogue: Epilogue },

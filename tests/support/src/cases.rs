@@ -156,7 +156,7 @@ fn frame() -> impl Strategy<Value = Frame> {
     (0usize..4, order, gaps).prop_map(|(offset, order, (a, b, c, d))| Frame { offset, order, gaps: [a, b, c, d] })
 }
 
-/// Where tensors lie, and who runs a case.
+/// Where the tensors of a case lie, its threads and its thresholds.
 pub fn runs() -> impl Strategy<Value = Runs> {
     // one more than the most is rayon's own pool
     let threads = prop_oneof![2usize..=3, 2..=MOST_THREADS + 1];
