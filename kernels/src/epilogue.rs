@@ -16,7 +16,23 @@
 //!
 //! Another activation is a variant of [`Nonlinearity`]. The compiler then asks for its arm in `activation.rs`, and in no kernel.
 
+use crate::int8::Requantize;
 use crate::simd::Vector;
+
+/// What the pointers of a kernel's arguments point to: floats, or bytes of quantized values.
+pub trait Pointee: Copy + core::fmt::Debug + 'static {
+    /// What becomes of a sum.
+    type Epilogue: Copy + core::fmt::Debug;
+}
+
+impl Pointee for f32 {
+    type Epilogue = Epilogue;
+}
+
+impl Pointee for u8 {
+    /// None of a partial sum.
+    type Epilogue = Option<Requantize>;
+}
 
 /// What every kernel does with its sums before it stores them.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -127,9 +143,9 @@ impl<S: Vector> EpilogueVectors<S> {
 
 /// Values that are added to the sums of some pixels, before the activation or behind it. Offsets and distances are counted in values.
 #[derive(Clone, Copy, Debug)]
-pub struct Residual {
+pub struct Residual<T = f32> {
     /// The values.
-    pub ptr: *const f32,
+    pub ptr: *const T,
     /// Where each pixel begins, from `ptr`.
     pub pixels: *const usize,
     /// From one panel to the next.
@@ -140,9 +156,9 @@ pub struct Residual {
 
 /// Where the results of some pixels are stored. Offsets and distances are counted in values.
 #[derive(Clone, Copy, Debug)]
-pub struct Store {
+pub struct Store<T = f32> {
     /// The output.
-    pub ptr: *mut f32,
+    pub ptr: *mut T,
     /// Where each pixel begins, from `ptr`.
     pub pixels: *const usize,
     /// From one panel to the next.

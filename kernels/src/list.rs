@@ -1,10 +1,11 @@
 //! The list of kernels, and the functions that enter them.
 
+use crate::int8::{self, Int8, Int8Layout};
 use crate::simd::{self, MulAdd, Vector};
 use crate::{
     Activate, ActivateArgs, Arithmetic, AveragePool, BLOCK, BlockRow, BlockRowArgs, DepthwiseArgs, DwConv, DwConv3x3,
-    DwPlanes, DwPlanesArgs, FromPlanes, FromPlanesArgs, Isa, JoinRow, JoinRowArgs, Pointwise, PointwiseArgs, PoolArgs,
-    PoolRow, PoolRowArgs, ToPlanes, ToPlanesArgs,
+    DwPlanes, DwPlanesArgs, FromPlanes, FromPlanesArgs, Int8DwConv, Int8DwConv3x3, Int8Pointwise, Isa, JoinRow,
+    JoinRowArgs, Pointwise, PointwiseArgs, PoolArgs, PoolRow, PoolRowArgs, ToPlanes, ToPlanesArgs,
 };
 
 /// An algorithm, written once over [`Vector`].
@@ -49,6 +50,7 @@ macro_rules! kernels {
             dwconv3x3_by_strips: bool,
             lanes: usize,
             dwplanes3x3_copies: fn(usize, usize, usize, [usize; 2]) -> bool,
+            int8_layout: fn() -> Int8Layout,
             $(#[doc = concat!("Enters `", $name, "`. Unsafe as that kernel's `run` is.")] pub $field: unsafe fn(&$args),)*
         }
 
@@ -60,6 +62,7 @@ macro_rules! kernels {
                     lanes: <L::Token as pulp::Simd>::F32_LANES,
                     dwconv3x3_by_strips: crate::depthwise::by_strips::<L::Token>(),
                     dwplanes3x3_copies: crate::depthwise::copies::<L::Token>,
+                    int8_layout: <L::Int8 as Int8<L::Token>>::layout,
                     $($field: L::enter::<$kernel>,)*
                 }
             }
@@ -69,6 +72,10 @@ macro_rules! kernels {
 
 kernels! {
     pointwise Pointwise: Pointwise, PointwiseArgs, "f32_pointwise";
+    int8_pointwise Int8Pointwise: Int8Pointwise, PointwiseArgs<u8>, "int8_pointwise";
+    int8_dwconv3x3s1 Int8DwConv3x3S1: Int8DwConv3x3<1>, DepthwiseArgs<u8>, "int8_dwconv3x3s1";
+    int8_dwconv3x3s2 Int8DwConv3x3S2: Int8DwConv3x3<2>, DepthwiseArgs<u8>, "int8_dwconv3x3s2";
+    int8_dwconv Int8DwConv: Int8DwConv, DepthwiseArgs<u8>, "int8_dwconv";
     dwconv3x3s1 DwConv3x3S1: DwConv3x3<1>, DepthwiseArgs, "f32_dwconv3x3s1";
     dwconv3x3s2 DwConv3x3S2: DwConv3x3<2>, DepthwiseArgs, "f32_dwconv3x3s2";
     dwconv3x3s3 DwConv3x3S3: DwConv3x3<3>, DepthwiseArgs, "f32_dwconv3x3s3";
@@ -101,6 +108,11 @@ impl Kernels {
     /// The instruction set.
     pub const fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// How its int8 kernels want values and weights in memory.
+    pub fn int8_layout(&self) -> Int8Layout {
+        (self.int8_layout)()
     }
 
     /// How a step of a sum is rounded.
@@ -136,6 +148,8 @@ pub trait Level {
     type Token: Vector;
     /// The way of rounding.
     type MulAdd: MulAdd;
+    /// The 8-bit arithmetic.
+    type Int8: Int8<Self::Token>;
 
     /// Runs a kernel, or a part of one that is a function of its own. Functions are small by that, and LLVM's time grows with the
     /// square of the loops in one.
@@ -150,7 +164,7 @@ pub trait Level {
 ///
 /// A module is what the compiler gives to one of its threads, so that levels are compiled beside each other.
 macro_rules! levels {
-    ($($(#[$cfg:meta])? $level:ident: $token:ty, $new:expr, $mul_add:ty $(, $features:literal)?;)*) => {
+    ($($(#[$cfg:meta])? $level:ident: $token:ty, $new:expr, $mul_add:ty, $int8:ty $(, $features:literal)?;)*) => {
         $(
             $(#[$cfg])?
             mod $level {
@@ -161,6 +175,7 @@ macro_rules! levels {
                 impl Level for Here {
                     type Token = $token;
                     type MulAdd = $mul_add;
+                    type Int8 = $int8;
 
                     $(#[target_feature(enable = $features)])?
                     #[inline(never)]
@@ -181,15 +196,17 @@ macro_rules! levels {
 
 levels! {
     #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
-    avx512: pulp::x86::V4, pulp::x86::V4::new_unchecked(), simd::Fused,
+    avx512: pulp::x86::V4, pulp::x86::V4::new_unchecked(), simd::Fused, int8::Avx512Pairs,
         "avx,avx2,fma,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl";
     #[cfg(all(target_arch = "x86_64", feature = "avx2"))]
-    avx2: pulp::x86::V3, pulp::x86::V3::new_unchecked(), simd::Fused, "avx,avx2,fma,bmi1,bmi2,lzcnt,popcnt";
+    avx2: pulp::x86::V3, pulp::x86::V3::new_unchecked(), simd::Fused, int8::Avx2Pairs,
+        "avx,avx2,fma,bmi1,bmi2,lzcnt,popcnt";
     #[cfg(all(target_arch = "x86_64", feature = "sse42"))]
-    sse42: pulp::x86::V2, pulp::x86::V2::new_unchecked(), simd::Separate, "sse3,ssse3,sse4.1,sse4.2,popcnt";
+    sse42: pulp::x86::V2, pulp::x86::V2::new_unchecked(), simd::Separate, int8::Sse42Pairs,
+        "sse3,ssse3,sse4.1,sse4.2,popcnt";
     #[cfg(target_arch = "aarch64")]
-    neon: pulp::aarch64::Neon, pulp::aarch64::Neon::new_unchecked(), simd::Fused, "neon";
-    scalar: pulp::Scalar, pulp::Scalar::new(), simd::Separate;
+    neon: pulp::aarch64::Neon, pulp::aarch64::Neon::new_unchecked(), simd::Fused, int8::NeonPairs, "neon";
+    scalar: pulp::Scalar, pulp::Scalar::new(), simd::Separate, int8::ScalarPairs;
     #[cfg(feature = "common-bits")]
-    scalar_common: pulp::Scalar, pulp::Scalar::new(), simd::Fused;
+    scalar_common: pulp::Scalar, pulp::Scalar::new(), simd::Fused, int8::ScalarPairs;
 }

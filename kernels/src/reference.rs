@@ -15,11 +15,13 @@
 //! panics.
 
 mod activation;
+mod int8;
 
 use core::cmp::Ordering;
 use core::ops::{Add, Div, Mul};
 
 use crate::{Arithmetic, Epilogue, Join, Nonlinearity, PoolOf};
+pub use int8::{Int8Conv, added, int8_conv, int8_depthwise, requantized};
 
 /// What the reference computes in: f32 or f64.
 pub trait Number:

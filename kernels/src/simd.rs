@@ -652,7 +652,7 @@ impl MulAdd for Separate {
 /// Asks for the cache line at `p`, which need not be anybody's: nothing is read that the program could see, and no
 /// address faults. Where the architecture has no stable way to ask, nothing is done.
 #[inline(always)]
-pub fn prefetch(p: *const f32) {
+pub fn prefetch<T>(p: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the instruction is part of the baseline, and a hint.
     unsafe {
@@ -703,6 +703,26 @@ pub fn opaque_ref<T>(args: &T) -> &T {
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     args
+}
+
+/// Identity that hides a pointer from LLVM, so that LLVM reads what is there again where it is used, and keeps nothing of it on the stack.
+#[inline(always)]
+#[cfg_attr(
+    target_arch = "x86_64",
+    allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read through the pointer")
+)]
+pub fn opaque_ptr<T>(p: *const T) -> *const T {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        let same: *const T;
+        // SAFETY: no instruction at all, and the same pointer.
+        unsafe {
+            core::arch::asm!("/* {0} */", inout(reg) p => same, options(nomem, nostack, preserves_flags));
+        }
+        same
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    p
 }
 
 /// Reads a vector.

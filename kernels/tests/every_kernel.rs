@@ -9,6 +9,9 @@
 //! Miri (`.ci/miri.sh`) runs a few cases of every kernel, chosen to reach every way through it. It sees reads of memory that
 //! nothing was written to, which no page guards.
 
+#[path = "every_kernel/int8.rs"]
+mod int8;
+
 use std::ops::Range;
 
 use sepconv_kernels::pack::RowLayout;
@@ -62,6 +65,10 @@ fn every_kernel_equals_the_reference_in_every_table() {
             for &placement in few(&Placement::ALL, &[Placement::End]) {
                 placement.with(|| match kind {
                     KernelKind::Pointwise => pointwise(table),
+                    KernelKind::Int8Pointwise => int8::pointwise(table),
+                    KernelKind::Int8DwConv3x3S1 => int8::dwconv3x3(table, 1),
+                    KernelKind::Int8DwConv3x3S2 => int8::dwconv3x3(table, 2),
+                    KernelKind::Int8DwConv => int8::dwconv(table),
                     KernelKind::DwConv3x3S1 => dwconv3x3(table, 1),
                     KernelKind::DwConv3x3S2 => dwconv3x3(table, 2),
                     KernelKind::DwConv3x3S3 => dwconv3x3(table, 3),

@@ -1,13 +1,13 @@
 //! The arguments of the depthwise kernels.
 
-use crate::Epilogue;
+use crate::Pointee;
 use crate::pack::RowLayout;
 #[cfg(doc)]
 use crate::{DwConv, DwConv3x3};
 
-/// What the depthwise kernels compute on. Offsets and distances are counted in values.
+/// What the depthwise kernels compute on; with pointers to bytes, those of int8. Offsets and distances are counted in values.
 #[derive(Clone, Copy, Debug)]
-pub struct DepthwiseArgs {
+pub struct DepthwiseArgs<T: Pointee = f32> {
     /// Channels.
     pub channels: usize,
     /// Output pixels of a row.
@@ -16,7 +16,7 @@ pub struct DepthwiseArgs {
     pub rows_out: usize,
     /// Pointers to input rows, at the first tap of the first output pixel, or behind it where `edges` lack that column.
     /// [`DwConv3x3`] takes the `(rows_out − 1) × stride + 3` that its taps meet, [`DwConv`] one for each kernel row.
-    pub rows: *const *const f32,
+    pub rows: *const *const T,
     /// Where the values of a row lie. [`DwConv3x3`] without `edges` takes pixels that are 16 values apart.
     pub x: RowLayout,
     /// None where rows have all columns that windows meet. Else rows are NHWC, of a multiple of
@@ -25,11 +25,11 @@ pub struct DepthwiseArgs {
     /// [`DwConv`] windows of at most [`EDGE_TAPS`](crate::EDGE_TAPS).
     pub edges: Option<[usize; 2]>,
     /// 16 zeros. With `edges` as many as channels, and a row whose pointer is this is all zeros.
-    pub zeros: *const f32,
-    /// Weights: for each channel block 16 of bias, then 16 for each tap.
-    pub w: *const f32,
+    pub zeros: *const T,
+    /// Weights: for each channel block 16 of bias, then 16 for each tap. An int8 block has 16 multipliers behind the biases.
+    pub w: *const T,
     /// Pointers to the output rows.
-    pub out: *const *mut f32,
+    pub out: *const *mut T,
     /// From one channel block of an output row to the next.
     pub out_block: usize,
     /// From one output pixel to the next.
@@ -45,5 +45,5 @@ pub struct DepthwiseArgs {
     /// Pixels from one tap to the next in a row. [`DwConv3x3`] has 1, and [`DwConv`] reads it with `edges` alone.
     pub dilation: usize,
     /// What becomes of a sum before it is stored.
-    pub epilogue: Epilogue,
+    pub epilogue: T::Epilogue,
 }

@@ -7,14 +7,15 @@ use pulp::Simd;
 use super::PointwiseArgs;
 use super::few_outputs::{FewOutputs, few_outputs};
 use super::pixel::few_pixels;
-use super::tile::{Ahead, Reduction, Tile, Tiles, unrolls};
+use super::product::{Floats, Operands, Product};
+use super::tile::{Ahead, LINE, Reduction, Tile, Tiles, unrolls};
 use crate::simd::Vector;
 use crate::{BLOCK, Level, Residual, Store};
 
 /// Bytes of weights that may stay in L1 beside the pixels of a tile.
 const RESIDENT_WEIGHTS: usize = 20 << 10;
 
-/// The whole call.
+/// The whole call, of floats.
 ///
 /// # Safety
 /// As [`super::Pointwise::run`].
@@ -23,6 +24,27 @@ pub(super) unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs) {
     let few = few_outputs::<L::Token>(a);
     let panels = a.n.div_ceil(BLOCK) - usize::from(few > 0);
     let half = few == 0 && (1..=BLOCK / 2).contains(&(a.n % BLOCK));
+    // SAFETY: the caller's promise.
+    unsafe {
+        // a level of few tiles has none of these
+        if const { !L::Token::FEW_TILES } && few > 0 {
+            L::enter::<FewOutputs>(&last_panel(a, panels));
+        }
+        all_panels::<L, Floats>(simd, a, panels, half);
+    }
+}
+
+/// The first `panels` panels, of the last of which only the first 8 channels count, where it is `half`.
+///
+/// # Safety
+/// As [`super::Pointwise::run`].
+#[inline(always)]
+pub(super) unsafe fn all_panels<L: Level, O: Operands>(
+    simd: L::Token,
+    a: &PointwiseArgs<O::Pointee>,
+    panels: usize,
+    half: bool,
+) {
     // the panels that tiles of one kind go over, and those at the end for tiles of another
     let wide = match panels_of_tile::<L::Token>() {
         1 => panels - usize::from(half),
@@ -33,21 +55,23 @@ pub(super) unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs) {
     // SAFETY: the caller's promise, for every pixel and panel.
     unsafe {
         if a.m <= 2 {
-            few_pixels::<L::Token, L::MulAdd>(simd, a, panels);
+            few_pixels::<L::Token, O::On<L>>(simd, a, panels);
             return;
         }
-        // a level of few tiles has none of these
-        if const { !L::Token::FEW_TILES } && few > 0 {
-            L::enter::<FewOutputs>(&last_panel(a, panels));
-        }
-        let resident = a.k * a.n * size_of::<f32>() <= RESIDENT_WEIGHTS;
+        let resident = weights_len::<L, O>(a.k) / BLOCK * a.n <= RESIDENT_WEIGHTS;
         for (part, half) in [(0..wide, false), (wide..panels, half)] {
             if !part.is_empty() {
-                let step = if resident || part.end > wide { part.len() } else { panels_at_once::<L::Token>(a.k, wide) };
-                all_pixels::<L>(a, part, step, half, resident);
+                let step = if resident || part.end > wide { part.len() } else { panels_at_once::<L, O>(a.k, wide) };
+                all_pixels::<L, O>(a, part, step, half, resident);
             }
         }
     }
+}
+
+/// Bytes of the weights of a panel.
+#[inline(always)]
+fn weights_len<L: Level, O: Operands>(k: usize) -> usize {
+    k * BLOCK * size_of::<<O::On<L> as Product<L::Token>>::Weight>()
 }
 
 /// The part of a call that is for `panel`, its last one.
@@ -75,34 +99,41 @@ fn last_panel(a: &PointwiseArgs, panel: usize) -> PointwiseArgs {
 /// # Safety
 /// As [`run`].
 #[inline(always)]
-unsafe fn all_pixels<L: Level>(a: &PointwiseArgs, panels: Range<usize>, step: usize, half: bool, resident: bool) {
+unsafe fn all_pixels<L: Level, O: Operands>(
+    a: &PointwiseArgs<O::Pointee>,
+    panels: Range<usize>,
+    step: usize,
+    half: bool,
+    resident: bool,
+) {
     let lanes = <L::Token as Simd>::F32_LANES;
     // what stands around a few steps of k counts, so that most calls have a tile of their own that asks nothing
     let whole = if lanes == BLOCK { BLOCK } else { BLOCK / 2 };
     let plain = resident
-        && !shares_vectors::<L::Token>(half)
+        && !shares_vectors::<L, O>(half)
         && a.partial.is_null()
         && a.residual.is_none()
         && (a.store.whole || a.n >= panels.end * BLOCK || a.n.is_multiple_of(whole));
     let max = max_mr::<L::Token>(step, half);
     let count = a.m.div_ceil(max);
     let reduction = Reduction::of(a, unrolls::<L::Token>(if half { 1 } else { 2 }, max));
-    let mut ahead = Ahead { w: a.w, from: count, times: 0, hop: 0 };
+    let mut ahead = Ahead { w: a.w.cast(), from: count, times: 0, hop: 0 };
     if !resident {
         // places of a tile at which it asks
         let places = if reduction.blocks > 0 { reduction.blocks } else { a.k.div_ceil(a.segment) };
         let rounds = step.div_ceil(panels_of_tile::<L::Token>());
-        let (lines, at_once) = (step * (a.k + 1), rounds * places * Ahead::at_once::<L::Token>());
+        let at_once = rounds * places * Ahead::at_once::<L::Token>();
+        let lines = step * (weights_len::<L, O>(a.k) / LINE + 1);
         let asking = count.min(lines.div_ceil(at_once));
         ahead.times = lines.div_ceil(asking * at_once);
-        ahead.hop = ahead.times * at_once * BLOCK;
+        ahead.hop = ahead.times * at_once * LINE;
         ahead.from = count - asking;
     }
-    let groups = split(a.m, max, sharing::<L::Token>(step, half));
+    let groups = split(a.m, max, sharing::<L, O>(step, half));
     let mut tiles = Tiles { call: a, first: 0, count: 0, reduction, panels: panels.start..panels.start, half, ahead };
     while tiles.panels.end < panels.end {
         tiles.panels = tiles.panels.end..panels.end.min(tiles.panels.end + step);
-        tiles.ahead = Ahead { w: a.w.wrapping_add(tiles.panels.end * a.w_panel), ..ahead };
+        tiles.ahead = Ahead { w: a.w.wrapping_add(tiles.panels.end * a.w_panel).cast(), ..ahead };
         for (first, count, mr) in groups {
             if count == 0 {
                 continue;
@@ -112,9 +143,9 @@ unsafe fn all_pixels<L: Level>(a: &PointwiseArgs, panels: Range<usize>, step: us
             unsafe {
                 // a level of few tiles has none of these
                 if const { !L::Token::FEW_TILES } && plain {
-                    enter_tiles::<L, true>(&tiles, mr);
+                    enter_tiles::<L, O, true>(&tiles, mr);
                 } else {
-                    enter_tiles::<L, false>(&tiles, mr);
+                    enter_tiles::<L, O, false>(&tiles, mr);
                 }
             }
             tiles.ahead = tiles.ahead.after(count);
@@ -130,9 +161,9 @@ const fn panels_of_tile<S: Vector>() -> usize {
 
 /// Panels of `wide` ones that all tiles go over before the next: as many as stay in L1, evenly.
 #[inline(always)]
-fn panels_at_once<S: Vector>(k: usize, wide: usize) -> usize {
-    let unit = panels_of_tile::<S>();
-    let most = (RESIDENT_WEIGHTS / (k * BLOCK * size_of::<f32>()) / unit * unit).max(unit);
+fn panels_at_once<L: Level, O: Operands>(k: usize, wide: usize) -> usize {
+    let unit = panels_of_tile::<L::Token>();
+    let most = (RESIDENT_WEIGHTS / weights_len::<L, O>(k) / unit * unit).max(unit);
     wide.div_ceil(wide.div_ceil(most)).next_multiple_of(unit)
 }
 
@@ -164,15 +195,15 @@ fn split(m: usize, max: usize, unit: usize) -> [(usize, usize, usize); 2] {
 
 /// Whether two pixels share a vector, in tiles of half a panel.
 #[inline(always)]
-const fn shares_vectors<S: Vector>(half: bool) -> bool {
-    S::F32_LANES == BLOCK && half
+const fn shares_vectors<L: Level, O: Operands>(half: bool) -> bool {
+    <O::On<L> as Product<L::Token>>::SHARES_VECTORS && half
 }
 
 /// Pixels by which tiles are counted: there are tiles of even numbers alone where two pixels share a vector, and where they
 /// are rare. A tile of an odd number computes its last pixel twice then.
 #[inline(always)]
-const fn sharing<S: Vector>(panels: usize, half: bool) -> usize {
-    if shares_vectors::<S>(half) || (S::F32_LANES == BLOCK && panels % 2 == 1) { 2 } else { 1 }
+const fn sharing<L: Level, O: Operands>(panels: usize, half: bool) -> usize {
+    if shares_vectors::<L, O>(half) || (L::Token::F32_LANES == BLOCK && panels % 2 == 1) { 2 } else { 1 }
 }
 
 /// Runs a group in tiles of `mr` pixels, by as many vectors at a time as the registers hold.
@@ -182,34 +213,45 @@ const fn sharing<S: Vector>(panels: usize, half: bool) -> usize {
 /// # Safety
 /// As [`run`], for the pixels and panels of the group.
 #[inline(always)]
-unsafe fn enter_tiles<L: Level, const PLAIN: bool>(tiles: &Tiles, mr: usize) {
+unsafe fn enter_tiles<L: Level, O: Operands, const PLAIN: bool>(tiles: &Tiles<O::Pointee>, mr: usize) {
     macro_rules! enter {
         ($np:literal by $nv:literal: $($mr:literal)*) => { enter!(false, $np by $nv: $($mr)*) };
         ($half:literal, $np:literal by $nv:literal: $($mr:literal)*) => {
             match mr {
-                $($mr => L::enter::<Tile<PLAIN, $half, $mr, $np, $nv>>(tiles),)*
+                $($mr => L::enter::<Tile<O, PLAIN, $half, $mr, $np, $nv>>(tiles),)*
                 _ => unreachable!(),
             }
         };
     }
+    // constants in `if const`, so that tiles of other levels are not compiled
     // SAFETY: the caller's.
     unsafe {
-        match (<L::Token as Simd>::F32_LANES, <L::Token as Simd>::REGISTER_COUNT, tiles.half) {
-            (16, ..) => match (tiles.panels.len(), tiles.half) {
+        if const { L::Token::F32_LANES == 16 } {
+            match (tiles.panels.len(), tiles.half) {
                 // such a call is never plain
-                (2, true) if const { !PLAIN } => enter!(true, 1 by 1: 4 6 8 10),
-                (3, true) if const { !PLAIN } => enter!(true, 2 by 1: 4 6 8 10),
+                (2, true) if const { !PLAIN && shares_vectors::<L, O>(true) } => enter!(true, 1 by 1: 4 6 8 10),
+                (3, true) if const { !PLAIN && shares_vectors::<L, O>(true) } => enter!(true, 2 by 1: 4 6 8 10),
                 (3, _) => enter!(3 by 1: 4 6 8),
                 (1, _) => enter!(1 by 1: 4 6 8 10 12),
                 _ => enter!(2 by 1: 3 4 5 6 7 8 9 10),
-            },
-            (8, _, false) => enter!(1 by 2: 3 4 5 6),
-            (8, _, true) => enter!(1 by 1: 3 4 5 6 7 8 9 10 11 12),
-            (4, 32, false) => enter!(1 by 4: 3 4 5 6),
-            (4, 32, true) => enter!(1 by 2: 3 4 5 6 7 8 9 10 11 12),
+            }
+        } else if const { L::Token::F32_LANES == 8 } {
+            if tiles.half && const { <O::On<L> as Product<L::Token>>::HAS_HALVES } {
+                enter!(1 by 1: 3 4 5 6 7 8 9 10 11 12);
+            } else {
+                enter!(1 by 2: 3 4 5 6);
+            }
+        } else if const { L::Token::F32_LANES == 4 && L::Token::REGISTER_COUNT == 32 } {
+            if tiles.half && const { <O::On<L> as Product<L::Token>>::HAS_HALVES } {
+                enter!(1 by 2: 3 4 5 6 7 8 9 10 11 12);
+            } else {
+                enter!(1 by 4: 3 4 5 6);
+            }
+        } else if const { L::Token::F32_LANES == 4 } {
             // the tiles of half a panel are those of a whole one
-            (4, ..) => enter!(1 by 2: 3 4 5),
-            _ => enter!(1 by 4: 2 3),
+            enter!(1 by 2: 3 4 5);
+        } else {
+            enter!(1 by 4: 2 3);
         }
     }
 }

@@ -50,12 +50,14 @@ mod driver;
 mod few_outputs;
 mod finish;
 mod pixel;
+mod product;
 mod tile;
 
 pub use args::PointwiseArgs;
+pub(crate) use tile::place;
 
 use crate::activation::by_parts;
-use crate::{Kernel, Level};
+use crate::{BLOCK, Kernel, Level};
 
 /// `f32_pointwise`.
 pub enum Pointwise {}
@@ -76,5 +78,21 @@ impl Kernel for Pointwise {
                 driver::run::<L>(simd, a);
             }
         }
+    }
+}
+
+/// `int8_pointwise`: the same of quantized values. The input and the output are stored values, in whole blocks of 16 channels.
+pub enum Int8Pointwise {}
+
+impl Kernel for Int8Pointwise {
+    type Args = PointwiseArgs<u8>;
+
+    /// # Safety
+    /// As [`Pointwise::run`], of stored values, with all 16 channels of each block of `store` and of `residual`. Segments, and what is left of
+    /// `k` for the last one, are multiples of the values of a step. Partial sums are i32.
+    #[inline(always)]
+    unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs<u8>) {
+        // SAFETY: the caller's promise.
+        unsafe { driver::all_panels::<L, product::Quantized>(simd, a, a.n.div_ceil(BLOCK), false) }
     }
 }

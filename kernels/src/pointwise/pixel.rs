@@ -1,11 +1,12 @@
 //! One pixel alone, which is what a dense layer is, or two: they have too few sums for a tile, so they take several panels at once.
 
 use super::PointwiseArgs;
-use super::finish::finish;
+use super::product::Product;
+use super::tile::LINE;
 use crate::BLOCK;
-use crate::simd::{MulAdd, Vector, load, prefetch};
+use crate::simd::{Vector, prefetch};
 
-/// Rows of weights that are asked for ahead of their use: each is read once, from as far away as they lie.
+/// Lines of weights that are asked for ahead of their use: each is read once, from as far away as they lie.
 const AHEAD: usize = 32;
 
 /// One or two pixels times all panels, as many at a time as give enough sums to hide the latency. Both pixels meet a weight when it is read.
@@ -13,34 +14,46 @@ const AHEAD: usize = 32;
 /// # Safety
 /// As [`super::Pointwise::run`], for all pixels, of which there are at most two.
 #[inline(always)]
-pub(super) unsafe fn few_pixels<S: Vector, A: MulAdd>(simd: S, a: &PointwiseArgs, panels: usize) {
+pub(super) unsafe fn few_pixels<S: Vector, P: Product<S>>(simd: S, a: &PointwiseArgs<P::Pointee>, panels: usize) {
     // SAFETY: the caller's.
     unsafe {
-        match (S::F32_LANES, a.m) {
-            (_, 0) => {}
-            (16, 1) => pixels::<S, A, 1, 8, 1>(simd, a, 0, panels),
-            (16, _) => pixels::<S, A, 2, 8, 1>(simd, a, 0, panels),
-            (8, 1) => pixels::<S, A, 1, 4, 2>(simd, a, 0, panels),
-            (8, _) => pixels::<S, A, 2, 2, 2>(simd, a, 0, panels),
-            (4, 1) => pixels::<S, A, 1, 2, 4>(simd, a, 0, panels),
-            (4, _) => pixels::<S, A, 2, 1, 4>(simd, a, 0, panels),
-            _ => {
-                for i in 0..a.m {
-                    pixels::<S, A, 1, 1, 16>(simd, a, i, panels);
-                }
+        if a.m == 0 {
+            return;
+        }
+        if const { S::F32_LANES == 16 } {
+            if a.m == 1 {
+                pixels::<S, P, 1, 8, 1>(simd, a, 0, panels);
+            } else {
+                pixels::<S, P, 2, 8, 1>(simd, a, 0, panels);
+            }
+        } else if const { S::F32_LANES == 8 } {
+            if a.m == 1 {
+                pixels::<S, P, 1, 4, 2>(simd, a, 0, panels);
+            } else {
+                pixels::<S, P, 2, 2, 2>(simd, a, 0, panels);
+            }
+        } else if const { S::F32_LANES == 4 } {
+            if a.m == 1 {
+                pixels::<S, P, 1, 2, 4>(simd, a, 0, panels);
+            } else {
+                pixels::<S, P, 2, 1, 4>(simd, a, 0, panels);
+            }
+        } else {
+            for i in 0..a.m {
+                pixels::<S, P, 1, 1, 16>(simd, a, i, panels);
             }
         }
     }
 }
 
-/// `P` pixels from `i` on times all panels, `NP` of `NV` vectors at a time.
+/// `M` pixels from `i` on times all panels, `NP` of `NV` vectors at a time.
 ///
 /// # Safety
 /// As [`super::Pointwise::run`], for these pixels.
 #[inline(always)]
-unsafe fn pixels<S: Vector, A: MulAdd, const P: usize, const NP: usize, const NV: usize>(
+unsafe fn pixels<S: Vector, P: Product<S>, const M: usize, const NP: usize, const NV: usize>(
     simd: S,
-    a: &PointwiseArgs,
+    a: &PointwiseArgs<P::Pointee>,
     i: usize,
     panels: usize,
 ) {
@@ -54,39 +67,41 @@ unsafe fn pixels<S: Vector, A: MulAdd, const P: usize, const NP: usize, const NV
         }
         // SAFETY: the caller's promise, for these pixels and panels below `panels`.
         unsafe {
-            let mut acc = [[[simd.splat_f32s(0.0); NV]; NP]; P];
-            let mut w = [a.w; NP];
+            let mut acc = [[[P::zero(simd); NV]; NP]; M];
+            let mut w = [a.w.cast::<P::Weight>(); NP];
             for q in 0..NP {
-                w[q] = a.w.add(panel[q] * a.w_panel);
-                for p in 0..P {
+                w[q] = a.w.add(panel[q] * a.w_panel).cast();
+                for p in 0..M {
                     let start = if a.partial.is_null() {
-                        a.bias.add(panel[q] * a.w_panel)
+                        a.bias.add(panel[q] * a.w_panel).cast::<P::Sum>()
                     } else {
-                        a.partial.add(panel[q] * a.partial_panel + (i + p) * BLOCK)
+                        a.partial.cast::<P::Sum>().add(panel[q] * a.partial_panel + (i + p) * BLOCK)
                     };
                     for v in 0..NV {
-                        acc[p][q][v] = load(simd, start.add(v * lanes));
+                        acc[p][q][v] = P::load(simd, start.add(v * lanes));
                     }
                 }
             }
-            let mut x = [a.x; P];
-            for p in 0..P {
-                x[p] = a.x.add(*a.x_pixels.add(i + p));
+            let mut x = [a.x.cast::<P::Input>(); M];
+            for p in 0..M {
+                x[p] = a.x.cast::<P::Input>().add(*a.x_pixels.add(i + p));
             }
             let mut left = a.k;
             loop {
                 let segment = left.min(a.segment);
-                for k in 0..segment {
-                    let mut values = [simd.splat_f32s(0.0); P];
-                    for p in 0..P {
-                        values[p] = simd.splat_f32s(*x[p].add(k));
+                for step in 0..segment / P::STEP {
+                    let k = step * P::STEP;
+                    let mut values = [P::splat(simd, x[0].add(k)); M];
+                    for p in 1..M {
+                        values[p] = P::splat(simd, x[p].add(k));
                     }
                     for q in 0..NP {
-                        prefetch(w[q].wrapping_add((k + AHEAD) * BLOCK));
+                        let w = w[q].add(k * BLOCK);
+                        prefetch(w.cast::<u8>().wrapping_add(AHEAD * LINE));
                         for v in 0..NV {
-                            let weight = load(simd, w[q].add(k * BLOCK + v * lanes));
-                            for p in 0..P {
-                                acc[p][q][v] = A::mul_add(simd, values[p], weight, acc[p][q][v]);
+                            let weight = P::weights(simd, w.add(v * lanes * P::STEP));
+                            for p in 0..M {
+                                acc[p][q][v] = P::step(simd, values[p], weight, acc[p][q][v]);
                             }
                         }
                     }
@@ -95,7 +110,7 @@ unsafe fn pixels<S: Vector, A: MulAdd, const P: usize, const NP: usize, const NV
                 if left == 0 {
                     break;
                 }
-                for p in 0..P {
+                for p in 0..M {
                     x[p] = x[p].add(a.x_segment);
                 }
                 for q in 0..NP {
@@ -105,8 +120,8 @@ unsafe fn pixels<S: Vector, A: MulAdd, const P: usize, const NP: usize, const NV
             for q in 0..NP {
                 // a constant range: of a variable one, a sum would be stored at every step of k
                 if q < panels - first {
-                    for p in 0..P {
-                        finish::<S, false, 1, 1, NV>(simd, a, [[acc[p][q]]], i + p, 0, panel[q], 0);
+                    for p in 0..M {
+                        P::finish::<false, 1, 1, NV>(simd, a, [[acc[p][q]]], i + p, 0, panel[q], 0);
                     }
                 }
             }
