@@ -6,8 +6,11 @@ use sepconv::{
     Activation, ConvDesc, Error, Filter, Fusion, InvertedResidual, InvertedResidualDesc, Network, Padding, PlanOptions,
     Schedule, Shape, Shortcut, View, ViewMut, WindowPoolDesc,
 };
-use sepconv_test_support::graphs::{GraphCase, GraphOp, check_graph, graphs};
-use sepconv_test_support::{Rng, Runs, SCHEDULES, assert_required_levels, for_each_case, limits, runs};
+use sepconv_example_graphs::{Interpreter, NamedTensors, pyramid, resnet18};
+use sepconv_test_support::graphs::{GraphCase, GraphOp, check_graph, check_network, graphs};
+use sepconv_test_support::{
+    DenseTensor, Rng, Runs, SCHEDULES, ValueKind, assert_required_levels, for_each_case, limits, runs,
+};
 
 #[test]
 fn graphs_equal_the_interpreter() {
@@ -15,31 +18,55 @@ fn graphs_equal_the_interpreter() {
     assert_required_levels();
 }
 
+/// What the builder makes of a ResNet-18 of so many channels behind the stem.
+fn resnet18_network(base: usize) -> Network {
+    let mut graph = Network::builder();
+    resnet18(&mut graph, &NamedTensors::Seeded, base).unwrap();
+    graph.build().unwrap()
+}
+
+/// What the builder makes of a MobileNetV2 of a width with a pyramid of so many channels.
+fn pyramid_network(alpha: f64, channels: usize) -> Network {
+    let mut graph = Network::builder();
+    pyramid(&mut graph, &NamedTensors::Seeded, alpha, channels).unwrap();
+    graph.build().unwrap()
+}
+
+const IMAGE: Shape = Shape::new(1, 64, 64, 3);
+
 #[test]
 fn backbones_equal_the_interpreter() {
-    for case in [GraphCase::resnet18(8, 64), GraphCase::pyramid(8, 64)] {
-        check_graph(&case, &SCHEDULES[..2], Runs::on(3)).unwrap();
-    }
+    let image = DenseTensor::random(&mut Rng(1), IMAGE, ValueKind::Plain);
+    let check = |name: &str, network: &Network, describe: &dyn Fn(&mut Interpreter)| {
+        let expected = |arithmetic| {
+            let mut interpreter = Interpreter::new(vec![image.clone()], arithmetic);
+            describe(&mut interpreter);
+            interpreter.outputs()
+        };
+        let inputs = std::slice::from_ref(&image);
+        check_network(&name, network, inputs, expected, &SCHEDULES[..2], Runs::on(3)).unwrap();
+    };
+    let tensors = NamedTensors::Seeded;
+    check("resnet18", &resnet18_network(8), &|graph| resnet18(graph, &tensors, 8).unwrap());
+    check("pyramid", &pyramid_network(0.35, 16), &|graph| pyramid(graph, &tensors, 0.35, 16).unwrap());
 }
 
 #[test]
 fn a_sum_behind_an_activation_is_a_residual() {
-    let case = GraphCase::pyramid(8, 64);
-    let plan = case.network().unwrap().plan(case.inputs[0], &PlanOptions::new()).unwrap();
+    let plan = pyramid_network(0.35, 16).plan(IMAGE, &PlanOptions::new()).unwrap();
     let stages = plan.explain().stages;
-    // four blocks with a shortcut, and three laterals of ReLU and then a sum
-    assert_eq!(stages.iter().filter(|stage| stage.shortcut).count(), 4 + 3);
+    // ten blocks with a shortcut, and three laterals of ReLU and then a sum
+    assert_eq!(stages.iter().filter(|stage| stage.shortcut).count(), 10 + 3);
     assert!(stages.iter().all(|stage| stage.name != "add"));
 }
 
 #[test]
 fn sums_of_a_resnet_are_residuals() {
-    let case = GraphCase::resnet18(8, 64);
-    let plan = case.network().unwrap().plan(case.inputs[0], &PlanOptions::new()).unwrap();
+    let plan = resnet18_network(8).plan(IMAGE, &PlanOptions::new()).unwrap();
     let stages = plan.explain().stages;
     assert_eq!(stages.iter().filter(|stage| stage.shortcut).count(), 8);
-    // the stem, a pool, two convolutions a block, and three shortcuts
-    assert_eq!(stages.len(), 2 + 16 + 3);
+    // the stem, a pool, two convolutions a block, three shortcuts, the mean and the classes
+    assert_eq!(stages.len(), 2 + 16 + 3 + 2);
 }
 
 /// No way to place tensors takes less than those that are alive at one step, so nothing that a search finds is smaller.
@@ -50,8 +77,8 @@ fn arenas_are_as_small_as_can_be() {
     let networks = [
         ("V1", MobileNetV1::network(&config, &weights(MobileNetV1::architecture(&config).unwrap())).unwrap()),
         ("V2", MobileNetV2::network(&config, &weights(MobileNetV2::architecture(&config).unwrap())).unwrap()),
-        ("ResNet-18", GraphCase::resnet18(64, 224).network().unwrap()),
-        ("pyramid", GraphCase::pyramid(16, 224).network().unwrap()),
+        ("ResNet-18", resnet18_network(64)),
+        ("pyramid", pyramid_network(1.0, 64)),
     ];
     for (name, network) in networks {
         for fusion in SCHEDULES {
@@ -226,11 +253,10 @@ fn outputs_among(made: &[Vec<f32>], whole: &[Vec<f32>]) -> usize {
 /// Both parts of a graph, run one after the other, make what the whole makes.
 #[test]
 fn parts_of_a_graph_make_the_whole() {
-    let case = GraphCase::pyramid(8, 64);
-    let network = case.network().unwrap();
+    let network = pyramid_network(0.35, 16);
     let layers = network.layers().len();
-    let shape = case.inputs[0];
-    let input = case.input_tensors().remove(0).data;
+    let shape = IMAGE;
+    let input = DenseTensor::random(&mut Rng(1), shape, ValueKind::Plain).data;
     let whole = outputs(&network, &input, shape);
     for at in [1, 7, 20, layers - 1] {
         let [first, second] = [network.cut(0..at).unwrap(), network.cut(at..layers).unwrap()];

@@ -1,9 +1,9 @@
 //! A network of the models, described as an engine's graph has it: single convolutions and sums.
 
-use sepconv::models::{Architecture, Block, ConvKind, Convolution, StridePadding, Weights};
+use sepconv::models::{Architecture, Block, ConvKind, Convolution, StridePadding, WeightOrder, Weights};
 use sepconv::{Activation, ConvDesc, Filter, GraphBuilder, Network, Padding, Result, Value};
 
-/// The same network as [`Architecture::network`] makes of seeded weights, described by single convolutions and sums.
+/// The same network as [`Architecture::network`] makes, described by single convolutions and sums.
 pub fn by_convolutions(architecture: &Architecture, weights: &Weights<'_>, padding: StridePadding) -> Result<Network> {
     let mut graph = Network::builder();
     let mut x = graph.input(architecture.inputs());
@@ -32,8 +32,10 @@ fn convolution(
     let &Convolution { kernel, inputs, outputs, stride, activation, .. } = layer;
     let values = |part: &str| weights.values(&format!("{}.{part}", layer.name));
     let (weight, bias) = (values("weight")?, values("bias")?);
-    let filter = match layer.kind {
-        ConvKind::Depthwise => Filter::depthwise_hwc(&weight, [kernel, kernel, inputs]),
+    let filter = match (layer.kind, weights.order()) {
+        (ConvKind::Depthwise, WeightOrder::Oihw) => Filter::depthwise_c1hw(&weight, [inputs, kernel, kernel], 1),
+        (ConvKind::Depthwise, _) => Filter::depthwise_hwc(&weight, [kernel, kernel, inputs]),
+        (_, WeightOrder::Oihw) => Filter::oihw(&weight, [outputs, inputs, kernel, kernel]),
         _ => Filter::hwio(&weight, [kernel, kernel, inputs, outputs]),
     };
     let padding = match padding {

@@ -1,7 +1,8 @@
 //! Graphs through C: the same bits as the same graph in Rust, and an error for each value, count and tensor that is wrong.
 
 use sepconv_test_support::DenseTensor;
-use sepconv_test_support::graphs::{GraphCase, GraphOp, PooledAs, graphs};
+use sepconv_test_support::graphs::{GraphCase, GraphOp, graphs};
+use sepconv_test_support::naive::PooledAs;
 
 use super::*;
 

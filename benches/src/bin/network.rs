@@ -1,15 +1,18 @@
-//! Times MobileNetV1, V2 or V3 on seeded weights, and says how near it comes to the peak of the machine.
+//! Times MobileNetV1, V2 or V3 on seeded weights or those of a file, and says how near it comes to the peak of the machine.
 //!
 //! `cargo run --release -q -p sepconv-bench --bin network -- --net v2 --alpha 1.0 --size 224 --threads 1`
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program, whose output is its purpose")]
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, ValueEnum, error::ErrorKind};
-use sepconv::models::{Architecture, Config, MobileNetV1, MobileNetV2, MobileNetV3, StridePadding, V3Size, Weights};
+use sepconv::models::{
+    Architecture, Config, MobileNetV1, MobileNetV2, MobileNetV3, StridePadding, V3Size, WeightOrder, Weights,
+};
 use sepconv::{
     Error, Fusion, Isa, Layout, MAX_THREADS, Network, Plan, PlanOptions, Schedule, Scratch, Shape, Strides, Threads,
     View, ViewMut,
@@ -53,6 +56,12 @@ struct NetworkOptions {
     /// How long runs are timed; ten of them at the least.
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     seconds: f64,
+    /// A safetensors file of weights, with PyTorch's order of filters, in place of seeded ones.
+    #[arg(long)]
+    weights: Option<PathBuf>,
+    /// Where to write the logits of one plan, as little-endian floats. The image is the same in every run.
+    #[arg(long)]
+    output: Option<PathBuf>,
     /// Print the plan before anything is timed.
     #[arg(long)]
     explain: bool,
@@ -185,7 +194,11 @@ impl NetworkOptions {
     /// The network, described so.
     fn network(&self, description: DescriptionOption) -> Result<Network, Error> {
         let architecture = self.architecture()?;
-        let weights = Weights::seeded(&architecture, 0)?;
+        let file = self.weights.as_deref().map(read).transpose()?;
+        let weights = match &file {
+            Some(file) => Weights::from_safetensors(file, WeightOrder::Oihw)?,
+            None => Weights::seeded(&architecture, 0)?,
+        };
         match (description, self.net) {
             (DescriptionOption::Blocks, _) => architecture.network(&weights),
             (DescriptionOption::Convs, NetworkName::V1 | NetworkName::V2) => {
@@ -234,6 +247,10 @@ impl NetworkOptions {
     }
 }
 
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|e| Error::Weights(format!("{}: {e}", path.display())))
+}
+
 /// Everything that can be wrong is found here, before anything is timed.
 fn prepare(options: &NetworkOptions) -> Result<Vec<(Plan, DescriptionOption)>, Error> {
     let architecture = options.architecture()?;
@@ -241,6 +258,10 @@ fn prepare(options: &NetworkOptions) -> Result<Vec<(Plan, DescriptionOption)>, E
     let plan_options = isas.into_iter().map(|isa| options.plan_options(isa)).collect::<Result<Vec<_>, _>>()?;
     let size = options.size as usize;
     let input = Shape::new(1, size, size, architecture.inputs());
+    let count = plan_options.len() * options.layout.len() * options.describe.len();
+    if options.output.is_some() && count > 1 {
+        return Err(Error::Network(format!("--output is of one plan, and {count} are asked for")));
+    }
     let mut plans = Vec::new();
     for of_isa in &plan_options {
         for layout in &options.layout {
@@ -339,6 +360,10 @@ fn measure(options: &NetworkOptions, plan: &Plan, description: DescriptionOption
     let before = peak_of()?;
     let timing = runner.time(options.seconds)?;
     let peak_gflops = before.max(peak_of()?);
+    if let Some(path) = &options.output {
+        let bytes: Vec<u8> = runner.output.iter().flat_map(|value| value.to_le_bytes()).collect();
+        std::fs::write(path, bytes).map_err(|e| Error::Network(format!("{}: {e}", path.display())))?;
+    }
 
     let (median_ms, best_ms) = (milliseconds(timing.median), milliseconds(timing.best));
     let macs = plan.macs();

@@ -4,12 +4,11 @@ use std::fmt;
 
 use proptest::prelude::*;
 use sepconv::{
-    Activation, Arithmetic, ConvDesc, Filter, Fusion, Network, Padding, Result, Shape, TransposedConv2d, Value, View,
-    ViewMut, WindowPoolDesc,
+    Activation, Arithmetic, ConvDesc, Filter, Fusion, Network, Padding, PlanOptions, Result, Shape, TransposedConv2d,
+    Value, View, ViewMut, WindowPoolDesc,
 };
-use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
-use sepconv_kernels::{Epilogue, Join, PoolOf};
 
+use crate::naive::{self, NaiveConv, PooledAs, Window};
 use crate::{DenseTensor, EMULATED_MACS, Guarded, LEVELS, Placement, Rng, Runs, ValueKind, note, threads};
 
 /// A layer of a graph, over the values that are there: inputs first, then what each layer computes.
@@ -44,17 +43,6 @@ pub enum GraphOp {
     Pool { x: usize, kernel: [usize; 2], stride: usize, padding: [usize; 2], of: PooledAs },
     /// Each pixel several times.
     Resize { x: usize, factors: [usize; 2] },
-}
-
-/// What a pool takes of a window.
-#[derive(Clone, Copy, Debug)]
-pub enum PooledAs {
-    /// The largest value.
-    Maximum,
-    /// The mean of the pixels of the plane.
-    Mean,
-    /// The mean of all pixels.
-    MeanOfAll,
 }
 
 /// A graph: shapes of its inputs, layers, and the values that are outputs.
@@ -133,20 +121,6 @@ impl GraphOp {
         }
     }
 
-    /// Multiply-adds, or what is like them.
-    fn macs(&self, shapes: &[Shape]) -> u64 {
-        let (x, out) = (shapes[self.reads()[0]], self.shape(shapes));
-        let each = match self {
-            GraphOp::Conv { kernel: [kh, kw], .. } => kh * kw * x.c,
-            GraphOp::Grouped { kernel: [kh, kw], groups, .. } => kh * kw * x.c / groups,
-            GraphOp::Transposed { .. } => x.c,
-            GraphOp::Depthwise { kernel: [kh, kw], .. } => kh * kw,
-            GraphOp::Pool { kernel: [kh, kw], .. } => kh * kw,
-            _ => 1,
-        };
-        (out.len().unwrap() * each) as u64
-    }
-
     /// Weights and bias of a convolution: HWIO, of groups too, HWCM of a depthwise one, HWOI of a transposed one.
     pub fn weights(&self, inputs: usize) -> [Vec<f32>; 2] {
         let (len, outputs, seed) = match *self {
@@ -211,113 +185,36 @@ impl GraphOp {
         let read = self.reads();
         let x = &values[read[0]];
         let shape = self.shape(shapes);
-        let mut data = vec![0.0; shape.len().unwrap()];
         let [weights, bias] = self.weights(x.shape.c);
-        let to = TensorMut { data: &mut data, shape: sides(shape), pixel_stride: shape.c };
         match *self {
-            GraphOp::Conv { kernel, stride, activation, .. }
-            | GraphOp::Depthwise { kernel, stride, activation, .. } => {
-                let window = window(x.shape, kernel, stride);
-                let conv = Conv { window, filter: &weights, bias: &bias, epilogue: epilogue(activation) };
-                match self {
-                    GraphOp::Conv { .. } => reference::conv(&conv, tensor(x), None, to, arithmetic),
-                    _ => reference::depthwise(&conv, tensor(x), to, arithmetic),
-                }
+            GraphOp::Conv { kernel, stride, activation, .. } => {
+                let conv = NaiveConv::new(window(x.shape, kernel, stride), &weights, &bias, activation);
+                naive::conv(&conv, x, shape, arithmetic)
             }
-            GraphOp::Grouped { kernel, stride, groups, outputs, activation, .. } => {
-                let (inputs, all) = (x.shape.c / groups, groups * outputs);
-                let window = window(x.shape, kernel, stride);
-                for group in 0..groups {
-                    // channels of the group alone
-                    let part = Shape { c: inputs, ..x.shape };
-                    let values = x.data.chunks(x.shape.c).flat_map(|pixel| &pixel[group * inputs..][..inputs]).copied();
-                    let part = DenseTensor { shape: part, data: values.collect() };
-                    let filter: Vec<f32> =
-                        weights.chunks(all).flat_map(|row| &row[group * outputs..][..outputs]).copied().collect();
-                    let bias = &bias[group * outputs..][..outputs];
-                    let conv = Conv { window, filter: &filter, bias, epilogue: epilogue(activation) };
-                    let mut made = vec![0.0; shape.pixels() * outputs];
-                    let sides = sides(Shape { c: outputs, ..shape });
-                    let of_group = TensorMut { data: &mut made, shape: sides, pixel_stride: outputs };
-                    reference::conv(&conv, tensor(&part), None, of_group, arithmetic);
-                    for (pixel, made) in to.data.chunks_mut(all).zip(made.chunks(outputs)) {
-                        pixel[group * outputs..][..outputs].copy_from_slice(made);
-                    }
-                }
+            GraphOp::Depthwise { kernel, stride, activation, .. } => {
+                let conv = NaiveConv::new(window(x.shape, kernel, stride), &weights, &bias, activation);
+                naive::depthwise(&conv, x, shape, arithmetic)
             }
-            GraphOp::Transposed { kernel: [kh, kw], outputs, activation, .. } => {
-                // a 1×1 convolution for each place of the window
-                for place in 0..kh * kw {
-                    let weights = &weights[place * outputs * x.shape.c..][..outputs * x.shape.c];
-                    let transposed: Vec<f32> =
-                        (0..outputs * x.shape.c).map(|i| weights[i % outputs * x.shape.c + i / outputs]).collect();
-                    let conv = Conv {
-                        window: Window::POINT,
-                        filter: &transposed,
-                        bias: &bias,
-                        epilogue: epilogue(activation),
-                    };
-                    let plane = Shape { c: outputs, ..x.shape };
-                    let mut made = vec![0.0; plane.len().unwrap()];
-                    let of_place = TensorMut { data: &mut made, shape: sides(plane), pixel_stride: outputs };
-                    reference::conv(&conv, tensor(x), None, of_place, arithmetic);
-                    for (p, made) in made.chunks(outputs).enumerate() {
-                        let (line, column) = (p / x.shape.w, p % x.shape.w);
-                        let at = ((kh * line + place / kw) * shape.w + kw * column + place % kw) * outputs;
-                        to.data[at..at + outputs].copy_from_slice(made);
-                    }
-                }
+            GraphOp::Grouped { kernel, stride, groups, activation, .. } => {
+                let conv = NaiveConv::new(window(x.shape, kernel, stride), &weights, &bias, activation);
+                naive::grouped(&conv, groups, x, shape, arithmetic)
             }
-            GraphOp::Add { y, activation, .. } => {
-                let join = (Join::Sum, epilogue(activation));
-                reference::join(join, tensor(x), tensor(&values[y]), to, arithmetic);
+            GraphOp::Transposed { kernel, activation, .. } => {
+                let window = Window { kernel, stride: kernel, ..Window::POINT };
+                let conv = NaiveConv::new(window, &weights, &bias, activation);
+                naive::transposed(&conv, x, shape, arithmetic)
             }
-            GraphOp::Scale { y, .. } => {
-                reference::join((Join::Product, Epilogue::NONE), tensor(x), tensor(&values[y]), to, arithmetic);
-            }
-            GraphOp::Concat { .. } => {
-                let mut at = 0;
-                for p in 0..shape.pixels() {
-                    for part in read.iter().map(|&value| &values[value]) {
-                        let c = part.shape.c;
-                        to.data[at..at + c].copy_from_slice(&part.data[p * c..(p + 1) * c]);
-                        at += c;
-                    }
-                }
-            }
-            GraphOp::Mean { .. } => reference::average_pool(tensor(x), to),
+            GraphOp::Add { y, activation, .. } => naive::add(x, &values[y], activation, arithmetic),
+            GraphOp::Scale { y, .. } => naive::scale(x, &values[y], arithmetic),
+            GraphOp::Concat { .. } => naive::concat(&read.iter().map(|&value| &values[value]).collect::<Vec<_>>()),
+            GraphOp::Mean { .. } => naive::mean(x),
             GraphOp::Pool { kernel, stride, padding, of, .. } => {
-                let of = match of {
-                    PooledAs::Maximum => PoolOf::Maximum,
-                    PooledAs::Mean => PoolOf::MeanInside,
-                    PooledAs::MeanOfAll => PoolOf::MeanOfAll { taps: kernel[0] * kernel[1] },
-                };
                 let window = Window { kernel, stride: [stride; 2], dilation: [1; 2], before: padding };
-                reference::pool(of, &window, tensor(x), to);
+                naive::pool(of, window, x, shape)
             }
-            GraphOp::Resize { factors: [rows, columns], .. } => {
-                for p in 0..shape.pixels() {
-                    let (line, column) = (p / shape.w, p % shape.w);
-                    let (n, y) = (line / shape.h, line % shape.h);
-                    let from = ((n * x.shape.h + y / rows) * x.shape.w + column / columns) * shape.c;
-                    to.data[p * shape.c..][..shape.c].copy_from_slice(&x.data[from..][..shape.c]);
-                }
-            }
+            GraphOp::Resize { factors, .. } => naive::resize(x, factors),
         }
-        DenseTensor { shape, data }
     }
-}
-
-fn epilogue(activation: Activation) -> Epilogue {
-    Epilogue::of(activation.into())
-}
-
-fn sides(shape: Shape) -> [usize; 4] {
-    [shape.n, shape.h, shape.w, shape.c]
-}
-
-fn tensor(dense: &DenseTensor) -> Tensor<'_, f32> {
-    Tensor { data: &dense.data, shape: sides(dense.shape), pixel_stride: dense.shape.c }
 }
 
 impl GraphCase {
@@ -355,67 +252,6 @@ impl GraphCase {
         let count = case.outputs.len();
         case.outputs.rotate_left(rng.below(count));
         case
-    }
-
-    /// A ResNet-18 of `base` channels behind the stem (64 as published), for images of `side` pixels, up to its feature map.
-    pub fn resnet18(base: usize, side: usize) -> GraphCase {
-        let mut case = GraphCase { inputs: vec![Shape::new(1, side, side, 3)], ops: vec![], outputs: vec![], seed: 1 };
-        let mut x = case.conv(0, 7, 2, base, Activation::Relu);
-        x = case.push(GraphOp::Pool { x, kernel: [3, 3], stride: 2, padding: [1, 1], of: PooledAs::Maximum });
-        for (stage, block) in (0..4).flat_map(|stage| [(stage, 0), (stage, 1)]) {
-            let (outputs, stride) = (base << stage, if stage > 0 && block == 0 { 2 } else { 1 });
-            let y = case.conv(x, 3, stride, outputs, Activation::Relu);
-            let y = case.conv(y, 3, 1, outputs, Activation::Linear);
-            if stride == 2 {
-                x = case.conv(x, 1, 2, outputs, Activation::Linear);
-            }
-            x = case.push(GraphOp::Add { x: y, y: x, activation: Activation::Relu });
-        }
-        case.outputs.push(x);
-        case
-    }
-
-    /// MobileNetV2's blocks in four stages, and a pyramid of four outputs over them.
-    pub fn pyramid(base: usize, side: usize) -> GraphCase {
-        let mut case = GraphCase { inputs: vec![Shape::new(1, side, side, 3)], ops: vec![], outputs: vec![], seed: 2 };
-        let mut x = case.conv(0, 3, 2, base, Activation::Relu6);
-        let mut stages = vec![];
-        for stage in 0..4 {
-            for stride in [2, 1] {
-                let expanded = case.conv(x, 1, 1, 6 * (base << stage), Activation::Relu6);
-                let seed = case.ops.len() as u64;
-                let (kernel, activation) = ([3, 3], Activation::Relu6);
-                let middle = GraphOp::Depthwise { x: expanded, kernel, stride, multiplier: 1, activation, seed };
-                let middle = case.push(middle);
-                let made = case.conv(middle, 1, 1, base << stage, Activation::Linear);
-                let sum = GraphOp::Add { x: made, y: x, activation: Activation::Linear };
-                x = if stride == 1 { case.push(sum) } else { made };
-            }
-            stages.push(x);
-        }
-        let mut above = None;
-        for &stage in stages.iter().rev() {
-            let mut lateral = case.conv(stage, 1, 1, 2 * base, Activation::Relu);
-            if let Some(above) = above {
-                let larger = case.push(GraphOp::Resize { x: above, factors: [2, 2] });
-                lateral = case.push(GraphOp::Add { x: lateral, y: larger, activation: Activation::Linear });
-            }
-            above = Some(lateral);
-            let output = case.conv(lateral, 3, 1, 2 * base, Activation::Linear);
-            case.outputs.push(output);
-        }
-        case
-    }
-
-    fn conv(&mut self, x: usize, kernel: usize, stride: usize, outputs: usize, activation: Activation) -> usize {
-        let seed = self.ops.len() as u64;
-        self.push(GraphOp::Conv { x, kernel: [kernel; 2], stride, outputs, activation, seed })
-    }
-
-    /// Adds a layer, and returns the value that it computes.
-    fn push(&mut self, op: GraphOp) -> usize {
-        self.ops.push(op);
-        self.inputs.len() + self.ops.len() - 1
     }
 
     /// Values that no layer reads.
@@ -460,11 +296,6 @@ impl GraphCase {
             values.push(op.evaluate(&values, &shapes, arithmetic));
         }
         self.outputs.iter().map(|&value| values[value].clone()).collect()
-    }
-
-    fn macs(&self) -> u64 {
-        let shapes = self.shapes();
-        self.ops.iter().map(|op| op.macs(&shapes)).sum()
     }
 }
 
@@ -563,24 +394,39 @@ pub fn graphs(layers: usize) -> impl Strategy<Value = GraphCase> {
     (1..=layers, any::<u64>()).prop_map(|(layers, seed)| GraphCase::draw(&mut Rng(seed), layers))
 }
 
-/// Runs a graph on every level, by each of `fusions`, on one thread and on several, as [`crate::check`] does with an operator.
+/// Runs a graph every way there is: [`check_network`].
 pub fn check_graph(case: &GraphCase, fusions: &[Fusion], runs: Runs) -> Result<(), TestCaseError> {
     let network = case.network().map_err(|e| TestCaseError::fail(format!("no network: {e}")))?;
     let inputs = case.input_tensors();
+    let expected = |arithmetic| case.evaluate(&inputs, arithmetic);
+    check_network(case, &network, &inputs, expected, fusions, runs)
+}
+
+/// Runs a network on every level, by each of `fusions`, on one thread and on several, as [`crate::check`] does with an operator.
+/// `expected` are the outputs by an interpreter. `case` is what a fault of memory prints.
+pub fn check_network(
+    case: &dyn fmt::Debug,
+    network: &Network,
+    inputs: &[DenseTensor],
+    expected: impl Fn(Arithmetic) -> Vec<DenseTensor>,
+    fusions: &[Fusion],
+    runs: Runs,
+) -> Result<(), TestCaseError> {
+    let shapes: Vec<Shape> = inputs.iter().map(|input| input.shape).collect();
     let memory: Vec<Guarded> = inputs.iter().map(|input| runs.input.lay_out(input)).collect();
-    let views: Vec<View<'_>> = (memory.iter().zip(&inputs))
+    let views: Vec<View<'_>> = (memory.iter().zip(inputs))
         .map(|(memory, input)| {
             let values = &memory.slice()[runs.input.offset..];
             View::with_strides(values, input.shape, runs.input.strides(input.shape)).unwrap()
         })
         .collect();
     let [mut fused, mut separate] = [None, None];
-    let macs = case.macs();
+    let macs = network.plan_all(&shapes, &PlanOptions::new()).map_or(u64::MAX, |plan| plan.macs());
     let mut turn = 0;
     for &level in LEVELS.iter().filter(|level| !level.is_emulated() || macs <= EMULATED_MACS) {
         let expected: &Vec<DenseTensor> = match level.arithmetic {
-            Arithmetic::Fused => fused.get_or_insert_with(|| case.evaluate(&inputs, Arithmetic::Fused)),
-            _ => separate.get_or_insert_with(|| case.evaluate(&inputs, Arithmetic::Separate)),
+            Arithmetic::Fused => fused.get_or_insert_with(|| expected(Arithmetic::Fused)),
+            _ => separate.get_or_insert_with(|| expected(Arithmetic::Separate)),
         };
         for &fusion in fusions {
             for count in [1, runs.threads] {
@@ -590,7 +436,7 @@ pub fn check_graph(case: &GraphCase, fusions: &[Fusion], runs: Runs) -> Result<(
                 if let Some(thresholds) = runs.limits.thresholds(level.isa) {
                     options = options.thresholds(thresholds);
                 }
-                let plan = match network.plan_all(&case.inputs, &options) {
+                let plan = match network.plan_all(&shapes, &options) {
                     Err(error) if runs.limits.may_refuse(&error) => continue,
                     // no layer has stages to fuse
                     Err(sepconv::Error::Fusion(_)) if matches!(fusion, Fusion::Require(_)) => continue,

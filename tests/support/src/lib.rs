@@ -5,6 +5,7 @@ pub mod asked;
 mod cases;
 pub mod graphs;
 mod limits;
+pub mod naive;
 
 use std::sync::{Arc, LazyLock, OnceLock};
 
