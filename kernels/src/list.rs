@@ -4,8 +4,9 @@ use crate::int8::{self, Int8, Int8Layout};
 use crate::simd::{self, MulAdd, Vector};
 use crate::{
     Activate, ActivateArgs, Arithmetic, AveragePool, BLOCK, BlockRow, BlockRowArgs, DepthwiseArgs, DwConv, DwConv3x3,
-    DwPlanes, DwPlanesArgs, FromPlanes, FromPlanesArgs, Int8DwConv, Int8DwConv3x3, Int8Pointwise, Isa, JoinRow,
-    JoinRowArgs, Pointwise, PointwiseArgs, PoolArgs, PoolRow, PoolRowArgs, ToPlanes, ToPlanesArgs,
+    DwPlanes, DwPlanesArgs, FromPlanes, FromPlanesArgs, Int8DwConv, Int8DwConv3x3, Int8Mean, Int8MeanArgs,
+    Int8Pointwise, Int8Sum, Int8SumArgs, Isa, JoinRow, JoinRowArgs, Pointwise, PointwiseArgs, PoolArgs, PoolRow,
+    PoolRowArgs, ToPlanes, ToPlanesArgs,
 };
 
 /// An algorithm, written once over [`Vector`].
@@ -76,6 +77,8 @@ kernels! {
     int8_dwconv3x3s1 Int8DwConv3x3S1: Int8DwConv3x3<1>, DepthwiseArgs<u8>, "int8_dwconv3x3s1";
     int8_dwconv3x3s2 Int8DwConv3x3S2: Int8DwConv3x3<2>, DepthwiseArgs<u8>, "int8_dwconv3x3s2";
     int8_dwconv Int8DwConv: Int8DwConv, DepthwiseArgs<u8>, "int8_dwconv";
+    int8_mean Int8Mean: Int8Mean, Int8MeanArgs, "int8_mean";
+    int8_sum Int8Sum: Int8Sum, Int8SumArgs, "int8_sum";
     dwconv3x3s1 DwConv3x3S1: DwConv3x3<1>, DepthwiseArgs, "f32_dwconv3x3s1";
     dwconv3x3s2 DwConv3x3S2: DwConv3x3<2>, DepthwiseArgs, "f32_dwconv3x3s2";
     dwconv3x3s3 DwConv3x3S3: DwConv3x3<3>, DepthwiseArgs, "f32_dwconv3x3s3";

@@ -69,6 +69,8 @@ fn every_kernel_equals_the_reference_in_every_table() {
                     KernelKind::Int8DwConv3x3S1 => int8::dwconv3x3(table, 1),
                     KernelKind::Int8DwConv3x3S2 => int8::dwconv3x3(table, 2),
                     KernelKind::Int8DwConv => int8::dwconv(table),
+                    KernelKind::Int8Mean => int8::mean(table),
+                    KernelKind::Int8Sum => int8::sum(table),
                     KernelKind::DwConv3x3S1 => dwconv3x3(table, 1),
                     KernelKind::DwConv3x3S2 => dwconv3x3(table, 2),
                     KernelKind::DwConv3x3S3 => dwconv3x3(table, 3),

@@ -88,17 +88,7 @@ impl<S: Vector, I: Int8<S>> End<S, I> {
             most: simd.splat_f32s((most - zero) as f32),
             zero: (end_zero - I::OFFSET) as i16,
             least: (end_least - I::OFFSET) as i16,
-            sum: last.map(|sum| {
-                let [ma, mb] = sum.multipliers;
-                let stored_zero = sum.zeros[0] - I::OFFSET;
-                SumVectors {
-                    least: I::splat_sum(simd, least - zero),
-                    multipliers: [I::splat_sum(simd, ma), I::splat_sum(simd, mb)],
-                    rest: I::splat_sum(simd, (1i32 << (sum.shift - 1)).wrapping_sub(mb.wrapping_mul(stored_zero))),
-                    shift: sum.shift,
-                    most: I::splat_sum(simd, sum.bounds[1] - sum.zeros[1]),
-                }
-            }),
+            sum: last.map(|sum| SumVectors::new(simd, &sum, least - zero)),
         }
     }
 
@@ -186,9 +176,23 @@ impl<S: Vector, I: Int8<S>> End<S, I> {
 }
 
 impl<S: Vector, I: Int8<S>> SumVectors<S, I> {
+    /// The registers of `sum`, of which the first tensor is at least `least` above its zero point.
+    #[inline(always)]
+    pub(crate) fn new(simd: S, sum: &QuantizedSum, least: i32) -> Self {
+        let [ma, mb] = sum.multipliers;
+        let stored_zero = sum.zeros[0] - I::OFFSET;
+        SumVectors {
+            least: I::splat_sum(simd, least),
+            multipliers: [I::splat_sum(simd, ma), I::splat_sum(simd, mb)],
+            rest: I::splat_sum(simd, (1i32 << (sum.shift - 1)).wrapping_sub(mb.wrapping_mul(stored_zero))),
+            shift: sum.shift,
+            most: I::splat_sum(simd, sum.bounds[1] - sum.zeros[1]),
+        }
+    }
+
     /// The sum of values less their zero point, and of stored ones, less the zero point of the result.
     #[inline(always)]
-    fn add(&self, simd: S, values: I::Sums, residual: I::Sums) -> I::Sums {
+    pub(crate) fn add(&self, simd: S, values: I::Sums, residual: I::Sums) -> I::Sums {
         let [ma, mb] = self.multipliers;
         let values = I::max(simd, values, self.least);
         let sum = I::add(simd, I::mul(simd, values, ma), I::mul(simd, residual, mb));

@@ -21,19 +21,23 @@
 
 mod depthwise;
 mod end;
+mod mean;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod pack;
 mod scalar;
+mod sum;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use depthwise::{Int8DwConv, Int8DwConv3x3};
 pub(crate) use end::End;
 pub use end::{QuantizedSum, Requantize};
+pub use mean::{Int8Mean, Int8MeanArgs};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::NeonPairs;
 pub(crate) use scalar::ScalarPairs;
+pub use sum::{Int8Sum, Int8SumArgs};
 #[cfg(all(target_arch = "x86_64", feature = "avx2"))]
 pub(crate) use x86::Avx2Pairs;
 #[cfg(all(target_arch = "x86_64", feature = "avx512"))]
@@ -151,6 +155,9 @@ pub trait Int8<S: Vector>: 'static {
     /// # Safety
     /// They are readable.
     unsafe fn weights(simd: S, w: *const Self::Weight) -> Self::Values;
+
+    /// Weights of one.
+    fn ones(simd: S) -> Self::Values;
 
     /// A step of the sums.
     fn dot(simd: S, x: Self::Values, w: Self::Values, sums: Self::Sums) -> Self::Sums;

@@ -32,6 +32,12 @@ impl Int8<Neon> for NeonPairs {
     }
 
     #[inline(always)]
+    fn ones(_: Neon) -> int16x8_t {
+        // SAFETY: as in `splat`.
+        unsafe { vdupq_n_s16(1) }
+    }
+
+    #[inline(always)]
     fn dot(_: Neon, x: int16x8_t, w: int16x8_t, sums: int32x4_t) -> int32x4_t {
         // SAFETY: as in `splat`.
         unsafe { vmlal_high_s16(vmlal_s16(sums, vget_low_s16(x), vget_low_s16(w)), x, w) }

@@ -33,6 +33,11 @@ impl Int8<Scalar> for ScalarPairs {
     }
 
     #[inline(always)]
+    fn ones(_: Scalar) -> [i32; 2] {
+        [1, 1]
+    }
+
+    #[inline(always)]
     fn dot(_: Scalar, x: [i32; 2], w: [i32; 2], sums: i32) -> i32 {
         sums.wrapping_add(x[0] * w[0]).wrapping_add(x[1] * w[1])
     }

@@ -132,6 +132,12 @@ impl Int8<pulp::x86::V2> for Sse42Pairs {
     }
 
     #[inline(always)]
+    fn ones(_: pulp::x86::V2) -> __m128i {
+        // SAFETY: see above.
+        unsafe { _mm_set1_epi16(1) }
+    }
+
+    #[inline(always)]
     fn dot(_: pulp::x86::V2, x: __m128i, w: __m128i, sums: __m128i) -> __m128i {
         // SAFETY: see above.
         unsafe { in_order_128(sums, _mm_madd_epi16(x, w)) }
@@ -221,6 +227,12 @@ impl Int8<pulp::x86::V3> for Avx2Pairs {
     unsafe fn weights(_: pulp::x86::V3, w: *const i16) -> __m256i {
         // SAFETY: see above.
         unsafe { _mm256_loadu_si256(w.cast()) }
+    }
+
+    #[inline(always)]
+    fn ones(_: pulp::x86::V3) -> __m256i {
+        // SAFETY: see above.
+        unsafe { _mm256_set1_epi16(1) }
     }
 
     #[inline(always)]
@@ -337,6 +349,12 @@ impl Int8<pulp::x86::V4> for Avx512Pairs {
     unsafe fn weights(_: pulp::x86::V4, w: *const i16) -> __m512i {
         // SAFETY: see above.
         unsafe { _mm512_loadu_si512(w.cast()) }
+    }
+
+    #[inline(always)]
+    fn ones(_: pulp::x86::V4) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_set1_epi16(1) }
     }
 
     #[inline(always)]

@@ -3,8 +3,8 @@
 use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::reference::{self, Int8Conv, Tensor, TensorMut, Window};
 use sepconv_kernels::{
-    BLOCK, DepthwiseArgs, Int8Layout, KernelKind, Kernels, PointwiseArgs, QuantizedSum, Requantize, Residual, Store,
-    StoredType,
+    BLOCK, DepthwiseArgs, Int8Layout, Int8MeanArgs, Int8SumArgs, KernelKind, Kernels, PointwiseArgs, QuantizedSum,
+    Requantize, Residual, RowPixels, Store, StoredType,
 };
 use sepconv_kernels_test_support::{Guarded, Rng, guard};
 
@@ -389,5 +389,148 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
                 assert_eq!(got, i32::from(expected), "row {y}, pixel {p}, channel {c}: {}", what());
             }
         }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Int8MeanCase {
+    channels: usize,
+    plane: [usize; 2],
+    seed: u64,
+}
+
+pub(super) fn mean(table: &Kernels) {
+    let mut rng = Rng(3);
+    for &columns in super::few(&super::WIDTHS, &super::FEW_WIDTHS) {
+        for &channels in super::few(&[1, 16, 17, 40], &[17]) {
+            for rows in [1, 3, 7] {
+                mean_case(table, Int8MeanCase { channels, plane: [rows, columns], seed: rng.next_u64() });
+            }
+        }
+    }
+}
+
+fn mean_case(table: &Kernels, case: Int8MeanCase) {
+    if !is_taken(case.seed) {
+        return;
+    }
+    let Int8MeanCase { channels, plane: [rows, columns], .. } = case;
+    let what = || describe(table, KernelKind::Int8Mean, &case);
+    guard::note(&what());
+    let rng = &mut Rng(case.seed);
+    let layout = table.int8_layout();
+    let x = quantized(rng, rows * columns * channels);
+    let (zero, requantize) = (rng.below(256) as i32, requantize(rng, false));
+    let multiplier = (0.5 + rng.float().abs()) / (rows * columns) as f32;
+    let blocks = channels.div_ceil(BLOCK);
+    let block = (columns + rng.below(3)) * BLOCK;
+    let row = blocks * block;
+    let len = (rows - 1) * row + (blocks - 1) * block + columns * BLOCK;
+    let mut memory = StoredTensor::new(table, len);
+    for (y, p) in (0..rows).flat_map(|y| (0..columns).map(move |p| (y, p))) {
+        for c in 0..blocks * BLOCK {
+            let value = if c < channels { x[(y * columns + p) * channels + c] } else { rng.next_u64() as u8 };
+            memory.set(y * row + c / BLOCK * block + p * BLOCK + c % BLOCK, value);
+        }
+    }
+    let mut out = StoredTensor::new(table, blocks * BLOCK);
+    // SAFETY: the plane and the output are those of the case.
+    unsafe {
+        (table.int8_mean)(&Int8MeanArgs {
+            channels,
+            plane: case.plane,
+            x: memory.memory.as_ptr(),
+            x_row: row,
+            x_block: block,
+            x_pixel: BLOCK,
+            out: out.memory.as_mut_ptr(),
+            out_block: BLOCK,
+            bias: -(zero - layout.offset) * (rows * columns) as i32,
+            multiplier,
+            requantize,
+        });
+    }
+    for c in 0..channels {
+        let pixels = x.iter().skip(c).step_by(channels);
+        let sum = pixels.map(|&q| i64::from(q) - i64::from(zero)).sum();
+        let expected = reference::requantized(sum, multiplier, &requantize, None);
+        assert_eq!(out.get(c), i32::from(expected), "channel {c}: {}", what());
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Int8SumCase {
+    channels: usize,
+    width: usize,
+    /// One pixel of the second operand for the whole row.
+    one: bool,
+    in_place: bool,
+    seed: u64,
+}
+
+pub(super) fn sum(table: &Kernels) {
+    let mut rng = Rng(4);
+    for &width in super::few(&super::WIDTHS, &super::FEW_WIDTHS) {
+        for &channels in super::few(&[1, 16, 17, 40], &[17]) {
+            for one in [false, true] {
+                let in_place = rng.chance(3);
+                sum_case(table, Int8SumCase { channels, width, one, in_place, seed: rng.next_u64() });
+            }
+        }
+    }
+}
+
+fn sum_case(table: &Kernels, case: Int8SumCase) {
+    if !is_taken(case.seed) {
+        return;
+    }
+    let Int8SumCase { channels, width, one, in_place, .. } = case;
+    let what = || describe(table, KernelKind::Int8Sum, &case);
+    guard::note(&what());
+    let rng = &mut Rng(case.seed);
+    let y_width = if one { 1 } else { width };
+    let (x, y) = (quantized(rng, width * channels), quantized(rng, y_width * channels));
+    let zero = rng.below(256) as i32;
+    let sum = requantize(rng, true).sum.unwrap();
+    let blocks = channels.div_ceil(BLOCK);
+    let lay_out = |rng: &mut Rng, values: &[u8], width: usize| {
+        let block = (width + rng.below(3)) * BLOCK;
+        let mut memory = StoredTensor::new(table, (blocks - 1) * block + width * BLOCK);
+        for p in 0..width {
+            for c in 0..blocks * BLOCK {
+                let value = if c < channels { values[p * channels + c] } else { rng.next_u64() as u8 };
+                memory.set(c / BLOCK * block + p * BLOCK + c % BLOCK, value);
+            }
+        }
+        (memory, block)
+    };
+    let (mut x_memory, x_block) = lay_out(rng, &x, width);
+    let (y_memory, y_block) = lay_out(rng, &y, y_width);
+    let (mut out, out_block) = lay_out(rng, &vec![UNWRITTEN; width * channels], width);
+    let row = |ptr, block, pixel| RowPixels { ptr, pixel, block, whole: true };
+    let (x_ptr, to, to_block) = if in_place {
+        let ptr = x_memory.memory.as_mut_ptr();
+        (ptr.cast_const(), ptr, x_block)
+    } else {
+        (x_memory.memory.as_ptr(), out.memory.as_mut_ptr(), out_block)
+    };
+    // SAFETY: rows are those of the case; the output is the first operand, or apart.
+    unsafe {
+        (table.int8_sum)(&Int8SumArgs {
+            channels,
+            width,
+            x: row(x_ptr, x_block, BLOCK),
+            y: row(y_memory.memory.as_ptr(), y_block, if one { 0 } else { BLOCK }),
+            out: RowPixels { ptr: to, pixel: BLOCK, block: to_block, whole: true },
+            zero,
+            sum,
+        });
+    }
+    let out = if in_place { &x_memory } else { &out };
+    for (p, c) in (0..width).flat_map(|p| (0..channels).map(move |c| (p, c))) {
+        let at = |p: usize| p * channels + c;
+        let values = [i32::from(x[at(p)]) - zero, i32::from(y[at(if one { 0 } else { p })]) - sum.zeros[0]];
+        let got = out.get(c / BLOCK * to_block + p * BLOCK + c % BLOCK);
+        assert_eq!(got, i32::from(reference::added(&sum, values)), "pixel {p}, channel {c}: {}", what());
     }
 }
