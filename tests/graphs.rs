@@ -419,7 +419,7 @@ fn networks_of_many_layers_are_planned() {
 fn a_batch_of_no_images_has_empty_outputs() {
     let case = GraphCase {
         inputs: vec![Shape::new(0, 3, 3, 2)],
-        ops: vec![GraphOp::Add { x: 0, y: 0, activation: Activation::Linear }],
+        ops: vec![GraphOp::Add { x: 0, y: 0, activation: Activation::Linear.into(), seed: 0 }],
         outputs: vec![1, 0],
         seed: 0,
     };

@@ -54,7 +54,7 @@ mod transpose;
 pub use activation::{Activate, ActivateArgs};
 pub use block_row::{BlockRow, BlockRowArgs};
 pub use depthwise::{DepthwiseArgs, DwConv, DwConv3x3, DwPlanes, DwPlanesArgs, EDGE_TAPS};
-pub use epilogue::{Epilogue, Nonlinearity, Residual, Store};
+pub use epilogue::{CHANNEL_PARAMS, Epilogue, Nonlinearity, Residual, Store};
 pub use isa::{Arithmetic, Isa, UnknownIsa};
 pub use join_row::{Join, JoinRow, JoinRowArgs, RowPixels};
 pub use list::{Kernel, KernelKind, Kernels, Level};

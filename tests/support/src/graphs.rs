@@ -3,13 +3,15 @@
 use std::fmt;
 
 use proptest::prelude::*;
+use sepconv::testing::ByChannel;
 use sepconv::{
-    Activation, Arithmetic, ConvDesc, Filter, Fusion, Network, Padding, Result, Shape, TransposedConv2d, Value, View,
-    ViewMut, WindowPoolDesc,
+    Activation, Arithmetic, ChannelActivation, ConvDesc, Filter, Fusion, Network, Padding, Result, Shape,
+    TransposedConv2d, Value, View, ViewMut, WindowPoolDesc,
 };
 use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut, Window};
 use sepconv_kernels::{Epilogue, Join, PoolOf};
 
+use crate::cases::nonlinearity;
 use crate::{DenseTensor, EMULATED_MACS, Guarded, LEVELS, Placement, Rng, Runs, ValueKind, note, threads};
 
 /// A layer of a graph, over the values that are there: inputs first, then what each layer computes.
@@ -17,9 +19,9 @@ use crate::{DenseTensor, EMULATED_MACS, Guarded, LEVELS, Placement, Rng, Runs, V
 #[derive(Clone, Debug)]
 pub enum GraphOp {
     /// A convolution.
-    Conv { x: usize, kernel: [usize; 2], stride: usize, outputs: usize, activation: Activation, seed: u64 },
+    Conv { x: usize, kernel: [usize; 2], stride: usize, outputs: usize, activation: GraphActivation, seed: u64 },
     /// A depthwise convolution.
-    Depthwise { x: usize, kernel: [usize; 2], stride: usize, multiplier: usize, activation: Activation, seed: u64 },
+    Depthwise { x: usize, kernel: [usize; 2], stride: usize, multiplier: usize, activation: GraphActivation, seed: u64 },
     /// A convolution in groups of so many outputs.
     Grouped {
         x: usize,
@@ -27,13 +29,13 @@ pub enum GraphOp {
         stride: usize,
         groups: usize,
         outputs: usize,
-        activation: Activation,
+        activation: GraphActivation,
         seed: u64,
     },
     /// A transposed convolution whose stride is its kernel.
-    Transposed { x: usize, kernel: [usize; 2], outputs: usize, activation: Activation, seed: u64 },
+    Transposed { x: usize, kernel: [usize; 2], outputs: usize, activation: GraphActivation, seed: u64 },
     /// A sum.
-    Add { x: usize, y: usize, activation: Activation },
+    Add { x: usize, y: usize, activation: GraphActivation, seed: u64 },
     /// A product.
     Scale { x: usize, y: usize },
     /// A concatenation.
@@ -44,6 +46,64 @@ pub enum GraphOp {
     Pool { x: usize, kernel: [usize; 2], stride: usize, padding: [usize; 2], of: PooledAs },
     /// Each pixel several times.
     Resize { x: usize, factors: [usize; 2] },
+}
+
+/// What a layer of a graph applies to its sums.
+#[derive(Clone, Copy, Debug)]
+pub enum GraphActivation {
+    /// The same for all channels.
+    Alike(Activation),
+    /// With parameters for each channel, which the seed of the layer makes.
+    ByChannel(ByChannel),
+}
+
+impl From<Activation> for GraphActivation {
+    fn from(activation: Activation) -> GraphActivation {
+        GraphActivation::Alike(activation)
+    }
+}
+
+impl GraphActivation {
+    /// Slopes, or lower and upper bounds, of each channel.
+    pub fn params(self, seed: u64, channels: usize) -> [Vec<f32>; 2] {
+        // every few layers all channels are alike
+        let rng = &mut Rng(!seed);
+        let equal = rng.chance(5);
+        let draw = |_| {
+            let rng = if equal { &mut Rng(!seed) } else { &mut *rng };
+            let [a, b] = [rng.float(), rng.float()];
+            match self {
+                GraphActivation::ByChannel(ByChannel::PRelu) => [2.0 * a, b],
+                _ => [a.min(b), if rng.chance(4) { f32::INFINITY } else { a.max(b) }],
+            }
+        };
+        (0..channels).map(draw).map(|[a, b]| (a, b)).unzip::<f32, f32, Vec<f32>, Vec<f32>>().into()
+    }
+
+    /// The activation by channel with these parameters, if it is one.
+    pub fn by_channel(self, [first, second]: &[Vec<f32>; 2]) -> Option<ChannelActivation<'_>> {
+        match self {
+            GraphActivation::Alike(_) => None,
+            GraphActivation::ByChannel(ByChannel::PRelu) => Some(ChannelActivation::PRelu { slopes: first }),
+            GraphActivation::ByChannel(_) => Some(ChannelActivation::Clamp { min: first, max: second }),
+        }
+    }
+
+    /// The activation of all channels, if it is one.
+    pub fn alike(self) -> Activation {
+        match self {
+            GraphActivation::Alike(activation) => activation,
+            GraphActivation::ByChannel(_) => Activation::Linear,
+        }
+    }
+
+    /// The description with it.
+    fn end<'a>(self, desc: ConvDesc<'a>, params: &'a [Vec<f32>; 2]) -> ConvDesc<'a> {
+        match self.by_channel(params) {
+            Some(activation) => desc.activation_by_channel(activation),
+            None => desc.activation(self.alike()),
+        }
+    }
 }
 
 /// What a pool takes of a window.
@@ -164,31 +224,59 @@ impl GraphOp {
         [rng.values(len, ValueKind::Plain), rng.values(outputs, ValueKind::Plain)]
     }
 
+    /// Its activation, if it has one.
+    pub fn activation(&self) -> GraphActivation {
+        match *self {
+            GraphOp::Conv { activation, .. }
+            | GraphOp::Depthwise { activation, .. }
+            | GraphOp::Grouped { activation, .. }
+            | GraphOp::Transposed { activation, .. }
+            | GraphOp::Add { activation, .. } => activation,
+            _ => Activation::Linear.into(),
+        }
+    }
+
+    /// The parameters of its activation, of so many output channels.
+    pub fn params(&self, channels: usize) -> [Vec<f32>; 2] {
+        let seed = match *self {
+            GraphOp::Conv { seed, .. }
+            | GraphOp::Depthwise { seed, .. }
+            | GraphOp::Grouped { seed, .. }
+            | GraphOp::Transposed { seed, .. }
+            | GraphOp::Add { seed, .. } => seed,
+            _ => 0,
+        };
+        self.activation().params(seed, channels)
+    }
+
     /// Adds the layer to a builder.
     fn build(&self, graph: &mut sepconv::GraphBuilder, values: &[Value], shapes: &[Shape]) -> Result<Value> {
         let read = self.reads();
         let (x, c) = (values[read[0]], shapes[read[0]].c);
         let [weights, bias] = self.weights(c);
+        let (activation, params) = (self.activation(), self.params(self.shape(shapes).c));
+        let described = |filter| activation.end(ConvDesc::new(filter).bias(&bias), &params);
         match *self {
-            GraphOp::Conv { kernel: [kh, kw], stride, outputs, activation, .. } => {
+            GraphOp::Conv { kernel: [kh, kw], stride, outputs, .. } => {
                 let filter = Filter::hwio(&weights, [kh, kw, c, outputs]);
-                graph.conv(x, ConvDesc::new(filter).bias(&bias).stride(stride).activation(activation))
+                graph.conv(x, described(filter).stride(stride))
             }
-            GraphOp::Depthwise { kernel: [kh, kw], stride, multiplier, activation, .. } => {
+            GraphOp::Depthwise { kernel: [kh, kw], stride, multiplier, .. } => {
                 let filter = Filter::depthwise_hwcm(&weights, [kh, kw, c, multiplier]);
-                graph.conv(x, ConvDesc::new(filter).bias(&bias).stride(stride).activation(activation))
+                graph.conv(x, described(filter).stride(stride))
             }
-            GraphOp::Grouped { kernel: [kh, kw], stride, groups, outputs, activation, .. } => {
+            GraphOp::Grouped { kernel: [kh, kw], stride, groups, outputs, .. } => {
                 let filter = Filter::hwio(&weights, [kh, kw, c / groups, groups * outputs]);
-                let desc = ConvDesc::new(filter).bias(&bias).stride(stride).activation(activation).groups(groups);
-                graph.conv(x, desc)
+                graph.conv(x, described(filter).stride(stride).groups(groups))
             }
-            GraphOp::Transposed { kernel: [kh, kw], outputs, activation, .. } => {
+            GraphOp::Transposed { kernel: [kh, kw], outputs, .. } => {
                 let filter = Filter::hwoi(&weights, [kh, kw, outputs, c]);
-                let desc = ConvDesc::new(filter).bias(&bias).strides([kh, kw]).activation(activation);
-                graph.layer(x, TransposedConv2d::new(desc)?)
+                graph.layer(x, TransposedConv2d::new(described(filter).strides([kh, kw]))?)
             }
-            GraphOp::Add { y, activation, .. } => graph.add(x, values[y], activation),
+            GraphOp::Add { y, .. } => match activation.by_channel(&params) {
+                Some(activation) => graph.add_by_channel(x, values[y], activation),
+                None => graph.add(x, values[y], activation.alike()),
+            },
             GraphOp::Scale { y, .. } => graph.scale(x, values[y]),
             GraphOp::Concat { .. } => graph.concat(&read.iter().map(|&value| values[value]).collect::<Vec<_>>()),
             GraphOp::Mean { .. } => graph.global_average_pool(x),
@@ -213,18 +301,20 @@ impl GraphOp {
         let shape = self.shape(shapes);
         let mut data = vec![0.0; shape.len().unwrap()];
         let [weights, bias] = self.weights(x.shape.c);
+        let (activation, params) = (self.activation(), self.params(shape.c));
+        let (kind, params) = nonlinearity(activation.alike(), activation.by_channel(&params));
+        let (epilogue, params) = (Epilogue::of(kind), &*params);
         let to = TensorMut { data: &mut data, shape: sides(shape), pixel_stride: shape.c };
         match *self {
-            GraphOp::Conv { kernel, stride, activation, .. }
-            | GraphOp::Depthwise { kernel, stride, activation, .. } => {
+            GraphOp::Conv { kernel, stride, .. } | GraphOp::Depthwise { kernel, stride, .. } => {
                 let window = window(x.shape, kernel, stride);
-                let conv = Conv { window, filter: &weights, bias: &bias, epilogue: epilogue(activation) };
+                let conv = Conv { window, filter: &weights, bias: &bias, epilogue, params };
                 match self {
                     GraphOp::Conv { .. } => reference::conv(&conv, tensor(x), None, to, arithmetic),
                     _ => reference::depthwise(&conv, tensor(x), to, arithmetic),
                 }
             }
-            GraphOp::Grouped { kernel, stride, groups, outputs, activation, .. } => {
+            GraphOp::Grouped { kernel, stride, groups, outputs, .. } => {
                 let (inputs, all) = (x.shape.c / groups, groups * outputs);
                 let window = window(x.shape, kernel, stride);
                 for group in 0..groups {
@@ -235,7 +325,8 @@ impl GraphOp {
                     let filter: Vec<f32> =
                         weights.chunks(all).flat_map(|row| &row[group * outputs..][..outputs]).copied().collect();
                     let bias = &bias[group * outputs..][..outputs];
-                    let conv = Conv { window, filter: &filter, bias, epilogue: epilogue(activation) };
+                    let params = if params.is_empty() { params } else { &params[group * outputs..][..outputs] };
+                    let conv = Conv { window, filter: &filter, bias, epilogue, params };
                     let mut made = vec![0.0; shape.pixels() * outputs];
                     let sides = sides(Shape { c: outputs, ..shape });
                     let of_group = TensorMut { data: &mut made, shape: sides, pixel_stride: outputs };
@@ -245,18 +336,13 @@ impl GraphOp {
                     }
                 }
             }
-            GraphOp::Transposed { kernel: [kh, kw], outputs, activation, .. } => {
+            GraphOp::Transposed { kernel: [kh, kw], outputs, .. } => {
                 // a 1×1 convolution for each place of the window
                 for place in 0..kh * kw {
                     let weights = &weights[place * outputs * x.shape.c..][..outputs * x.shape.c];
                     let transposed: Vec<f32> =
                         (0..outputs * x.shape.c).map(|i| weights[i % outputs * x.shape.c + i / outputs]).collect();
-                    let conv = Conv {
-                        window: Window::POINT,
-                        filter: &transposed,
-                        bias: &bias,
-                        epilogue: epilogue(activation),
-                    };
+                    let conv = Conv { window: Window::POINT, filter: &transposed, bias: &bias, epilogue, params };
                     let plane = Shape { c: outputs, ..x.shape };
                     let mut made = vec![0.0; plane.len().unwrap()];
                     let of_place = TensorMut { data: &mut made, shape: sides(plane), pixel_stride: outputs };
@@ -268,12 +354,12 @@ impl GraphOp {
                     }
                 }
             }
-            GraphOp::Add { y, activation, .. } => {
-                let join = (Join::Sum, epilogue(activation));
+            GraphOp::Add { y, .. } => {
+                let join = (Join::Sum, epilogue, params);
                 reference::join(join, tensor(x), tensor(&values[y]), to, arithmetic);
             }
             GraphOp::Scale { y, .. } => {
-                reference::join((Join::Product, Epilogue::NONE), tensor(x), tensor(&values[y]), to, arithmetic);
+                reference::join((Join::Product, Epilogue::NONE, &[]), tensor(x), tensor(&values[y]), to, arithmetic);
             }
             GraphOp::Concat { .. } => {
                 let mut at = 0;
@@ -306,10 +392,6 @@ impl GraphOp {
         }
         DenseTensor { shape, data }
     }
-}
-
-fn epilogue(activation: Activation) -> Epilogue {
-    Epilogue::of(activation.into())
 }
 
 fn sides(shape: Shape) -> [usize; 4] {
@@ -369,7 +451,7 @@ impl GraphCase {
             if stride == 2 {
                 x = case.conv(x, 1, 2, outputs, Activation::Linear);
             }
-            x = case.push(GraphOp::Add { x: y, y: x, activation: Activation::Relu });
+            x = case.push(GraphOp::Add { x: y, y: x, activation: Activation::Relu.into(), seed: 0 });
         }
         case.outputs.push(x);
         case
@@ -384,11 +466,11 @@ impl GraphCase {
             for stride in [2, 1] {
                 let expanded = case.conv(x, 1, 1, 6 * (base << stage), Activation::Relu6);
                 let seed = case.ops.len() as u64;
-                let (kernel, activation) = ([3, 3], Activation::Relu6);
+                let (kernel, activation) = ([3, 3], Activation::Relu6.into());
                 let middle = GraphOp::Depthwise { x: expanded, kernel, stride, multiplier: 1, activation, seed };
                 let middle = case.push(middle);
                 let made = case.conv(middle, 1, 1, base << stage, Activation::Linear);
-                let sum = GraphOp::Add { x: made, y: x, activation: Activation::Linear };
+                let sum = GraphOp::Add { x: made, y: x, activation: Activation::Linear.into(), seed: 0 };
                 x = if stride == 1 { case.push(sum) } else { made };
             }
             stages.push(x);
@@ -398,7 +480,8 @@ impl GraphCase {
             let mut lateral = case.conv(stage, 1, 1, 2 * base, Activation::Relu);
             if let Some(above) = above {
                 let larger = case.push(GraphOp::Resize { x: above, factors: [2, 2] });
-                lateral = case.push(GraphOp::Add { x: lateral, y: larger, activation: Activation::Linear });
+                lateral =
+                    case.push(GraphOp::Add { x: lateral, y: larger, activation: Activation::Linear.into(), seed: 0 });
             }
             above = Some(lateral);
             let output = case.conv(lateral, 3, 1, 2 * base, Activation::Linear);
@@ -408,7 +491,7 @@ impl GraphCase {
     }
 
     fn conv(&mut self, x: usize, kernel: usize, stride: usize, outputs: usize, activation: Activation) -> usize {
-        let seed = self.ops.len() as u64;
+        let (seed, activation) = (self.ops.len() as u64, activation.into());
         self.push(GraphOp::Conv { x, kernel: [kernel; 2], stride, outputs, activation, seed })
     }
 
@@ -475,7 +558,7 @@ fn draw_block(rng: &mut Rng, shapes: &[Shape]) -> Vec<GraphOp> {
     let mut last = shapes.len();
     let mut ops = Vec::new();
     let (wide, kernel) = (c.max(8) * 2, [3, if w == 1 { 1 } else { 3 }]);
-    let activation = Activation::Relu6;
+    let activation = Activation::Relu6.into();
     let expands = rng.chance(2);
     if expands {
         ops.push(GraphOp::Conv { x, kernel: [1, 1], stride: 1, outputs: wide, activation, seed: rng.next_u64() });
@@ -485,9 +568,16 @@ fn draw_block(rng: &mut Rng, shapes: &[Shape]) -> Vec<GraphOp> {
     let (stride, seed) = (rng.pick(&[1, 1, 2]), rng.next_u64());
     ops.push(GraphOp::Depthwise { x: from, kernel, stride, multiplier: 1, activation, seed });
     let seed = rng.next_u64();
-    ops.push(GraphOp::Conv { x: last, kernel: [1, 1], stride: 1, outputs: c, activation: Activation::Linear, seed });
+    ops.push(GraphOp::Conv {
+        x: last,
+        kernel: [1, 1],
+        stride: 1,
+        outputs: c,
+        activation: Activation::Linear.into(),
+        seed,
+    });
     if stride == 1 {
-        ops.push(GraphOp::Add { x: last + 1, y: x, activation: Activation::Linear });
+        ops.push(GraphOp::Add { x: last + 1, y: x, activation: Activation::Linear.into(), seed: 0 });
     }
     ops
 }
@@ -513,6 +603,11 @@ fn draw_op(rng: &mut Rng, shapes: &[Shape]) -> GraphOp {
         Activation::Tanh,
         Activation::Gelu,
     ]);
+    let activation = match rng.below(6) {
+        0 => GraphActivation::ByChannel(ByChannel::PRelu),
+        1 => GraphActivation::ByChannel(ByChannel::Clamp),
+        _ => activation.into(),
+    };
     let (kernel, stride, seed) = (rng.pick(&[1, 3, 3, 5]), rng.pick(&[1, 1, 1, 2, 3]), rng.next_u64());
     // over a signal, a window of one column, or of one row
     let kernel = match shapes[x] {
@@ -525,10 +620,17 @@ fn draw_op(rng: &mut Rng, shapes: &[Shape]) -> GraphOp {
             GraphOp::Conv { x, kernel: [1, 1], stride: 1, outputs: rng.pick(&[1, 5, 16, 24, 48]), activation, seed }
         }
         // the number of channels of another value, for a sum
-        2 => GraphOp::Conv { x, kernel: [1, 1], stride: 1, outputs: shapes[y].c, activation: Activation::Linear, seed },
+        2 => GraphOp::Conv {
+            x,
+            kernel: [1, 1],
+            stride: 1,
+            outputs: shapes[y].c,
+            activation: Activation::Linear.into(),
+            seed,
+        },
         3 => GraphOp::Conv { x, kernel, stride, outputs: rng.pick(&[3, 16, 17]), activation, seed },
         4 | 5 => GraphOp::Depthwise { x, kernel, stride, multiplier: rng.pick(&[1, 1, 1, 2]), activation, seed },
-        6 | 7 => GraphOp::Add { x, y: rng.pick(&alike(x, true)), activation },
+        6 | 7 => GraphOp::Add { x, y: rng.pick(&alike(x, true)), activation, seed },
         8 => GraphOp::Scale { x, y: rng.pick(&alike(x, true)) },
         9 => {
             let Shape { n, h, w, .. } = shapes[x];
