@@ -3,8 +3,8 @@
 
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, Weights};
 use sepconv::{
-    Activation, ConvDesc, Error, Filter, Fusion, InvertedResidual, InvertedResidualDesc, Network, Padding, PlanOptions,
-    Schedule, Shape, Shortcut, View, ViewMut, WindowPoolDesc,
+    Activation, ChannelActivation, ConvDesc, Error, Filter, Fusion, InvertedResidual, InvertedResidualDesc, Network,
+    Padding, PlanOptions, Schedule, Shape, Shortcut, View, ViewMut, WindowPoolDesc,
 };
 use sepconv_test_support::graphs::{GraphCase, GraphOp, check_graph, graphs};
 use sepconv_test_support::{Rng, Runs, SCHEDULES, assert_required_levels, for_each_case, limits, runs};
@@ -19,6 +19,29 @@ fn graphs_equal_the_interpreter() {
 fn backbones_equal_the_interpreter() {
     for case in [GraphCase::resnet18(8, 64), GraphCase::pyramid(8, 64)] {
         check_graph(&case, &SCHEDULES[..2], Runs::on(3)).unwrap();
+    }
+}
+
+#[test]
+fn a_sum_that_ends_by_channel_is_a_residual() {
+    let (weights, slopes) = ([0.1; 24 * 24], core::array::from_fn::<f32, 24, _>(|i| i as f32 / 8.0 - 1.0));
+    let prelu = ChannelActivation::PRelu { slopes: &slopes };
+    let conv = ConvDesc::new(Filter::io(&weights, [24, 24]));
+    let shape = Shape::new(1, 5, 6, 24);
+    for (desc, fused) in
+        [(conv, true), (conv.activation(Activation::Relu), false), (conv.activation_by_channel(prelu), false)]
+    {
+        let mut graph = Network::builder();
+        let x = graph.input(24);
+        let y = graph.conv(x, desc).unwrap();
+        let sum = graph.add_by_channel(y, x, prelu).unwrap();
+        graph.output(sum);
+        let plan = graph.build().unwrap().plan(shape, &PlanOptions::new()).unwrap();
+        let explain = plan.explain();
+        let last = explain.stages.last().unwrap();
+        assert_eq!((explain.stages.len() == 1, last.shortcut), (fused, fused), "{explain}");
+        assert_eq!(last.activations, ["PReLU"], "{explain}");
+        assert!(explain.to_string().contains("; PReLU"), "{explain}");
     }
 }
 

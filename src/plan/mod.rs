@@ -83,7 +83,7 @@ impl Node {
     /// A copy of a tensor.
     const COPY: Node = Node::Rows(RowsOp::Copy { factors: [1, 1] });
 
-    /// Input channels and output channels of a node that reads one tensor and knows its channels.
+    /// Input channels and output channels of a node that knows them.
     pub(crate) fn channels(&self) -> Option<[usize; 2]> {
         match self {
             Node::Pool { channels } => Some([*channels; 2]),

@@ -632,7 +632,7 @@ fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use sepconv_kernels::Kernels;
+    use sepconv_kernels::{Kernels, Nonlinearity};
 
     use super::*;
     use crate::memory::Carver;
@@ -746,6 +746,42 @@ mod tests {
         ] {
             assert_eq!(misfit(None, Some(wrong), None), Misfit::Packed { stage: 1 });
         }
+    }
+
+    #[test]
+    fn parameters_are_those_of_the_channels() {
+        let end = |channels: usize, blocks: usize| {
+            let values = Packed::new::<f32>(blocks * CHANNEL_PARAMS, |_| {}).unwrap();
+            let params = Arc::try_new("parameters", PackedParams { channels, values }).unwrap();
+            StageEnd { epilogue: Epilogue::of(Nonlinearity::PRelu), params: Some(params) }
+        };
+        let none = StageEnd::of(Epilogue::of(Nonlinearity::ClampByChannel));
+        for (end, fits) in
+            [(end(20, 2), true), (end(20, 1), false), (end(21, 2), false), (end(4, 2), false), (none, false)]
+        {
+            let ends_by = |stage: PackedStage| PackedStage { end: end.clone(), ..stage };
+            let conv = ends_by(stage(conv(3, 4, 20)).into());
+            let depthwise = ends_by(stage(depthwise(20, 1)).into());
+            for (stages, at) in [(&[conv.clone()][..], 0), (&[depthwise.clone()], 1), (&[conv, depthwise], 0)] {
+                let misfit = if fits { None } else { Some(Misfit::Packed { stage: at }) };
+                assert_eq!(Chain::of(stages).err(), misfit, "{end:?}");
+            }
+            assert_eq!(end.suits(20), fits);
+            assert!(end == end.clone());
+        }
+        // ends are one where they share parameters
+        assert!(end(20, 2) != end(20, 2) && end(20, 2) != StageEnd::of(Epilogue::of(Nonlinearity::PRelu)));
+        // flat rows have parameters for all of their lanes
+        let lanes = |blocks: usize| {
+            let flat = FlatWeights { lanes: 48, weights: Packed::new::<f32>(10 * 48, |_| {}).unwrap() };
+            let flat = Some(Arc::try_new("flat", flat).unwrap());
+            let few = stage(PackedDepthwise { flat, ..depthwise(3, 1) });
+            Chain::of(&[PackedStage { end: end(3, blocks), ..few.into() }]).err()
+        };
+        assert_eq!(
+            [lanes(1), lanes(2), lanes(3)],
+            [Some(Misfit::Packed { stage: 1 }), Some(Misfit::Packed { stage: 1 }), None]
+        );
     }
 
     /// Tensors of a step from the caller's input, a tensor of the arena, to another one; a third is as the second is.
