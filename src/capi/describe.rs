@@ -394,7 +394,7 @@ impl sepconv_conv_desc {
         );
         // values that were set and do not count are an activation that was forgotten
         let forgotten = (!of_prelu && !channel_slopes.is_null())
-            || (!of_clamp && !(channel_min.is_null() && channel_max.is_null()))
+            || (!of_clamp && (!channel_min.is_null() || !channel_max.is_null()))
             || (!of_prelu && !of_clamp && len != 0);
         if forgotten {
             return Err(CallFailure::Library(Error::Value {

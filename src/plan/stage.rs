@@ -762,7 +762,11 @@ mod tests {
             let ends_by = |stage: PackedStage| PackedStage { end: end.clone(), ..stage };
             let conv = ends_by(stage(conv(3, 4, 20)).into());
             let depthwise = ends_by(stage(depthwise(20, 1)).into());
-            for (stages, at) in [(&[conv.clone()][..], 0), (&[depthwise.clone()], 1), (&[conv, depthwise], 0)] {
+            for (stages, at) in [
+                (core::slice::from_ref(&conv), 0),
+                (core::slice::from_ref(&depthwise), 1),
+                (&[conv.clone(), depthwise.clone()], 0),
+            ] {
                 let misfit = if fits { None } else { Some(Misfit::Packed { stage: at }) };
                 assert_eq!(Chain::of(stages).err(), misfit, "{end:?}");
             }
