@@ -1067,11 +1067,18 @@ fn join_row(table: &Kernels) {
                     with.pixel = 0;
                 }
                 let (x, to) = (x.pixels(), out.pixels_mut());
+                let args = JoinRowArgs {
+                    channels,
+                    width,
+                    x,
+                    y: with,
+                    out: to,
+                    join,
+                    epilogue,
+                    params: params.packed.as_ptr(),
+                };
                 // SAFETY: the memories have the lengths of their layouts.
-                let params = params.packed.as_ptr();
-                unsafe {
-                    (table.join_row)(&JoinRowArgs { channels, width, x, y: with, out: to, join, epilogue, params })
-                }
+                unsafe { (table.join_row)(&args) }
                 out.assert_holds(&expected, &what);
             }
         }
