@@ -275,6 +275,94 @@ impl Activation {
     }
 }
 
+/// An activation whose parameters each output channel has for itself, in the order of the channels: see
+/// [`ConvDesc::activation_by_channel`] and [`GraphBuilder::add_by_channel`](crate::GraphBuilder::add_by_channel).
+///
+/// NaN passes, as it does through any [`Activation`]. An operator keeps a copy of the parameters. Where all channels have the same ones it is
+/// the [`Activation`] of these.
+///
+/// ```
+/// use sepconv::{ChannelActivation, Conv2d, ConvDesc, Filter};
+/// # fn main() -> sepconv::Result<()> {
+/// let (weights, slopes) = ([0.1; 8 * 3], [0.25, 0.0, -1.0]);
+/// let desc = ConvDesc::new(Filter::io(&weights, [8, 3]));
+/// let conv = Conv2d::new(desc.activation_by_channel(ChannelActivation::PRelu { slopes: &slopes }))?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ChannelActivation<'a> {
+    /// `x`, where it is negative times the slope of its channel: [PReLU](https://arxiv.org/abs/1502.01852), as PyTorch and ONNX have it. A slope
+    /// that all channels share is [`Activation::LeakyRelu`].
+    PRelu {
+        /// Finite numbers.
+        slopes: &'a [f32],
+    },
+    /// `min(max(min, x), max)`, of the bounds of its channel; either may be infinite.
+    Clamp {
+        /// The lower bounds.
+        min: &'a [f32],
+        /// The upper bounds, none less than the lower one of its channel.
+        max: &'a [f32],
+    },
+}
+
+impl ChannelActivation<'_> {
+    /// The activation of a channel.
+    ///
+    /// # Panics
+    /// Of a channel that there are no parameters for.
+    pub fn of_channel(&self, channel: usize) -> Activation {
+        match *self {
+            ChannelActivation::PRelu { slopes } => Activation::LeakyRelu { slope: slopes[channel] },
+            ChannelActivation::Clamp { min, max } => Activation::Clamp { min: min[channel], max: max[channel] },
+        }
+    }
+
+    /// The channels that it has parameters for.
+    pub(crate) fn channels(&self) -> usize {
+        match *self {
+            ChannelActivation::PRelu { slopes } => slopes.len(),
+            ChannelActivation::Clamp { min, .. } => min.len(),
+        }
+    }
+
+    /// An error of the values called `what` where there are not as many as `channels`, or no activation has them.
+    pub(crate) fn check(&self, what: &str, channels: usize) -> Result<()> {
+        let length = |name: &str, values: &[f32]| {
+            if values.len() == channels {
+                return Ok(());
+            }
+            Err(Error::Length { what: format!("{what} {name}"), expected: channels, got: values.len() })
+        };
+        match *self {
+            ChannelActivation::PRelu { slopes } => length("slopes", slopes)?,
+            ChannelActivation::Clamp { min, max } => {
+                length("lower bounds", min)?;
+                length("upper bounds", max)?;
+            }
+        }
+        (0..channels).try_for_each(|c| self.of_channel(c).check(|| format!("{what} activation of channel {c}")))
+    }
+
+    /// What kernels call it.
+    pub(crate) fn nonlinearity(&self) -> Nonlinearity {
+        match self {
+            ChannelActivation::PRelu { .. } => Nonlinearity::PRelu,
+            ChannelActivation::Clamp { .. } => Nonlinearity::ClampByChannel,
+        }
+    }
+
+    /// The parameters of a channel, as kernels have them.
+    pub(crate) fn params(&self, channel: usize) -> [f32; 2] {
+        match *self {
+            ChannelActivation::PRelu { slopes } => [slopes[channel], 0.0],
+            ChannelActivation::Clamp { min, max } => [min[channel], max[channel]],
+        }
+    }
+}
+
 /// What kernels and the reference make of an activation.
 impl From<Activation> for Nonlinearity {
     fn from(activation: Activation) -> Nonlinearity {
@@ -331,6 +419,8 @@ pub struct ConvDesc<'a> {
     pub(crate) padding: Padding,
     pub(crate) groups: usize,
     pub(crate) activation: Activation,
+    /// In the place of `activation`.
+    pub(crate) by_channel: Option<ChannelActivation<'a>>,
 }
 
 impl<'a> ConvDesc<'a> {
@@ -345,6 +435,7 @@ impl<'a> ConvDesc<'a> {
             padding: Padding::Same,
             groups: 1,
             activation: Activation::Linear,
+            by_channel: None,
         }
     }
 
@@ -398,6 +489,14 @@ impl<'a> ConvDesc<'a> {
     /// What is applied to the sum.
     pub const fn activation(mut self, activation: Activation) -> Self {
         self.activation = activation;
+        self.by_channel = None;
+        self
+    }
+
+    /// What is applied to the sum, with parameters for each output channel: those of all groups, of a depthwise convolution for each channel
+    /// as often as the multiplier says. It takes the place of [`ConvDesc::activation`], and that of this one: the last call counts.
+    pub const fn activation_by_channel(mut self, activation: ChannelActivation<'a>) -> Self {
+        self.by_channel = Some(activation);
         self
     }
 
@@ -430,6 +529,9 @@ impl<'a> ConvDesc<'a> {
             _ => Ok(()),
         };
         length("bias", self.bias)?;
+        if let Some(activation) = self.by_channel {
+            activation.check(what, outputs)?;
+        }
         if let Some(bn) = self.batch_norm {
             length("batch norm gamma", bn.gamma)?;
             length("batch norm beta", bn.beta)?;

@@ -6,7 +6,7 @@ use crate::memory::{collect, push, reserve};
 use crate::ops::{Add, Concat, Conv2d, Dense, DepthwiseConv2d, GlobalAveragePool, PointwiseConv2d, Resize, Scale};
 use crate::ops::{WindowPool, WindowPoolDesc};
 use crate::plan::{Graph, GraphNode};
-use crate::{Activation, ConvDesc, Error, Layer, Network, Result};
+use crate::{Activation, ChannelActivation, ConvDesc, Error, Layer, Network, Result};
 
 /// A tensor of a graph that is being built: an input, or what a layer computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -104,6 +104,14 @@ impl GraphBuilder {
     /// [`Error::Layer`] where the channels differ, [`Error::Value`] where the activation has bounds that are none.
     pub fn add(&mut self, x: Value, y: Value, activation: Activation) -> Result<Value> {
         self.add_layer(Add::new(activation)?.into(), &[x, y])
+    }
+
+    /// The sum of two tensors, then an activation that has parameters for each channel.
+    ///
+    /// # Errors
+    /// [`Error::Layer`] where the channels differ, [`Error::Length`] or [`Error::Value`] of parameters that are none.
+    pub fn add_by_channel(&mut self, x: Value, y: Value, activation: ChannelActivation<'_>) -> Result<Value> {
+        self.add_layer(Add::by_channel(activation)?.into(), &[x, y])
     }
 
     /// `x` times `y`, value by value. `y` has the shape of `x`, or one pixel an image: the scale of each channel.

@@ -84,7 +84,7 @@ pub mod models;
 pub mod testing;
 
 pub use cache::PlanCache;
-pub use describe::{Activation, BatchNorm, ConvDesc, Filter};
+pub use describe::{Activation, BatchNorm, ChannelActivation, ConvDesc, Filter};
 pub use error::{Error, Result};
 pub use graph::{GraphBuilder, Value};
 pub use network::{Layer, Network};

@@ -137,11 +137,12 @@ fn features(case: &ChainCase) -> Vec<String> {
         let mut channels = case.input.c;
         for conv in op.convs() {
             channels = conv.channels_out(channels);
-            features.extend(edge("channels", channels, &[1, 4, 7, 8, 9, 15, 16, 17, 32, 33, 64, 100]));
+            features.extend(edge("channels", channels, &[1, 4, 7, 8, 9, 15, 16, 17, 32, 33, 64, 96]));
             features.push(format!("bias {}, norm {}", conv.bias, conv.batch_norm.is_some()));
-            features.push(match conv.activation {
-                Activation::Clamp { .. } => "clamp".into(),
-                activation => format!("{activation:?}"),
+            features.push(match (conv.by_channel, conv.activation) {
+                (Some(by_channel), _) => format!("by channel {by_channel:?}"),
+                (None, Activation::Clamp { .. }) => "clamp".into(),
+                (None, activation) => format!("{activation:?}"),
             });
             features.push(format!("weights {:?}", conv.values));
             if !conv.depthwise {
@@ -211,7 +212,7 @@ fn generators_reach_every_edge() {
         edges("batch", &[1, 2, 3]),
         edges("rows", &[1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24]),
         edges("columns", &[1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24]),
-        edges("channels", &[1, 4, 7, 8, 9, 15, 16, 17, 32, 33, 64, 100]),
+        edges("channels", &[1, 4, 7, 8, 9, 15, 16, 17, 32, 33, 64, 96]),
         edges("multiplier", &[1, 2, 3, 4]),
         edges("kernel", &[1, 2, 3, 4, 5, 6, 7]),
         edges("stride", &[1, 2, 3]),
@@ -221,6 +222,7 @@ fn generators_reach_every_edge() {
         Values::ALL.iter().map(|v| format!("weights {v:?}")).collect(),
         named(&["rows large", "columns large", "channels large", "SAME", "VALID", "even padding", "uneven padding"]),
         named(&["padding beyond the kernel", "strides that differ", "Linear", "Relu", "Relu6", "clamp"]),
+        named(&["by channel PRelu", "by channel Clamp"]),
         named(&["bias true, norm true", "bias true, norm false", "bias false, norm true", "bias false, norm false"]),
         ["NHWC", "NCHW", "another"]
             .iter()

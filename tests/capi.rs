@@ -15,7 +15,9 @@ use sepconv::models::{
     Architecture, Config, MobileNetV1, MobileNetV2, ModelOutput, StridePadding, WeightOrder, Weights,
 };
 use sepconv::testing::{Cases, FilterOrder, Layout, Op, Problem, Stage, StageKind};
-use sepconv::{Activation, Arithmetic, ConvDesc, Filter, Isa, Padding, Shape, Strides, View, ViewMut};
+use sepconv::{
+    Activation, Arithmetic, ChannelActivation, ConvDesc, Filter, Isa, Padding, Shape, Strides, View, ViewMut,
+};
 use sepconv_test_support::{
     CANARY, Frame, LEVELS, Rng, ValueKind, for_each_case, has_common_bits, is_canary, reference, same_bits,
 };
@@ -117,6 +119,8 @@ fn pointwise(filter: &[f32]) -> sepconv_conv_desc {
 }
 
 const TAPS: [f32; 36] = [0.5; 36];
+const NANS: [f32; 4] = [f32::NAN; 4];
+const LARGE: [f32; 4] = [1e9; 4];
 const MATRIX: [f32; 20] = [0.25; 20];
 
 type Operator = Owned<sepconv_operator>;
@@ -504,7 +508,7 @@ fn codes_out_of_range_are_told() {
         let desc = sepconv_conv_desc { padding: code, ..pw };
         refused(desc, &format!("desc.padding: {code} is no value of sepconv_padding"));
     }
-    for code in [-1, 11, i32::MIN, i32::MAX] {
+    for code in [-1, 13, i32::MIN, i32::MAX] {
         let desc = sepconv_conv_desc { activation: code, ..pw };
         refused(desc, &format!("desc.activation: {code} is no value of sepconv_activation"));
     }
@@ -581,7 +585,8 @@ fn codes_out_of_range_are_told() {
 fn a_struct_that_was_not_initialised_is_told() {
     let operator_of = |desc: &sepconv_conv_desc| operator(sepconv_pointwise_conv2d_new, desc);
     let whole = size_of::<sepconv_conv_desc>();
-    for struct_size in [0, 8, whole - 16, whole - 1, whole + 1, 4097, usize::MAX] {
+    let before_the_least = offset_of!(sepconv_conv_desc, clamp_max);
+    for struct_size in [0, 8, before_the_least, whole - 1, whole + 1, 4097, usize::MAX] {
         let desc = sepconv_conv_desc { struct_size, ..pointwise(&MATRIX) };
         assert_eq!(status(operator_of(&desc)), sepconv_status::StructSize, "{struct_size}");
     }
@@ -599,6 +604,9 @@ fn a_struct_that_was_not_initialised_is_told() {
     // a description of a program that knows no groups
     let struct_size = offset_of!(sepconv_conv_desc, groups);
     assert!(operator_of(&sepconv_conv_desc { struct_size, groups: 7, ..pointwise(&MATRIX) }).is_ok());
+    // one of a program that knows no values for each channel
+    let struct_size = offset_of!(sepconv_conv_desc, channel_slopes);
+    assert!(operator_of(&sepconv_conv_desc { struct_size, channel_len: 7, ..pointwise(&MATRIX) }).is_ok());
     // options of a program that knows no layouts
     let struct_size = offset_of!(sepconv_plan_options, input_layout);
     let options = sepconv_plan_options { struct_size, input_layout: -1, output_layout: -1, ..plan_options() };
@@ -641,6 +649,31 @@ fn errors_of_the_library_have_their_status() {
     let leaky = sepconv_conv_desc { activation: sepconv_activation::LeakyRelu as i32, ..dw };
     assert_eq!(depthwise(leaky), Status::Value, "a slope that was forgotten");
     assert!(operator(sepconv_depthwise_conv2d_new, &sepconv_conv_desc { leaky_slope: 0.1, ..leaky }).is_ok());
+    let prelu = sepconv_conv_desc { activation: sepconv_activation::Prelu as i32, ..dw };
+    let slopes = sepconv_conv_desc { channel_slopes: TAPS.as_ptr(), channel_len: 4, ..prelu };
+    assert!(operator(sepconv_depthwise_conv2d_new, &slopes).is_ok());
+    assert_eq!(depthwise(prelu), Status::NullPointer, "slopes that were forgotten");
+    assert_eq!(depthwise(sepconv_conv_desc { channel_len: 3, ..slopes }), Status::Length);
+    assert_eq!(depthwise(sepconv_conv_desc { channel_len: 0, ..slopes }), Status::Length);
+    assert_eq!(depthwise(sepconv_conv_desc { channel_len: usize::MAX, ..slopes }), Status::Length);
+    assert_eq!(depthwise(sepconv_conv_desc { channel_slopes: NANS.as_ptr(), ..slopes }), Status::Value);
+    assert_eq!(depthwise(sepconv_conv_desc { channel_min: TAPS.as_ptr(), ..slopes }), Status::Value);
+    assert_eq!(depthwise(sepconv_conv_desc { leaky_slope: 0.1, ..slopes }), Status::Value);
+    assert_eq!(depthwise(sepconv_conv_desc { clamp_min: 0.0, ..slopes }), Status::Value);
+    assert_eq!(depthwise(sepconv_conv_desc { activation: dw.activation, ..slopes }), Status::Value);
+    assert_eq!(depthwise(sepconv_conv_desc { channel_len: 4, ..dw }), Status::Value);
+    let bounds = sepconv_conv_desc {
+        activation: sepconv_activation::ChannelClamp as i32,
+        channel_min: TAPS.as_ptr(),
+        channel_max: TAPS.as_ptr(),
+        channel_len: 4,
+        ..dw
+    };
+    assert!(operator(sepconv_depthwise_conv2d_new, &bounds).is_ok());
+    assert_eq!(depthwise(sepconv_conv_desc { channel_max: null(), ..bounds }), Status::NullPointer);
+    assert_eq!(depthwise(sepconv_conv_desc { channel_min: null(), ..bounds }), Status::NullPointer);
+    assert_eq!(depthwise(sepconv_conv_desc { channel_min: LARGE.as_ptr(), ..bounds }), Status::Value);
+    assert_eq!(depthwise(sepconv_conv_desc { channel_slopes: TAPS.as_ptr(), ..bounds }), Status::Value);
     let clamp = sepconv_conv_desc { activation: sepconv_activation::Clamp as i32, ..dw };
     assert_eq!(depthwise(sepconv_conv_desc { clamp_min: 2.0, clamp_max: 1.0, ..clamp }), Status::Value);
     let norm = sepconv_conv_desc {
@@ -1357,6 +1390,7 @@ fn describe(stage: &Stage, order: FilterOrder, filter: &[f32]) -> sepconv_conv_d
         }
         other => panic!("no activation of C: {other:?}"),
     }
+    set_by_channel(&mut desc, stage.channel_activation());
     if let Some(bias) = stage.bias() {
         (desc.bias, desc.bias_len) = (bias.as_ptr(), bias.len());
     }
@@ -1369,6 +1403,22 @@ fn describe(stage: &Stage, order: FilterOrder, filter: &[f32]) -> sepconv_conv_d
         desc.batch_norm_epsilon = norm.epsilon;
     }
     desc
+}
+
+/// Sets an activation by channel.
+fn set_by_channel(desc: &mut sepconv_conv_desc, activation: Option<ChannelActivation<'_>>) {
+    match activation {
+        None => {}
+        Some(ChannelActivation::PRelu { slopes }) => {
+            desc.activation = sepconv_activation::Prelu as i32;
+            (desc.channel_slopes, desc.channel_len) = (slopes.as_ptr(), slopes.len());
+        }
+        Some(ChannelActivation::Clamp { min, max }) => {
+            desc.activation = sepconv_activation::ChannelClamp as i32;
+            (desc.channel_min, desc.channel_max, desc.channel_len) = (min.as_ptr(), max.as_ptr(), min.len());
+        }
+        other => panic!("no activation of C: {other:?}"),
+    }
 }
 
 /// The operators of a problem, through C.

@@ -216,14 +216,14 @@ impl NaiveEngine {
                     acc = if self.has(Planted::RoundedTwice) { acc + v * w } else { v.mul_add(w, acc) };
                 }
             }
-            let bounds = stage.activation().bounds();
+            let bounds = stage.activation_of(oc).bounds();
             let [lo, hi] = bounds.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]);
             let hi = if self.has(Planted::UpperBoundForgotten) { f32::INFINITY } else { hi };
             let clamp = |v: f32| {
                 if bounds.is_none() {
                     let twice = self.has(Planted::RoundedTwice);
                     let arithmetic = if twice { Arithmetic::Separate } else { Arithmetic::Fused };
-                    return v.activate(stage.activation().into(), arithmetic);
+                    return v.activate(stage.activation_of(oc).into(), arithmetic);
                 }
                 if self.has(Planted::ClampEatsNan) {
                     return v.max(lo).min(hi);

@@ -13,9 +13,9 @@ use std::path::Path;
 
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, StridePadding, Weights};
 use sepconv::{
-    Activation, Arithmetic, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Filter, Fusion, GlobalAveragePool,
-    InvertedResidual, InvertedResidualDesc, Isa, Layout, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Result,
-    SeparableConv2d, Shape, Shortcut, View, ViewMut,
+    Activation, Arithmetic, BatchNorm, ChannelActivation, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Filter, Fusion,
+    GlobalAveragePool, InvertedResidual, InvertedResidualDesc, Isa, Layout, Network, Padding, Plan, PlanOptions,
+    PointwiseConv2d, Result, SeparableConv2d, Shape, Shortcut, TransposedConv2d, View, ViewMut,
 };
 use sepconv_test_support::{
     DenseTensor, Frame, LEVELS, PlanLevel, Rng, SCHEDULES, ValueKind, assert_required_isa_ran, threads,
@@ -51,6 +51,8 @@ struct Parts {
     norm: [Vec<f32>; 4],
     with_norm: bool,
     activation: Activation,
+    /// Slopes, or lower and upper bounds.
+    by_channel: Option<[Vec<f32>; 2]>,
 }
 
 impl Parts {
@@ -72,11 +74,29 @@ impl Parts {
                 Activation::Relu6,
                 Activation::Clamp { min: -0.25, max: 0.5 },
             ]),
+            by_channel: None,
         }
+    }
+
+    /// The same with slopes, or with bounds, of each channel.
+    fn by_channel(self, rng: &mut Rng, slopes: bool) -> Parts {
+        let pairs: Vec<[f32; 2]> = self.bias.iter().map(|_| [rng.float(), rng.float()]).collect();
+        let of = |pick: fn(&[f32; 2]) -> f32| pairs.iter().map(pick).collect::<Vec<f32>>();
+        let by_channel =
+            if slopes { [of(|p| 2.0 * p[0]), vec![]] } else { [of(|p| p[0].min(p[1])), of(|p| p[0].max(p[1]))] };
+        Parts { by_channel: Some(by_channel), ..self }
+    }
+
+    fn channel_activation(&self) -> Option<ChannelActivation<'_>> {
+        self.by_channel.as_ref().map(|[first, second]| match &**second {
+            [] => ChannelActivation::PRelu { slopes: first },
+            max => ChannelActivation::Clamp { min: first, max },
+        })
     }
 
     fn desc<'a>(&'a self, filter: Filter<'a>) -> ConvDesc<'a> {
         let desc = ConvDesc::new(filter).bias(&self.bias).activation(self.activation);
+        let desc = self.channel_activation().map_or(desc, |activation| desc.activation_by_channel(activation));
         let [gamma, beta, mean, variance] = &self.norm;
         if self.with_norm {
             desc.batch_norm(BatchNorm { gamma: Some(gamma), beta: Some(beta), mean, variance, epsilon: 1e-3 })
@@ -221,6 +241,48 @@ fn activations() -> Vec<DigestCase> {
     cases
 }
 
+/// Convolutions with parameters of their activation for each channel, and a graph of several of them and a sum.
+fn activations_by_channel() -> Vec<DigestCase> {
+    let mut cases = Vec::new();
+    for (i, name) in ["prelu", "channel_clamp"].into_iter().enumerate() {
+        let rng = &mut Rng(0xc4a + i as u64);
+        let (c, wide, shape) = (6, 34, Shape::new(2, 11, 13, 6));
+        let mut part = |weights, outputs| Parts::new(rng, weights, outputs, ValueKind::Plain).by_channel(rng, i == 0);
+        let (stem, few) = (part(9 * c * wide, wide), part(25 * c, c));
+        let (expand, depthwise, project) = (part(c * wide, wide), part(9 * wide, wide), part(wide * c, c));
+        let (grouped, transposed, sum) = (part(9 * c / 2 * wide, wide), part(4 * wide * c, c), part(0, c));
+        let mut case = |operator: &str, fusions: &'static [Fusion], plan: Planner| {
+            let input = DenseTensor::random(&mut Rng(0xf8 + i as u64), shape, ValueKind::Plain);
+            cases.push(DigestCase { name: format!("{operator} {name}"), input, plan, fusions });
+        };
+        let op = Conv2d::new(stem.desc(Filter::hwio(&stem.weights, [3, 3, c, wide])).stride(2)).unwrap();
+        case("conv2d", &[Fusion::Auto], Box::new(move |options| op.plan(shape, options)));
+        let op = DepthwiseConv2d::new(few.desc(Filter::depthwise_hwc(&few.weights, [5, 5, c]))).unwrap();
+        case("depthwise", &[Fusion::Auto], Box::new(move |options| op.plan(shape, options)));
+        let op = InvertedResidual::new(
+            InvertedResidualDesc::new(
+                depthwise.desc(Filter::depthwise_hwc(&depthwise.weights, [3, 3, wide])),
+                project.desc(Filter::io(&project.weights, [wide, c])),
+            )
+            .expand(expand.desc(Filter::io(&expand.weights, [c, wide])))
+            .shortcut(Shortcut::Required),
+        )
+        .unwrap();
+        case("inverted_residual", &SCHEDULES, Box::new(move |options| op.plan(shape, options)));
+        let mut graph = Network::builder();
+        let x = graph.input(c);
+        let desc = grouped.desc(Filter::hwio(&grouped.weights, [3, 3, c / 2, wide])).groups(2).stride(2);
+        let y = graph.conv(x, desc).unwrap();
+        let desc = transposed.desc(Filter::hwoi(&transposed.weights, [2, 2, c, wide])).stride(2);
+        let y = graph.layer(y, TransposedConv2d::new(desc).unwrap()).unwrap();
+        let y = graph.add_by_channel(y, y, sum.channel_activation().unwrap()).unwrap();
+        graph.output(y);
+        let network = graph.build().unwrap();
+        case("graph", &[Fusion::Auto], Box::new(move |options| network.plan(shape, options)));
+    }
+    cases
+}
+
 /// Both networks at a quarter of their width, on seeded weights.
 fn networks() -> Vec<DigestCase> {
     let config = Config::new().alpha(0.25).classes(10).padding(StridePadding::Symmetric);
@@ -278,7 +340,8 @@ fn lines(file: &str) -> Vec<(String, [u64; 2])> {
 #[test]
 fn every_level_has_the_bits_of_the_file() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/digests.txt");
-    let cases: Vec<DigestCase> = operators().into_iter().chain(networks()).chain(activations()).collect();
+    let cases: Vec<DigestCase> =
+        operators().into_iter().chain(networks()).chain(activations()).chain(activations_by_channel()).collect();
     if std::env::var_os("SEPCONV_WRITE_DIGESTS").is_some() {
         // from the plainest of code: scalar, with either arithmetic
         let scalar = |arithmetic| {

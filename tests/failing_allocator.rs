@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, WeightOrder, Weights};
 use sepconv::{
-    Activation, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion, GlobalAveragePool,
-    InvertedResidual, InvertedResidualDesc, Network, Plan, PlanCache, PlanOptions, PointwiseConv2d, Result,
-    SeparableConv2d, Shape, Shortcut, Threads, View, ViewMut,
+    Activation, BatchNorm, ChannelActivation, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion,
+    GlobalAveragePool, InvertedResidual, InvertedResidualDesc, Network, Plan, PlanCache, PlanOptions, PointwiseConv2d,
+    Result, SeparableConv2d, Shape, Shortcut, Threads, View, ViewMut,
 };
 use sepconv_test_support::{LEVELS, OnCaller, Rng, SCHEDULES, ValueKind};
 
@@ -191,6 +191,10 @@ fn operators_and_blocks() {
     let expand = ConvDesc::new(Filter::io(&wide, [c, 40]));
     let between = ConvDesc::new(Filter::depthwise_hwc(&middle, [3, 3, 40]));
     let project = ConvDesc::new(Filter::io(&back, [40, c]));
+    let slopes: [f32; 33] = core::array::from_fn(|i| i as f32);
+    let prelu = |channels| ChannelActivation::PRelu { slopes: &slopes[..channels] };
+    let [by_channel, of_pixels] =
+        [depthwise.activation_by_channel(prelu(c)), pointwise.activation_by_channel(prelu(33))];
 
     let run = |plan: &Plan| {
         let out = output.take();
@@ -209,6 +213,8 @@ fn operators_and_blocks() {
         check("depthwise 5×5", 10, &|| DepthwiseConv2d::new(general)?.plan(PLANE, options));
         check("depthwise, multiplier 2", 10, &|| DepthwiseConv2d::new(multiplied)?.plan(PLANE, options));
         check("pointwise", 10, &|| PointwiseConv2d::new(pointwise)?.plan(PLANE, options));
+        check("depthwise, PReLU", 11, &|| DepthwiseConv2d::new(by_channel)?.plan(PLANE, options));
+        check("pointwise, PReLU", 11, &|| PointwiseConv2d::new(of_pixels)?.plan(PLANE, options));
         check("dense", 10, &|| Dense::new(pointwise)?.plan(PLANE, options));
         check("average pool", 8, &|| GlobalAveragePool::new(c)?.plan(PLANE, options));
     }
@@ -229,6 +235,9 @@ fn operators_and_blocks() {
     let three = ConvDesc::new(Filter::depthwise_hwc(&few, [5, 5, 3]));
     let flat = || DepthwiseConv2d::new(three)?.plan(Shape::new(1, 20, 40, 3), &PlanOptions::new());
     check("flat rows", 8, &flat);
+    let three = three.activation_by_channel(prelu(3));
+    let flat = || DepthwiseConv2d::new(three)?.plan(Shape::new(1, 20, 40, 3), &PlanOptions::new());
+    check("flat rows, PReLU", 9, &flat);
     // several layers keep more than one tensor between them
     assert_every_allocation_may_fail::<Failed>("network", 30, || {
         let block = InvertedResidualDesc::new(between, project).expand(expand).shortcut(Shortcut::Required);
@@ -417,7 +426,7 @@ mod through_c {
     /// The sum of a filtered input and of another one, and that sum beside the second input.
     fn network_of_a_graph(handles: &mut Handles) -> Result<(), Failed> {
         let Handles { op, graph, network, .. } = handles;
-        let (filter, mut values) = ([0.5; 36], [0; 5]);
+        let (filter, slopes, mut values) = ([0.5; 36], [0.5, 0.25, 0.125, 0.0], [0; 5]);
         let [x, y, filtered, sum, joined] = &mut values;
         // SAFETY: what the library handed out.
         unsafe {
@@ -427,7 +436,7 @@ mod through_c {
             done(sepconv_graph_input(graph, 4, x))?;
             done(sepconv_graph_input(graph, 4, y))?;
             done(sepconv_graph_operator(graph, *x, *op, filtered))?;
-            done(sepconv_graph_add(graph, *filtered, *y, 0, 0.0, 0.0, 0.0, sum))?;
+            done(sepconv_graph_add_prelu(graph, *filtered, *y, slopes.as_ptr(), 4, sum))?;
             done(sepconv_graph_concat(graph, [*sum, *y].as_ptr(), 2, joined))?;
             done(sepconv_graph_output(graph, *sum))?;
             done(sepconv_graph_output(graph, *joined))?;

@@ -3,8 +3,8 @@
 
 use sepconv::models::{Config, MobileNetV1, MobileNetV2, Weights};
 use sepconv::{
-    Activation, ConvDesc, Error, Filter, Fusion, InvertedResidual, InvertedResidualDesc, Network, Padding, PlanOptions,
-    Schedule, Shape, Shortcut, View, ViewMut, WindowPoolDesc,
+    Activation, ChannelActivation, ConvDesc, Error, Filter, Fusion, InvertedResidual, InvertedResidualDesc, Network,
+    Padding, PlanOptions, Schedule, Shape, Shortcut, View, ViewMut, WindowPoolDesc,
 };
 use sepconv_example_graphs::{Interpreter, NamedTensors, pyramid, resnet18};
 use sepconv_test_support::graphs::{GraphCase, GraphOp, check_graph, check_network, graphs};
@@ -49,6 +49,29 @@ fn backbones_equal_the_interpreter() {
     let tensors = NamedTensors::Seeded;
     check("resnet18", &resnet18_network(8), &|graph| resnet18(graph, &tensors, 8).unwrap());
     check("pyramid", &pyramid_network(0.35, 16), &|graph| pyramid(graph, &tensors, 0.35, 16).unwrap());
+}
+
+#[test]
+fn a_sum_that_ends_by_channel_is_a_residual() {
+    let (weights, slopes) = ([0.1; 24 * 24], core::array::from_fn::<f32, 24, _>(|i| i as f32 / 8.0 - 1.0));
+    let prelu = ChannelActivation::PRelu { slopes: &slopes };
+    let conv = ConvDesc::new(Filter::io(&weights, [24, 24]));
+    let shape = Shape::new(1, 5, 6, 24);
+    for (desc, fused) in
+        [(conv, true), (conv.activation(Activation::Relu), false), (conv.activation_by_channel(prelu), false)]
+    {
+        let mut graph = Network::builder();
+        let x = graph.input(24);
+        let y = graph.conv(x, desc).unwrap();
+        let sum = graph.add_by_channel(y, x, prelu).unwrap();
+        graph.output(sum);
+        let plan = graph.build().unwrap().plan(shape, &PlanOptions::new()).unwrap();
+        let explain = plan.explain();
+        let last = explain.stages.last().unwrap();
+        assert_eq!((explain.stages.len() == 1, last.shortcut), (fused, fused), "{explain}");
+        assert_eq!(last.activations, ["PReLU"], "{explain}");
+        assert!(explain.to_string().contains("; PReLU"), "{explain}");
+    }
 }
 
 #[test]
@@ -445,7 +468,7 @@ fn networks_of_many_layers_are_planned() {
 fn a_batch_of_no_images_has_empty_outputs() {
     let case = GraphCase {
         inputs: vec![Shape::new(0, 3, 3, 2)],
-        ops: vec![GraphOp::Add { x: 0, y: 0, activation: Activation::Linear }],
+        ops: vec![GraphOp::Add { x: 0, y: 0, activation: Activation::Linear.into(), seed: 0 }],
         outputs: vec![1, 0],
         seed: 0,
     };

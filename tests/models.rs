@@ -199,7 +199,7 @@ impl Forward<'_> {
         let mut y = DenseTensor { shape, data: vec![0.0; shape.len().unwrap()] };
         let window =
             reference::Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], before: [top, left] };
-        let conv = reference::Conv { window, filter: &filter, bias: &bias, epilogue };
+        let conv = reference::Conv { window, filter: &filter, bias: &bias, epilogue, params: &[] };
         let output = reference::TensorMut { data: &mut y.data, shape: dims(shape), pixel_stride: shape.c };
         if depthwise {
             reference::depthwise(&conv, tensor(x), output, self.arithmetic);
@@ -293,7 +293,7 @@ impl Forward<'_> {
                 let from = y.clone();
                 let output =
                     reference::TensorMut { data: &mut y.data, shape: dims(from.shape), pixel_stride: from.shape.c };
-                let product = (Join::Product, Epilogue::NONE);
+                let product = (Join::Product, Epilogue::NONE, &[][..]);
                 reference::join(product, tensor(&from), tensor(&scale), output, self.arithmetic);
             }
             let same = window[1] == 1 && x.shape.c == self.values(&name("project.bias")).len();

@@ -1,9 +1,9 @@
 //! Wrong input: an error that says what was expected and what came, no panic, and nothing written.
 
 use sepconv::{
-    Activation, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion, GlobalAveragePool,
-    InvertedResidual, InvertedResidualDesc, Layer, Network, Padding, Plan, PlanOptions, PointwiseConv2d, Result,
-    Schedule, Scratch, SeparableConv2d, Shape, Shortcut, View, ViewMut,
+    Activation, BatchNorm, ChannelActivation, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion,
+    GlobalAveragePool, InvertedResidual, InvertedResidualDesc, Layer, Network, Padding, Plan, PlanOptions,
+    PointwiseConv2d, Result, Schedule, Scratch, SeparableConv2d, Shape, Shortcut, View, ViewMut,
 };
 use sepconv_kernels::reference;
 use sepconv_test_support::{CANARY, LEVELS, SCHEDULES, is_canary, threads};
@@ -650,6 +650,7 @@ fn rows_too_long_for_a_cache_have_the_same_bits() {
         filter: &taps,
         bias: &bias,
         epilogue: sepconv_kernels::Epilogue::NONE,
+        params: &[],
     };
     let dims = [1, 3, 1 << 15, c];
     let of = reference::Tensor { data: &x, shape: dims, pixel_stride: c };
@@ -904,4 +905,93 @@ fn a_batch_norm_that_divides_by_zero() {
             format!("pointwise batch norm variance: expected variance + epsilon above 0, got {got}")
         );
     }
+}
+
+fn prelu(slopes: &[f32]) -> ChannelActivation<'_> {
+    ChannelActivation::PRelu { slopes }
+}
+
+#[test]
+fn activations_by_channel_that_are_wrong_are_told() {
+    fn clamp<'a>(min: &'a [f32], max: &'a [f32]) -> ChannelActivation<'a> {
+        ChannelActivation::Clamp { min, max }
+    }
+
+    let weights = [0.5; 9 * 4];
+    let depthwise = ConvDesc::new(Filter::depthwise_hwc(&weights, [3, 3, 4]));
+    let told = |activation: ChannelActivation<'_>, expected: &str| {
+        let error = DepthwiseConv2d::new(depthwise.activation_by_channel(activation)).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        let mut graph = Network::builder();
+        let x = graph.input(4);
+        let error = graph.add_by_channel(x, x, activation).unwrap_err().to_string();
+        // a sum learns its channels from the parameters
+        let of_sum = ["channels, got 4", "at least one channel", "sum activation of channel", "sum upper bounds"];
+        assert!(of_sum.iter().any(|text| error.contains(text)), "{error}");
+    };
+    let (inf, nan) = (f32::INFINITY, f32::NAN);
+    told(prelu(&[]), "slopes");
+    told(prelu(&[0.5; 3]), "depthwise slopes");
+    told(prelu(&[0.5; 5]), "depthwise slopes");
+    told(prelu(&[0.5, 0.5, nan, 0.5]), "activation of channel 2: expected a finite slope, got NaN");
+    told(prelu(&[inf; 4]), "activation of channel 0: expected a finite slope, got inf");
+    told(clamp(&[0.0; 3], &[1.0; 4]), "lower bounds");
+    told(clamp(&[0.0; 4], &[1.0; 5]), "upper bounds");
+    told(clamp(&[0.0, 0.0, 0.0, 1.0], &[1.0, 1.0, 1.0, 0.5]), "activation of channel 3");
+    told(clamp(&[0.0, nan, 0.0, 1.0], &[1.0; 4]), "activation of channel 1");
+    told(clamp(&[-inf; 4], &[1.0, nan, 1.0, 1.0]), "activation of channel 1");
+    // any finite slope, and any bounds that are in their order
+    for slopes in [[f32::MAX, -0.0, 0.0, 1e-45], [f32::MIN, 1.0, 0.0, -1.0]] {
+        DepthwiseConv2d::new(depthwise.activation_by_channel(prelu(&slopes))).unwrap();
+    }
+    DepthwiseConv2d::new(depthwise.activation_by_channel(clamp(&[-inf, inf, -0.0, -inf], &[inf, inf, 0.0, -inf])))
+        .unwrap();
+    // parameters of all groups
+    let grouped = ConvDesc::new(Filter::hwio(&weights[..12], [1, 1, 2, 6])).groups(3);
+    Conv2d::new(grouped.activation_by_channel(prelu(&[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]))).unwrap();
+    Conv2d::new(grouped.activation_by_channel(prelu(&[0.1, 0.2]))).unwrap_err();
+    // the last call counts
+    DepthwiseConv2d::new(depthwise.activation_by_channel(prelu(&[nan; 4])).activation(Activation::Relu)).unwrap();
+    DepthwiseConv2d::new(
+        depthwise.activation(Activation::LeakyRelu { slope: nan }).activation_by_channel(prelu(&[0.5; 4])),
+    )
+    .unwrap_err();
+    // of tensors of other channels
+    for slopes in [vec![0.5; 3], vec![0.1, 0.2, 0.3]] {
+        let mut graph = Network::builder();
+        let x = graph.input(4);
+        let error = graph.add_by_channel(x, x, prelu(&slopes)).unwrap_err().to_string();
+        assert!(error.contains("expected 3 channels, got 4"), "{error}");
+    }
+}
+
+#[test]
+fn channels_that_are_alike_end_as_any_activation() {
+    let shape = Shape::new(1, 6, 7, 20);
+    let (weights, x) = ([0.25; 9 * 20], vec![-1.5; 6 * 7 * 20]);
+    let run = |desc: ConvDesc<'_>| {
+        let plan = DepthwiseConv2d::new(desc).unwrap().plan(shape, &PlanOptions::new()).unwrap();
+        let mut out = vec![0.0; x.len()];
+        let to = ViewMut::new(&mut out, shape).unwrap();
+        plan.run(View::new(&x, shape).unwrap(), to, &mut plan.scratch().unwrap()).unwrap();
+        let explain = plan.explain();
+        let activations = explain.stages[0].activations.clone();
+        assert!(activations.iter().all(|name| explain.to_string().contains(name)), "{explain}");
+        (explain.stages[0].bytes, activations, out)
+    };
+    let desc = ConvDesc::new(Filter::depthwise_hwc(&weights, [3, 3, 20]));
+    let (bytes, leaky, out) = run(desc.activation(Activation::LeakyRelu { slope: 0.5 }));
+    let prelu = run(desc.activation_by_channel(ChannelActivation::PRelu { slopes: &[0.5; 20] }));
+    assert_eq!(leaky, ["LeakyReLU"]);
+    assert_eq!(prelu, (bytes, leaky, out));
+    let mut slopes = [0.0; 20];
+    slopes[19] = -0.0;
+    // zeros of both signs are two slopes, packed for the 80 lanes of flat rows
+    let (more, names, out) = run(desc.activation_by_channel(ChannelActivation::PRelu { slopes: &slopes }));
+    assert_eq!(more - bytes, 5 * 32 * 4);
+    assert_eq!(names, ["PReLU"]);
+    assert!(out.chunks(20).all(|pixel| pixel[18].is_sign_negative() && pixel[19].is_sign_positive()));
+    let (min, max) = ([-0.25; 20], [f32::INFINITY; 20]);
+    let clamp = run(desc.activation_by_channel(ChannelActivation::Clamp { min: &min, max: &max }));
+    assert_eq!(clamp, run(desc.activation(Activation::Clamp { min: -0.25, max: f32::INFINITY })));
 }

@@ -6,9 +6,9 @@ use std::sync::{Arc, LazyLock};
 use arbitrary::{Result, Unstructured};
 use sepconv::testing::Thresholds;
 use sepconv::{
-    Activation, BatchNorm, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion, GlobalAveragePool,
-    InvertedResidual, InvertedResidualDesc, Isa, Layer, Layout, Network, Padding, Plan, PlanOptions, PointwiseConv2d,
-    Schedule, SeparableConv2d, Shape, Shortcut, Strides, Threads, View, ViewMut,
+    Activation, BatchNorm, ChannelActivation, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Error, Filter, Fusion,
+    GlobalAveragePool, InvertedResidual, InvertedResidualDesc, Isa, Layer, Layout, Network, Padding, Plan, PlanOptions,
+    PointwiseConv2d, Schedule, SeparableConv2d, Shape, Shortcut, Strides, Threads, View, ViewMut,
 };
 
 use sepconv_test_support::asked::asked;
@@ -98,6 +98,13 @@ fn describe(u: &mut Unstructured<'_>, channels: usize, depthwise: bool, pointwis
     };
     if u.arbitrary()? {
         desc = desc.bias(vector(u)?);
+    }
+    if u.ratio(1, 6)? {
+        desc = desc.activation_by_channel(if u.arbitrary()? {
+            ChannelActivation::PRelu { slopes: vector(u)? }
+        } else {
+            ChannelActivation::Clamp { min: vector(u)?, max: vector(u)? }
+        });
     }
     if u.ratio(1, 4)? {
         desc = desc.batch_norm(BatchNorm {

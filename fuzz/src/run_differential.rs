@@ -4,7 +4,7 @@
 //! even, which is no way to read a fuzzer's bytes; here each choice is a byte or two.
 
 use arbitrary::{Result, Unstructured};
-use sepconv::testing::{Case, ConvCase, NormCase, Op, Values};
+use sepconv::testing::{ByChannel, Case, ConvCase, NormCase, Op, Values};
 use sepconv::{Activation, Fusion, Network, Padding, Shape};
 
 use sepconv_test_support::{AXES, ChainCase, Frame, Limits, MOST_THREADS, Runs, SCHEDULES};
@@ -73,7 +73,7 @@ fn values(u: &mut Unstructured<'_>) -> Result<Values> {
 /// What a convolution does besides its sums, and its numbers. The order of its filter goes by the seed: see
 /// [`sepconv_test_support::layers`].
 fn finish(u: &mut Unstructured<'_>, conv: ConvCase) -> Result<ConvCase> {
-    let conv = conv.activation(match u.int_in_range(0..=12u8)? {
+    let conv = conv.activation(match u.int_in_range(0..=14u8)? {
         0 | 1 => Activation::Linear,
         2 => Activation::Relu,
         3 => Activation::Relu6,
@@ -85,8 +85,15 @@ fn finish(u: &mut Unstructured<'_>, conv: ConvCase) -> Result<ConvCase> {
         9 => Activation::Tanh,
         10 => Activation::Gelu,
         11 => Activation::LeakyRelu { slope: 0.01 },
+        12 => return finish_behind(u, conv.by_channel(ByChannel::PRelu)),
+        13 => return finish_behind(u, conv.by_channel(ByChannel::Clamp)),
         _ => Activation::Clamp { min: -1.0, max: -0.0 },
     });
+    finish_behind(u, conv)
+}
+
+/// The same without the activation.
+fn finish_behind(u: &mut Unstructured<'_>, conv: ConvCase) -> Result<ConvCase> {
     let conv = conv.bias(u.arbitrary()?);
     let conv = match u.int_in_range(0..=3u8)? {
         0 => conv.batch_norm(NormCase::new(1e-3).gamma(u.arbitrary()?).beta(u.arbitrary()?)),

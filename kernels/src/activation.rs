@@ -14,6 +14,7 @@
 //! | Sigmoid, SiLU | `t = e^−|x|`; `t / (1 + t)` or `1 / (1 + t)` | 16 |
 //! | Tanh | `q = e^−2|x| − 1`; `−q / (q + 2)` with the sign of `x` | 14 |
 //! | GELU | SiLU with a sum of two floats in the place of `x` below `e` | 16 |
+//! | PReLU, a clamp by channel | their parameters, a vector beside each vector of values | 4 |
 //!
 //! [`reduce`] is the one exponential: `e^z = 2^n × (1 + r + r² × q(r))`, where `n` is rounded by the addition of 1.5 × 2^23, so that it is in
 //! the low bits of the sum. Each step is one of [`MulAdd`], so the bits depend on the [`Arithmetic`](crate::Arithmetic) alone.
@@ -25,8 +26,8 @@ use core::marker::PhantomData;
 use crate::epilogue::Nonlinearity;
 use crate::simd::{MulAdd, PixelOffsets, Vector, load, store};
 use crate::{
-    BLOCK, DepthwiseArgs, DwConv, DwConv3x3, DwPlanes, DwPlanesArgs, Epilogue, Kernel, Level, Pointwise, PointwiseArgs,
-    Residual, Store,
+    BLOCK, CHANNEL_PARAMS, DepthwiseArgs, DwConv, DwConv3x3, DwPlanes, DwPlanesArgs, Epilogue, Kernel, Level,
+    Pointwise, PointwiseArgs, Residual, Store,
 };
 
 /// The values that [`Activate`] goes over. Offsets and distances are counted in values.
@@ -46,6 +47,9 @@ pub struct ActivateArgs {
     pub whole: bool,
     /// The function.
     pub activation: Nonlinearity,
+    /// Of an activation by channel, the parameters of the first channel: [`CHANNEL_PARAMS`](crate::CHANNEL_PARAMS) for each 16 channels. Of any other it
+    /// is not read.
+    pub params: *const f32,
 }
 
 /// `f32_activate`: a function of each value, in place.
@@ -56,6 +60,7 @@ impl Kernel for Activate {
 
     /// # Safety
     /// `ptr` is readable and writable in all channels of all pixels, in whole 16 of them where it is `whole`. No value lies in two pixels.
+    /// Of an activation by channel, `params` is readable for whole 16 channels.
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &ActivateArgs) {
         // SAFETY: the caller's.
@@ -69,6 +74,8 @@ impl Kernel for Activate {
                 Nonlinearity::Tanh => over::<L, _>(simd, a, Tanh),
                 Nonlinearity::Gelu => over::<L, _>(simd, a, Gelu),
                 Nonlinearity::LeakyRelu(slope) => over::<L, _>(simd, a, LeakyRelu(slope)),
+                Nonlinearity::PRelu => over::<L, _>(simd, a, PRelu(a.params)),
+                Nonlinearity::ClampByChannel => over::<L, _>(simd, a, ClampByChannel(a.params)),
             }
         }
     }
@@ -76,7 +83,18 @@ impl Kernel for Activate {
 
 /// A function of one value.
 trait Function: Copy {
-    fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s;
+    /// Whether each channel has parameters of its own.
+    const BY_CHANNEL: bool = false;
+
+    /// The function of the channels from `channel` on, counted from its first one: a lane of a block, with all lanes of a vector behind it.
+    #[inline(always)]
+    fn at_channel(self, _channel: usize) -> Self {
+        self
+    }
+
+    /// # Safety
+    /// By channel, the parameters of a vector of channels are readable.
+    unsafe fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s;
 }
 
 /// All values, 16 at a time.
@@ -91,10 +109,10 @@ unsafe fn over<L: Level, F: Function>(simd: L::Token, a: &ActivateArgs, f: F) {
     let mut first = 0;
     while first < channels {
         let count = together.min(channels - first);
-        let ptr = a.ptr.wrapping_add(first / BLOCK * a.panel);
-        // pixels that follow each other are one
+        let (ptr, f) = (a.ptr.wrapping_add(first / BLOCK * a.panel), f.at_channel(first));
+        // pixels that follow each other are one, where all channels are alike
         let (pixels, len) = match a.pixels {
-            PixelOffsets::Every(pixel) if pixel == count => (1, a.count * count),
+            PixelOffsets::Every(pixel) if pixel == count && !F::BY_CHANNEL => (1, a.count * count),
             _ => (a.count, count),
         };
         for p in 0..pixels {
@@ -119,13 +137,13 @@ unsafe fn over<L: Level, F: Function>(simd: L::Token, a: &ActivateArgs, f: F) {
 /// `count` values that lie together.
 ///
 /// # Safety
-/// They are readable and writable.
+/// They are readable and writable, and so are the parameters of their channels readable, in whole 16.
 #[inline(always)]
 unsafe fn values<L: Level, F: Function>(simd: L::Token, ptr: *mut f32, count: usize, f: F) {
     let lanes = <L::Token as pulp::Simd>::F32_LANES;
     let mut at = 0;
     while at < count {
-        let (p, left) = (ptr.wrapping_add(at), count - at);
+        let (p, left, f) = (ptr.wrapping_add(at), count - at, f.at_channel(at));
         // SAFETY: the caller's, of values below `count`; the block holds a vector.
         unsafe {
             if const { !L::Token::FEW_TILES } && left >= BLOCK {
@@ -154,14 +172,14 @@ unsafe fn values<L: Level, F: Function>(simd: L::Token, ptr: *mut f32, count: us
 /// 16 values that lie together.
 ///
 /// # Safety
-/// They are readable and writable.
+/// They are readable and writable, and the parameters of their channels readable.
 #[inline(always)]
 unsafe fn sixteen<L: Level, F: Function>(simd: L::Token, ptr: *mut f32, f: F) {
     let lanes = <L::Token as pulp::Simd>::F32_LANES;
     for v in 0..BLOCK / lanes {
         let p = ptr.wrapping_add(v * lanes);
         // SAFETY: the caller's.
-        unsafe { store(simd, p, f.of::<L::Token, L::MulAdd>(simd, load(simd, p))) };
+        unsafe { store(simd, p, f.at_channel(v * lanes).of::<L::Token, L::MulAdd>(simd, load(simd, p))) };
     }
 }
 
@@ -170,7 +188,7 @@ struct Clamp([f32; 2]);
 
 impl Function for Clamp {
     #[inline(always)]
-    fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
+    unsafe fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
         simd.clamp(x, simd.splat_f32s(self.0[0]), simd.splat_f32s(self.0[1]))
     }
 }
@@ -180,7 +198,7 @@ struct HardSigmoid;
 
 impl Function for HardSigmoid {
     #[inline(always)]
-    fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
+    unsafe fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
         let sum = simd.add_f32s(x, simd.splat_f32s(3.0));
         let part = simd.clamp(sum, simd.splat_f32s(0.0), simd.splat_f32s(6.0));
         simd.mul_f32s(part, simd.splat_f32s(1.0 / 6.0))
@@ -192,8 +210,9 @@ struct HardSwish;
 
 impl Function for HardSwish {
     #[inline(always)]
-    fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
-        simd.mul_f32s(x, HardSigmoid.of::<S, A>(simd, x))
+    unsafe fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
+        // SAFETY: it has no parameters.
+        simd.mul_f32s(x, unsafe { HardSigmoid.of::<S, A>(simd, x) })
     }
 }
 
@@ -202,10 +221,61 @@ struct LeakyRelu(f32);
 
 impl Function for LeakyRelu {
     #[inline(always)]
-    fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
-        // times 1 elsewhere: of a choice between `x` and another value, LLVM makes a masked store, which takes several times as long
-        let negative = simd.less_than_f32s(x, simd.splat_f32s(0.0));
-        simd.mul_f32s(x, simd.select_f32s(negative, simd.splat_f32s(self.0), simd.splat_f32s(1.0)))
+    unsafe fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
+        leaky(simd, x, simd.splat_f32s(self.0))
+    }
+}
+
+/// `x`, where it is negative times the slope.
+#[inline(always)]
+fn leaky<S: Vector>(simd: S, x: S::f32s, slope: S::f32s) -> S::f32s {
+    // times 1 elsewhere: of a choice between `x` and another value, LLVM makes a masked store, which takes several times as long
+    let negative = simd.less_than_f32s(x, simd.splat_f32s(0.0));
+    simd.mul_f32s(x, simd.select_f32s(negative, slope, simd.splat_f32s(1.0)))
+}
+
+/// The parameters from `channel` on, of such that begin at a block.
+#[inline(always)]
+fn params_from(params: *const f32, channel: usize) -> *const f32 {
+    params.wrapping_add(channel / BLOCK * CHANNEL_PARAMS + channel % BLOCK)
+}
+
+/// [`LeakyRelu`] with a slope for each channel.
+#[derive(Clone, Copy)]
+struct PRelu(*const f32);
+
+impl Function for PRelu {
+    const BY_CHANNEL: bool = true;
+
+    #[inline(always)]
+    fn at_channel(self, channel: usize) -> Self {
+        PRelu(params_from(self.0, channel))
+    }
+
+    #[inline(always)]
+    unsafe fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
+        // SAFETY: the caller's.
+        leaky(simd, x, unsafe { load(simd, self.0) })
+    }
+}
+
+/// [`Clamp`] with bounds for each channel.
+#[derive(Clone, Copy)]
+struct ClampByChannel(*const f32);
+
+impl Function for ClampByChannel {
+    const BY_CHANNEL: bool = true;
+
+    #[inline(always)]
+    fn at_channel(self, channel: usize) -> Self {
+        ClampByChannel(params_from(self.0, channel))
+    }
+
+    #[inline(always)]
+    unsafe fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
+        // SAFETY: the caller's: the upper bounds lie a block behind the lower ones.
+        let [lo, hi] = unsafe { [load(simd, self.0), load(simd, self.0.wrapping_add(BLOCK))] };
+        simd.clamp(x, lo, hi)
     }
 }
 
@@ -214,7 +284,7 @@ struct Sigmoid;
 
 impl Function for Sigmoid {
     #[inline(always)]
-    fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
+    unsafe fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
         logistic::<S, A>(simd, simd.splat_f32s(1.0), minus_abs(simd, x), None, x)
     }
 }
@@ -224,7 +294,7 @@ struct Silu;
 
 impl Function for Silu {
     #[inline(always)]
-    fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
+    unsafe fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
         logistic::<S, A>(simd, x, minus_abs(simd, x), None, x)
     }
 }
@@ -234,7 +304,7 @@ struct Tanh;
 
 impl Function for Tanh {
     #[inline(always)]
-    fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
+    unsafe fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
         let (sign, one) = (simd.splat_f32s(-0.0), simd.splat_f32s(1.0));
         // from −40 on the result is 1
         let z = simd.clamp(
@@ -260,7 +330,7 @@ struct Gelu;
 
 impl Function for Gelu {
     #[inline(always)]
-    fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
+    unsafe fn of<S: Vector, A: MulAdd>(self, simd: S, x: S::f32s) -> S::f32s {
         let [linear, linear_rest] = GELU_LINEAR.map(|v| simd.splat_f32s(v));
         let [cubic, cubic_rest] = GELU_CUBIC.map(|v| simd.splat_f32s(v));
         // from ±16 on the result is 0 or `x`
@@ -444,6 +514,7 @@ impl Parted for Pointwise {
             panel: a.store.panel,
             whole: a.store.whole,
             activation,
+            params: a.params,
         });
     }
 }
@@ -525,6 +596,7 @@ unsafe fn stored_rows(a: &DepthwiseArgs, activation: Nonlinearity, activate: imp
             panel: a.out_block,
             whole: a.whole_blocks,
             activation,
+            params: a.params,
         });
     }
 }
@@ -554,6 +626,14 @@ impl<const STRIDE: usize> Parted for DwPlanes<STRIDE> {
         let (calls, count, channels, step) =
             if pixel == 1 { (1, a.rows[1], a.width, row) } else { (a.rows[1], a.width, 1, pixel) };
         for channel in a.channels.clone() {
+            // lanes are pixels: the function of the channel is that of a call
+            let activation = if activation.is_by_channel() {
+                let params = params_from(a.params, channel);
+                // SAFETY: the caller's.
+                activation.of_channel(unsafe { [*params, *params.wrapping_add(BLOCK)] })
+            } else {
+                activation
+            };
             for y in 0..calls {
                 activate(&ActivateArgs {
                     ptr: a.out.wrapping_add(channel * a.out_plane + y * row),
@@ -563,6 +643,7 @@ impl<const STRIDE: usize> Parted for DwPlanes<STRIDE> {
                     panel: BLOCK,
                     whole: false,
                     activation,
+                    params: a.params,
                 });
             }
         }

@@ -14,8 +14,11 @@
 //! A kernel reads the clamp to registers ([`EpilogueVectors`]) outside of the loops that multiply. These know nothing of it. Every other
 //! activation goes over what the kernel has stored (`activation.rs`), and the clamp has infinite bounds then.
 //!
+//! Two activations have parameters for each channel. A call has a pointer to those of its first channel, beside the epilogue.
+//!
 //! Another activation is a variant of [`Nonlinearity`]. The compiler then asks for its arm in `activation.rs`, and in no kernel.
 
+use crate::BLOCK;
 use crate::int8::Requantize;
 use crate::simd::Vector;
 
@@ -64,11 +67,51 @@ pub enum Nonlinearity {
     Gelu,
     /// `v`, where it is negative times this slope.
     LeakyRelu(f32),
+    /// `v`, where it is negative times the slope of its channel: the first of its [parameters](Nonlinearity::of_channel).
+    PRelu,
+    /// `min(max(lo, v), hi)`, of the bounds of its channel.
+    ClampByChannel,
 }
+
+/// Values that an activation by channel has for 16 channels: 16 first parameters, then 16 second ones.
+pub const CHANNEL_PARAMS: usize = 2 * BLOCK;
 
 impl Nonlinearity {
     /// The value as it is.
     pub const NONE: Nonlinearity = Nonlinearity::Clamp([f32::NEG_INFINITY, f32::INFINITY]);
+
+    /// The name that plans print.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Nonlinearity::Clamp(_) => "clamp",
+            Nonlinearity::HardSwish => "HardSwish",
+            Nonlinearity::HardSigmoid => "HardSigmoid",
+            Nonlinearity::Sigmoid => "Sigmoid",
+            Nonlinearity::Silu => "SiLU",
+            Nonlinearity::Tanh => "Tanh",
+            Nonlinearity::Gelu => "GELU",
+            Nonlinearity::LeakyRelu(_) => "LeakyReLU",
+            Nonlinearity::PRelu => "PReLU",
+            Nonlinearity::ClampByChannel => "clamp by channel",
+        }
+    }
+
+    /// Whether each channel has parameters of its own, which come beside the [`Epilogue`].
+    #[inline(always)]
+    pub const fn is_by_channel(self) -> bool {
+        matches!(self, Nonlinearity::PRelu | Nonlinearity::ClampByChannel)
+    }
+
+    /// The function of a channel with these parameters: the slope and any number, or the lower and the upper bound. An activation that is
+    /// not by channel is itself.
+    #[inline(always)]
+    pub const fn of_channel(self, params: [f32; 2]) -> Nonlinearity {
+        match self {
+            Nonlinearity::PRelu => Nonlinearity::LeakyRelu(params[0]),
+            Nonlinearity::ClampByChannel => Nonlinearity::Clamp(params),
+            other => other,
+        }
+    }
 }
 
 impl Epilogue {

@@ -49,6 +49,9 @@ pub struct JoinRowArgs {
     pub join: Join,
     /// What is stored of a sum or a product. A residual is not added.
     pub epilogue: Epilogue,
+    /// Of an activation by channel, the parameters of the first channel: [`CHANNEL_PARAMS`](crate::CHANNEL_PARAMS) for each 16 channels. Of any other it
+    /// is not read.
+    pub params: *const f32,
 }
 
 /// `f32_joinrow`.
@@ -60,6 +63,7 @@ impl Kernel for JoinRow {
     /// # Safety
     /// `x` and `y` are readable, and `out` is writable, in `channels` of `width` pixels, in whole blocks where they say so. `out` may be
     /// one of the others at the same places, and overlaps them nowhere else.
+    /// Of an activation by channel, `params` is readable for whole 16 channels.
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &JoinRowArgs) {
         // SAFETY: the caller's.
@@ -75,6 +79,7 @@ impl Kernel for JoinRow {
                     panel: block,
                     whole,
                     activation: a.epilogue.activation(),
+                    params: a.params,
                 });
             }
         }

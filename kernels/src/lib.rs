@@ -55,7 +55,7 @@ mod transpose;
 pub use activation::{Activate, ActivateArgs};
 pub use block_row::{BlockRow, BlockRowArgs};
 pub use depthwise::{DepthwiseArgs, DwConv, DwConv3x3, DwPlanes, DwPlanesArgs, EDGE_TAPS};
-pub use epilogue::{Epilogue, Nonlinearity, Pointee, Residual, Store};
+pub use epilogue::{CHANNEL_PARAMS, Epilogue, Nonlinearity, Pointee, Residual, Store};
 pub use int8::{
     Int8DwConv, Int8DwConv3x3, Int8Layout, Int8Mean, Int8MeanArgs, Int8Sum, Int8SumArgs, QuantizedSum, Requantize,
     StoredType,

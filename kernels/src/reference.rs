@@ -169,6 +169,8 @@ pub struct Conv<'a, T> {
     pub bias: &'a [T],
     /// What becomes of a sum: [`Epilogue::NONE`] for nothing.
     pub epilogue: Epilogue,
+    /// Of an activation by channel, the parameters of each output channel ([`Nonlinearity::of_channel`]); else empty.
+    pub params: &'a [[f32; 2]],
 }
 
 /// `min(max(lo, v), hi)`, where a comparison with NaN is false: NaN passes, and so does a −0 that meets a bound of 0.
@@ -180,7 +182,12 @@ pub fn clamp<T: PartialOrd>(v: T, [lo, hi]: [T; 2]) -> T {
 
 /// What the epilogue makes of the sums of a pixel, and of a residual.
 #[inline(always)]
-fn finish<T: Number>(sums: &mut [T], epilogue: &Epilogue, residual: Option<&[T]>, arithmetic: Arithmetic) {
+fn finish<T: Number>(
+    sums: &mut [T],
+    (epilogue, params): (&Epilogue, &[[f32; 2]]),
+    residual: Option<&[T]>,
+    arithmetic: Arithmetic,
+) {
     let add = |sums: &mut [T]| {
         for (sum, &residual) in sums.iter_mut().zip(residual.into_iter().flatten()) {
             *sum = *sum + residual;
@@ -193,6 +200,11 @@ fn finish<T: Number>(sums: &mut [T], epilogue: &Epilogue, residual: Option<&[T]>
         Nonlinearity::Clamp(bounds) => {
             let bounds = bounds.map(T::from_f32);
             sums.iter_mut().for_each(|sum| *sum = clamp(*sum, bounds));
+        }
+        activation if activation.is_by_channel() => {
+            for (c, sum) in sums.iter_mut().enumerate() {
+                *sum = sum.activate(activation.of_channel(params[c]), arithmetic);
+            }
         }
         activation => sums.iter_mut().for_each(|sum| *sum = sum.activate(activation, arithmetic)),
     }
@@ -251,9 +263,10 @@ pub fn average_pool<T: Number>(input: Tensor<'_, T>, mut output: TensorMut<'_, T
     }
 }
 
-/// The sum or the product of two tensors, then an activation. `y` has the plane of the output, or one pixel for each image.
+/// The sum or the product of two tensors, then an activation, with parameters as [`Conv::params`]. `y` has the plane of the output, or one
+/// pixel for each image.
 pub fn join<T: Number>(
-    (join, epilogue): (Join, Epilogue),
+    (join, epilogue, params): (Join, Epilogue, &[[f32; 2]]),
     x: Tensor<'_, T>,
     y: Tensor<'_, T>,
     mut output: TensorMut<'_, T>,
@@ -270,7 +283,7 @@ pub fn join<T: Number>(
                 Join::Product => x[c] * y[c],
             };
         }
-        finish(to, &epilogue, None, arithmetic);
+        finish(to, (&epilogue, params), None, arithmetic);
     }
 }
 
@@ -348,7 +361,7 @@ struct StandardNest<'a, T> {
 impl<T: Number> LoopNest for StandardNest<'_, T> {
     #[inline(always)]
     fn run<S: Rounding>(mut self) {
-        let Conv { window, filter, bias, epilogue } = *self.conv;
+        let Conv { window, filter, bias, epilogue, params } = *self.conv;
         let [kh, kw] = window.kernel;
         let [batch, out_h, out_w, outputs] = self.output.shape;
         let inputs = self.input.shape[3];
@@ -370,7 +383,7 @@ impl<T: Number> LoopNest for StandardNest<'_, T> {
                         }
                     }
                     let residual = self.residual.as_ref().map(|residual| residual.pixel(n, oy, ox));
-                    finish(acc, &epilogue, residual, S::ARITHMETIC);
+                    finish(acc, (&epilogue, params), residual, S::ARITHMETIC);
                 }
             }
         }
@@ -386,7 +399,7 @@ struct DepthwiseNest<'a, T> {
 impl<T: Number> LoopNest for DepthwiseNest<'_, T> {
     #[inline(always)]
     fn run<S: Rounding>(mut self) {
-        let Conv { window, filter, bias, epilogue } = *self.conv;
+        let Conv { window, filter, bias, epilogue, params } = *self.conv;
         let [kh, kw] = window.kernel;
         let [batch, out_h, out_w, outputs] = self.output.shape;
         let inputs = self.input.shape[3];
@@ -408,7 +421,7 @@ impl<T: Number> LoopNest for DepthwiseNest<'_, T> {
                             }
                         }
                     }
-                    finish(acc, &epilogue, None, S::ARITHMETIC);
+                    finish(acc, (&epilogue, params), None, S::ARITHMETIC);
                 }
             }
         }

@@ -18,15 +18,15 @@ use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::reference::{self, Conv, Number, Tensor, TensorMut, Window};
 use sepconv_kernels::simd::PixelOffsets;
 use sepconv_kernels::{
-    ActivateArgs, Arithmetic, BLOCK, BlockRowArgs, DepthwiseArgs, DwPlanesArgs, EDGE_TAPS, Epilogue, FromPlanesArgs,
-    Isa, Join, JoinRowArgs, KernelKind, Kernels, Nonlinearity, PointwiseArgs, PoolArgs, PoolOf, PoolRowArgs, Residual,
-    RowPixels, Store, ToPlanesArgs, pack,
+    ActivateArgs, Arithmetic, BLOCK, BlockRowArgs, CHANNEL_PARAMS, DepthwiseArgs, DwPlanesArgs, EDGE_TAPS, Epilogue,
+    FromPlanesArgs, Isa, Join, JoinRowArgs, KernelKind, Kernels, Nonlinearity, PointwiseArgs, PoolArgs, PoolOf,
+    PoolRowArgs, Residual, RowPixels, Store, ToPlanesArgs, pack,
 };
 use sepconv_kernels_test_support::isa::{assert_required_isa_ran, isas};
 use sepconv_kernels_test_support::{CANARY, Guarded, Placement, Rng, ValueKind, guard, is_canary, row, same_bits};
 
 /// Every activation, clamps more than once. Kernels draw from all of them.
-const ACTIVATIONS: [Nonlinearity; 15] = [
+const ACTIVATIONS: [Nonlinearity; 17] = [
     Nonlinearity::NONE,
     Nonlinearity::HardSwish,
     Nonlinearity::Clamp([0.0, 6.0]),
@@ -38,11 +38,48 @@ const ACTIVATIONS: [Nonlinearity; 15] = [
     Nonlinearity::Clamp([f32::NEG_INFINITY, -0.0]),
     Nonlinearity::Gelu,
     Nonlinearity::LeakyRelu(0.01),
+    Nonlinearity::PRelu,
     Nonlinearity::HardSigmoid,
     Nonlinearity::NONE,
     Nonlinearity::Clamp([0.0, 6.0]),
     Nonlinearity::LeakyRelu(-1.5),
+    Nonlinearity::ClampByChannel,
 ];
+
+/// The parameters of an activation by channel. There are none of another activation.
+struct ChannelParams {
+    pairs: Vec<[f32; 2]>,
+    /// In blocks of 16 channels. Lanes beyond the last channel are NaN.
+    packed: Guarded,
+}
+
+impl ChannelParams {
+    fn new(rng: &mut Rng, activation: Nonlinearity, channels: usize) -> ChannelParams {
+        if !activation.is_by_channel() {
+            return ChannelParams { pairs: vec![], packed: Guarded::new(0) };
+        }
+        const SLOPES: [f32; 8] = [0.25, 0.0, -0.0, 1.0, -1.5, 0.01, 7.0, -3e38];
+        const BOUNDS: [[f32; 2]; 7] = [
+            [-0.25, 0.5],
+            [0.0, 6.0],
+            [f32::NEG_INFINITY, f32::INFINITY],
+            [-0.0, 0.0],
+            [0.25, 0.25],
+            [f32::NEG_INFINITY, -0.0],
+            [0.0, f32::INFINITY],
+        ];
+        let mut draw =
+            || if activation == Nonlinearity::PRelu { [rng.pick(&SLOPES), f32::NAN] } else { rng.pick(&BOUNDS) };
+        let pairs: Vec<[f32; 2]> = (0..channels).map(|_| draw()).collect();
+        let mut packed = Guarded::new(channels.div_ceil(BLOCK) * CHANNEL_PARAMS);
+        for (c, pair) in pairs.iter().enumerate() {
+            for (of, &value) in pair.iter().enumerate() {
+                packed.slice_mut()[c / BLOCK * CHANNEL_PARAMS + of * BLOCK + c % BLOCK] = value;
+            }
+        }
+        ChannelParams { pairs, packed }
+    }
+}
 
 /// Any activation. Behind a residual may come a clamp alone.
 fn any_epilogue(rng: &mut Rng, residual: Addend) -> Epilogue {
@@ -457,10 +494,11 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
     let weights = KernelWeights::new(rng, k, n, values);
     let x = rng.values(m * k, values);
     let residual = rng.values(m * n, values);
+    let params = ChannelParams::new(rng, epilogue.activation(), n);
 
     let mut expected = vec![0.0; m * n];
     reference::conv(
-        &Conv { window: Window::POINT, filter: &weights.filter, bias: &weights.bias, epilogue },
+        &Conv { window: Window::POINT, filter: &weights.filter, bias: &weights.bias, epilogue, params: &params.pairs },
         dense(&x, [1, 1, m, k]),
         (case.residual != Addend::None).then(|| dense(&residual, [1, 1, m, n])),
         dense_mut(&mut expected, [1, 1, m, n]),
@@ -502,6 +540,7 @@ fn pointwise_case(table: &Kernels, case: PointwiseCase) {
             whole: residual_layout.whole,
         }),
         epilogue,
+        params: params.packed.as_ptr(),
         store: Store { ptr: out_ptr, pixels: out_pixels.as_ptr(), panel: layout.block, whole: layout.whole },
     };
     match case.sums {
@@ -583,6 +622,8 @@ unsafe fn pointwise_in_slabs(
             k: split,
             residual: None,
             epilogue: Epilogue::NONE,
+            // read by no kernel that stores sums as they are
+            params: core::ptr::null(),
             store: Store { ptr: sums, pixels: partial_pixels.as_ptr(), panel: sums_panel, whole: true },
             ..*args
         });
@@ -809,11 +850,12 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
         }
     }
 
+    let params = ChannelParams::new(rng, epilogue.activation(), channels);
     let shape = [1, rows_out, width, channels];
     let mut expected = vec![0.0; rows_out * width * channels];
     let window = Window { kernel, stride: [stride, stride], dilation: [1, dilation], before: [0, 0] };
     reference::depthwise(
-        &Conv { window, filter: &weights.filter, bias: &weights.bias, epilogue },
+        &Conv { window, filter: &weights.filter, bias: &weights.bias, epilogue, params: &params.pairs },
         dense(&x, [1, rows, columns, channels]),
         dense_mut(&mut expected, shape),
         table.arithmetic(),
@@ -849,6 +891,7 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
             taps: input.places.as_ptr(),
             dilation,
             epilogue,
+            params: params.packed.as_ptr(),
         });
     }
     for (row, expected) in out.iter().zip(expected.chunks_exact(width * channels)) {
@@ -1023,7 +1066,8 @@ fn join_row(table: &Kernels) {
                 let shape = [1, 1, width, channels];
                 let (from, with) = (dense(&x, shape), dense(&y, [1, 1, others, channels]));
                 let to = dense_mut(&mut expected, shape);
-                reference::join((join, epilogue), from, with, to, table.arithmetic());
+                let params = ChannelParams::new(rng, epilogue.activation(), channels);
+                reference::join((join, epilogue, &params.pairs), from, with, to, table.arithmetic());
                 let x = GuardedRows::of(rng, 1, width, channels, whole[0], &x);
                 let y = GuardedRows::of(rng, 1, others, channels, whole[1], &y);
                 let mut out = GuardedRows::new(rng, 1, width, channels, whole[2]);
@@ -1032,8 +1076,18 @@ fn join_row(table: &Kernels) {
                     with.pixel = 0;
                 }
                 let (x, to) = (x.pixels(), out.pixels_mut());
+                let args = JoinRowArgs {
+                    channels,
+                    width,
+                    x,
+                    y: with,
+                    out: to,
+                    join,
+                    epilogue,
+                    params: params.packed.as_ptr(),
+                };
                 // SAFETY: the memories have the lengths of their layouts.
-                unsafe { (table.join_row)(&JoinRowArgs { channels, width, x, y: with, out: to, join, epilogue }) }
+                unsafe { (table.join_row)(&args) }
                 out.assert_holds(&expected, &what);
             }
         }
@@ -1102,7 +1156,10 @@ fn activate(table: &Kernels) {
             for &n in few(&[1, 3, 7, 8, 12, 16, 17, 20, 31, 32, 41, 64], &[3, 17]) {
                 let kind = rng.pick(&VALUES);
                 let values = rng.values(m * n, kind);
-                let expected: Vec<f32> = values.iter().map(|v| v.activate(activation, table.arithmetic())).collect();
+                let params = ChannelParams::new(rng, activation, n);
+                let of = |c: usize| params.pairs.get(c).map_or(activation, |&params| activation.of_channel(params));
+                let expected: Vec<f32> =
+                    values.iter().enumerate().map(|(i, v)| v.activate(of(i % n), table.arithmetic())).collect();
                 let dense_pixels = rng.chance(3);
                 let layout = if dense_pixels {
                     let pixels = (0..m).map(|p| p * n).collect();
@@ -1126,6 +1183,7 @@ fn activate(table: &Kernels) {
                         panel: layout.block,
                         whole: layout.whole,
                         activation,
+                        params: params.packed.as_ptr(),
                     });
                 }
                 layout.assert_holds(&memory, &expected, &what);
@@ -1185,7 +1243,7 @@ fn every_activation_is_within_four_ulps_of_f64() {
     inputs.extend(inputs.clone().into_iter().map(|x| -x));
     let isas = isas();
     for table in Kernels::available().filter(|table| isas.contains(&table.isa())) {
-        for &activation in ACTIVATIONS.iter().filter(|activation| !matches!(activation, Nonlinearity::Clamp(_))) {
+        for &activation in ACTIVATIONS.iter().filter(|a| !a.is_by_channel() && !matches!(a, Nonlinearity::Clamp(_))) {
             let mut got = inputs.clone();
             // SAFETY: one pixel of as many channels as there are values.
             unsafe {
@@ -1197,6 +1255,7 @@ fn every_activation_is_within_four_ulps_of_f64() {
                     panel: BLOCK,
                     whole: false,
                     activation,
+                    params: core::ptr::null(),
                 });
             }
             let mut most = (0.0, 0.0);
@@ -1394,6 +1453,7 @@ fn dwplanes3x3(table: &Kernels, stride: usize) {
                 let channels = rng.below(outputs)..outputs;
                 let dense_x = rng.values(h * w * inputs, values);
                 let weights = KernelWeights::new(rng, 9, outputs, values);
+                let params = ChannelParams::new(rng, epilogue.activation(), outputs);
                 let mut expected = vec![0.0; out[0] * out[1] * outputs];
                 reference::depthwise(
                     &Conv {
@@ -1401,6 +1461,7 @@ fn dwplanes3x3(table: &Kernels, stride: usize) {
                         filter: &weights.filter,
                         bias: &weights.bias,
                         epilogue,
+                        params: &params.pairs,
                     },
                     dense(&dense_x, [1, h, w, inputs]),
                     dense_mut(&mut expected, [1, out[0], out[1], outputs]),
@@ -1446,6 +1507,7 @@ fn dwplanes3x3(table: &Kernels, stride: usize) {
                         out_plane,
                         out_steps: [out_row, out_step],
                         epilogue,
+                        params: params.packed.as_ptr(),
                     });
                 }
                 let mut beside = vec![true; y.slice().len()];

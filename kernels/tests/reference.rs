@@ -28,7 +28,7 @@ fn a_standard_convolution_by_hand() {
     let window = Window { kernel: [2, 2], stride: [2, 1], dilation: [1, 1], before: [1, 1] };
     for arithmetic in [Fused, Separate] {
         let mut out = [f32::NAN; 6];
-        let desc = Conv { window, filter: &filter, bias: &[0.5, -1.0], epilogue: Epilogue::NONE };
+        let desc = Conv { window, filter: &filter, bias: &[0.5, -1.0], epilogue: Epilogue::NONE, params: &[] };
         conv(&desc, tensor(&x, [1, 2, 3, 2]), None, tensor_mut(&mut out, [1, 1, 3, 2]), arithmetic);
         // (1, 1) of pixel 0 alone; then (1, 0) of the pixel before and (1, 1) of this one
         let first = 7.0 * 1.0 + 8.0 * 2.0 + 0.5;
@@ -44,7 +44,13 @@ fn residual_comes_before_the_clamp_and_strides_between_pixels_are_kept() {
     let residual = [10.0, -7.0, -7.0, -20.0];
     let mut out = [-7.0; 4];
     conv(
-        &Conv { window: Window::POINT, filter: &[2.0], bias: &[1.0], epilogue: Epilogue::clamp([0.0, 6.0]) },
+        &Conv {
+            window: Window::POINT,
+            filter: &[2.0],
+            bias: &[1.0],
+            epilogue: Epilogue::clamp([0.0, 6.0]),
+            params: &[],
+        },
         Tensor { data: &x, shape: [1, 1, 2, 1], pixel_stride: 2 },
         Some(Tensor { data: &residual, shape: [1, 1, 2, 1], pixel_stride: 3 }),
         TensorMut { data: &mut out, shape: [1, 1, 2, 1], pixel_stride: 3 },
@@ -60,7 +66,7 @@ fn a_depthwise_convolution_by_hand() {
     let filter = [1.0, 10.0, 100.0, 1000.0, 2.0, 20.0, 200.0, 2000.0];
     let window = Window { kernel: [1, 2], stride: [1, 1], dilation: [1, 2], before: [0, 0] };
     let mut out = [0.0; 4];
-    let desc = Conv { window, filter: &filter, bias: &[0.0, 0.0, 0.0, 0.5], epilogue: Epilogue::NONE };
+    let desc = Conv { window, filter: &filter, bias: &[0.0, 0.0, 0.0, 0.5], epilogue: Epilogue::NONE, params: &[] };
     depthwise(&desc, tensor(&x, [1, 1, 3, 2]), tensor_mut(&mut out, [1, 1, 1, 4]), Separate);
     assert_eq!(out, [11.0, 110.0, 1400.0, 14000.5]);
 }
@@ -91,7 +97,7 @@ fn order_and_rounding_are_the_contract_s() {
         let (x, w, b) = (rng.values(k, kind), rng.values(k * n, kind), rng.values(n, kind));
         let mut bits = [[0.0; 19]; 2];
         for (arithmetic, out) in [Fused, Separate].into_iter().zip(&mut bits) {
-            let desc = Conv { window: Window::POINT, filter: &w, bias: &b, epilogue: Epilogue::NONE };
+            let desc = Conv { window: Window::POINT, filter: &w, bias: &b, epilogue: Epilogue::NONE, params: &[] };
             conv(&desc, tensor(&x, [1, 1, 1, k]), None, tensor_mut(out, [1, 1, 1, n]), arithmetic);
             for o in 0..n {
                 let column: Vec<f32> = (0..k).map(|i| w[i * n + o]).collect();
@@ -115,7 +121,7 @@ fn rounding_once_is_exact_where_rounding_twice_is_not() {
     let bias = -(1.0 + 2.0 * f32::EPSILON);
     for (arithmetic, expected) in [(Fused, f32::EPSILON * f32::EPSILON), (Separate, 0.0)] {
         let mut out = [f32::NAN];
-        let desc = Conv { window: Window::POINT, filter: &[x], bias: &[bias], epilogue: Epilogue::NONE };
+        let desc = Conv { window: Window::POINT, filter: &[x], bias: &[bias], epilogue: Epilogue::NONE, params: &[] };
         conv(&desc, tensor(&[x], [1; 4]), None, tensor_mut(&mut out, [1; 4]), arithmetic);
         assert_eq!(out, [expected]);
     }
@@ -137,7 +143,7 @@ fn a_call_and_an_instruction_round_alike() {
             }
         };
         let mut out = [f32::NAN];
-        let desc = Conv { window: Window::POINT, filter: &[w], bias: &[acc], epilogue: Epilogue::NONE };
+        let desc = Conv { window: Window::POINT, filter: &[w], bias: &[acc], epilogue: Epilogue::NONE, params: &[] };
         conv(&desc, tensor(&[x], [1; 4]), None, tensor_mut(&mut out, [1; 4]), Fused);
         let expected = x.mul_add(w, acc);
         assert!(same_bits(out[0], expected), "{x:e} × {w:e} + {acc:e}: expected {expected:e}, got {:e}", out[0]);
@@ -151,10 +157,10 @@ fn padding_takes_part_as_zero() {
     // 0 × ∞ is NaN, and a sum of −0 is lost to +0
     let window = Window { kernel: [1, 2], stride: [1, 1], dilation: [1, 1], before: [0, 1] };
     let mut out = [1.0];
-    let desc = Conv { window, filter: &[f32::INFINITY, 1.0], bias: &[0.0], epilogue: Epilogue::NONE };
+    let desc = Conv { window, filter: &[f32::INFINITY, 1.0], bias: &[0.0], epilogue: Epilogue::NONE, params: &[] };
     conv(&desc, tensor(&[1.0], [1; 4]), None, tensor_mut(&mut out, [1; 4]), Fused);
     assert!(out[0].is_nan());
-    let desc = Conv { window, filter: &[1.0, 1.0], bias: &[-0.0], epilogue: Epilogue::NONE };
+    let desc = Conv { window, filter: &[1.0, 1.0], bias: &[-0.0], epilogue: Epilogue::NONE, params: &[] };
     depthwise(&desc, tensor(&[-0.0], [1; 4]), tensor_mut(&mut out, [1; 4]), Separate);
     assert_eq!(out[0].to_bits(), 0);
 }
@@ -175,7 +181,8 @@ fn f64_takes_the_same_loops() {
     let filter = [1.0, 1e-12];
     let window = Window { kernel: [1, 2], stride: [2, 2], dilation: [1, 1], before: [0, 0] };
     let mut out = [0.0; 2];
-    let desc = Conv { window, filter: &filter, bias: &[1.0], epilogue: Epilogue::clamp([0.0, f32::INFINITY]) };
+    let desc =
+        Conv { window, filter: &filter, bias: &[1.0], epilogue: Epilogue::clamp([0.0, f32::INFINITY]), params: &[] };
     conv(&desc, tensor(&x, [1, 3, 4, 1]), None, tensor_mut(&mut out[..], [1, 2, 1, 1]), Separate);
     assert_eq!(out, [1.0 + 1e-12, 9.0 + 9e-12]);
 }

@@ -6,7 +6,7 @@ use core::ptr::null;
 use super::pointer::slice;
 use super::status::{CallFailure, Name, Result, boundary, sepconv_status};
 use super::versioned::{self, Versioned};
-use crate::{Activation, BatchNorm, ConvDesc, Error, Filter, Padding, Shape};
+use crate::{Activation, BatchNorm, ChannelActivation, ConvDesc, Error, Filter, Padding, Shape};
 
 /// Reads a code of C: the variant, or an error that names the enum.
 macro_rules! read_code {
@@ -112,6 +112,10 @@ pub enum sepconv_activation {
     Gelu = 9,
     /// `x`, where it is negative times `leaky_slope`.
     LeakyRelu = 10,
+    /// `x`, where it is negative times the slope of its channel.
+    Prelu = 11,
+    /// `min(max(lower, x), upper)`, of the bounds of its channel.
+    ChannelClamp = 12,
 }
 
 // What C passes is an integer, which the header calls by the name of its enum (see cbindgen.toml).
@@ -190,6 +194,15 @@ pub struct sepconv_conv_desc {
     /// In how many groups the channels are: each group of outputs reads a group of inputs of its own. The filter's `input_channels`
     /// are those of a group: `input_channels / groups`. For `sepconv_conv2d_new` alone. Init: 0, which is 1 as well.
     pub groups: usize,
+    /// The slopes of `SEPCONV_ACTIVATION_PRELU`, one for each output channel. Init: NULL, as any other activation has it; so are the two that
+    /// follow.
+    pub channel_slopes: *const f32,
+    /// The lower bounds of `SEPCONV_ACTIVATION_CHANNEL_CLAMP`, one for each output channel.
+    pub channel_min: *const f32,
+    /// The upper bounds.
+    pub channel_max: *const f32,
+    /// How many slopes, lower and upper bounds there are: `output_channels`, or 0 where the activation has none. Init: 0.
+    pub channel_len: usize,
 }
 
 // SAFETY: `repr(C)`, the size first; integers, floats and pointers.
@@ -225,6 +238,10 @@ unsafe impl Versioned for sepconv_conv_desc {
         clamp_max: f32::INFINITY,
         leaky_slope: f32::NAN,
         groups: 0,
+        channel_slopes: null(),
+        channel_min: null(),
+        channel_max: null(),
+        channel_len: 0,
     };
     const LEAST: usize = offset_of!(sepconv_conv_desc, clamp_max) + size_of::<f32>();
 }
@@ -255,6 +272,10 @@ pub(super) unsafe fn describe<'a>(name: &'static str, desc: *const sepconv_conv_
         .groups(desc.groups.max(1))
         .padding(desc.padding(name)?)
         .activation(desc.activation(name)?);
+    // SAFETY: the caller's.
+    if let Some(activation) = unsafe { desc.by_channel(name) }? {
+        conv = conv.activation_by_channel(activation);
+    }
     // a length without values is an array that was forgotten, or that could not be allocated
     if !desc.bias.is_null() || desc.bias_len != 0 {
         conv = conv.bias(floats("bias", desc.bias, desc.bias_len)?);
@@ -297,7 +318,12 @@ pub(super) fn read_padding(
     }
 }
 
-/// Reads an activation; the bounds are those of a clamp, and the slope that of a leaky ReLU.
+/// Whether it is the code of an activation that has values for each channel.
+pub(super) fn is_by_channel(code: ActivationCode) -> bool {
+    [sepconv_activation::Prelu, sepconv_activation::ChannelClamp].iter().any(|&of| of as i32 == code)
+}
+
+/// Reads an activation that is the same for all channels; the bounds are those of a clamp, and the slope that of a leaky ReLU.
 pub(super) fn read_activation(
     name: Name,
     code: ActivationCode,
@@ -354,9 +380,44 @@ impl sepconv_conv_desc {
         read_padding(name, self.padding, [pad_top, pad_bottom, pad_left, pad_right])
     }
 
+    /// Reads the activation by channel, if it is one.
+    ///
+    /// # Safety
+    /// As [`describe`].
+    unsafe fn by_channel<'a>(&self, name: &'static str) -> Result<Option<ChannelActivation<'a>>> {
+        let &sepconv_conv_desc { channel_slopes, channel_min, channel_max, channel_len: len, .. } = self;
+        // SAFETY: the caller's.
+        let floats = |field, first| unsafe { slice::<f32>(Name::field(name, field), first, len) };
+        let (of_prelu, of_clamp) = (
+            self.activation == sepconv_activation::Prelu as i32,
+            self.activation == sepconv_activation::ChannelClamp as i32,
+        );
+        // values that were set and do not count are an activation that was forgotten
+        let forgotten = (!of_prelu && !channel_slopes.is_null())
+            || (!of_clamp && (!channel_min.is_null() || !channel_max.is_null()))
+            || (!of_prelu && !of_clamp && len != 0);
+        if forgotten {
+            return Err(CallFailure::Library(Error::Value {
+                what: format!("{name}.channel_slopes, channel_min, channel_max, channel_len"),
+                expected: "NULL and 0 where the activation has no such values",
+                got: format!("{len} values"),
+            }));
+        }
+        Ok(if of_prelu {
+            Some(ChannelActivation::PRelu { slopes: floats("channel_slopes", channel_slopes)? })
+        } else if of_clamp {
+            let (min, max) = (floats("channel_min", channel_min)?, floats("channel_max", channel_max)?);
+            Some(ChannelActivation::Clamp { min, max })
+        } else {
+            None
+        })
+    }
+
     fn activation(&self, name: &'static str) -> Result<Activation> {
         let &sepconv_conv_desc { clamp_min: min, clamp_max: max, leaky_slope: slope, .. } = self;
-        let activation = read_activation(Name::field(name, "activation"), self.activation, [min, max], slope)?;
+        // of one by channel the values are elsewhere
+        let code = if is_by_channel(self.activation) { sepconv_activation::Linear as i32 } else { self.activation };
+        let activation = read_activation(Name::field(name, "activation"), code, [min, max], slope)?;
         // values that were set and do not count are an activation that was forgotten
         if !slope.is_nan() && !matches!(activation, Activation::LeakyRelu { .. }) {
             return Err(CallFailure::Library(Error::Value {

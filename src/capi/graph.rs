@@ -2,13 +2,13 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::describe::read_activation;
+use super::describe::{is_by_channel, read_activation};
 use super::network::sepconv_network;
 use super::operator::sepconv_operator;
 use super::pointer::{Out, exclusive, free, shared, slice};
 use super::status::{CallFailure, Name, Result, boundary, sepconv_status};
 use super::window_pool::{describe_window_pool, sepconv_window_pool_desc};
-use crate::{Activation, Error, GraphBuilder, Network, Value, memory};
+use crate::{Activation, ChannelActivation, Error, GraphBuilder, Network, Value, memory};
 
 /// A tensor of a graph that is being built: an input, or what a layer computes. It is a number that stands for nothing outside of its
 /// graph. 0 is never a value.
@@ -134,6 +134,11 @@ pub unsafe extern "C" fn sepconv_graph_add(
 ) -> sepconv_status {
     let read = |graph: &sepconv_graph| {
         let [min, max] = [clamp_min, clamp_max];
+        if is_by_channel(activation) {
+            let expected = "the same for all channels: sepconv_graph_add_prelu and sepconv_graph_add_channel_clamp have the others";
+            let (what, got) = ("activation".into(), activation.to_string());
+            return Err(CallFailure::Library(Error::Value { what, expected, got }));
+        }
         let activation = read_activation("activation".into(), activation, [min, max], leaky_slope)?;
         // values that were set and do not count are an activation that was forgotten
         let wrong =
@@ -150,6 +155,59 @@ pub unsafe extern "C" fn sepconv_graph_add(
     };
     // SAFETY: the contract of all functions.
     unsafe { add_value(graph, value, read, |builder, (x, y, activation)| builder.add(x, y, activation)) }
+}
+
+/// The sum of two tensors, where it is negative times the slope of its channel. `channels` is the number of slopes, and of channels of both
+/// tensors; `y` has the shape of `x`, or one pixel an image. The slopes may be freed after the call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_graph_add_prelu(
+    graph: *mut sepconv_graph,
+    x: sepconv_value,
+    y: sepconv_value,
+    slopes: *const f32,
+    channels: usize,
+    value: *mut sepconv_value,
+) -> sepconv_status {
+    // SAFETY: the contract of all functions.
+    let read = || unsafe { Ok(ChannelActivation::PRelu { slopes: slice("slopes", slopes, channels)? }) };
+    // SAFETY: as above.
+    unsafe { add_by_channel(graph, [x, y], read, value) }
+}
+
+/// The sum of two tensors, `min(max(lower, x + y), upper)` of the bounds of its channel. `channels` is the number of lower and of upper
+/// bounds, and of channels of both tensors; `y` has the shape of `x`, or one pixel an image. The bounds may be freed after the call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sepconv_graph_add_channel_clamp(
+    graph: *mut sepconv_graph,
+    x: sepconv_value,
+    y: sepconv_value,
+    min: *const f32,
+    max: *const f32,
+    channels: usize,
+    value: *mut sepconv_value,
+) -> sepconv_status {
+    // SAFETY: the contract of all functions.
+    let read = || unsafe {
+        let (min, max) = (slice("min", min, channels)?, slice("max", max, channels)?);
+        Ok(ChannelActivation::Clamp { min, max })
+    };
+    // SAFETY: as above.
+    unsafe { add_by_channel(graph, [x, y], read, value) }
+}
+
+/// A sum with an activation that has values for each channel, which `activation` reads.
+///
+/// # Safety
+/// The contract of all functions.
+unsafe fn add_by_channel<'a>(
+    graph: *mut sepconv_graph,
+    [x, y]: [sepconv_value; 2],
+    activation: impl FnOnce() -> Result<ChannelActivation<'a>>,
+    value: *mut sepconv_value,
+) -> sepconv_status {
+    let read = |graph: &sepconv_graph| Ok((graph.value("x", x)?, graph.value("y", y)?, activation()?));
+    // SAFETY: the caller's.
+    unsafe { add_value(graph, value, read, |builder, (x, y, activation)| builder.add_by_channel(x, y, activation)) }
 }
 
 /// `x` times `y`, value by value. `y` has the shape of `x`, or one pixel an image: the scale of each channel, as squeeze-and-excite has

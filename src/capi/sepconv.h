@@ -340,6 +340,14 @@ enum sepconv_activation
      * `x`, where it is negative times `leaky_slope`.
      */
     SEPCONV_ACTIVATION_LEAKY_RELU = 10,
+    /**
+     * `x`, where it is negative times the slope of its channel.
+     */
+    SEPCONV_ACTIVATION_PRELU = 11,
+    /**
+     * `min(max(lower, x), upper)`, of the bounds of its channel.
+     */
+    SEPCONV_ACTIVATION_CHANNEL_CLAMP = 12,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -745,6 +753,23 @@ typedef struct sepconv_conv_desc {
      * are those of a group: `input_channels / groups`. For `sepconv_conv2d_new` alone. Init: 0, which is 1 as well.
      */
     size_t groups;
+    /**
+     * The slopes of `SEPCONV_ACTIVATION_PRELU`, one for each output channel. Init: NULL, as any other activation has it; so are the two that
+     * follow.
+     */
+    const float *channel_slopes;
+    /**
+     * The lower bounds of `SEPCONV_ACTIVATION_CHANNEL_CLAMP`, one for each output channel.
+     */
+    const float *channel_min;
+    /**
+     * The upper bounds.
+     */
+    const float *channel_max;
+    /**
+     * How many slopes, lower and upper bounds there are: `output_channels`, or 0 where the activation has none. Init: 0.
+     */
+    size_t channel_len;
 } sepconv_conv_desc;
 
 /**
@@ -1280,6 +1305,29 @@ sepconv_status sepconv_graph_add(struct sepconv_graph *graph,
                                  float clamp_max,
                                  float leaky_slope,
                                  sepconv_value *value);
+
+/**
+ * The sum of two tensors, where it is negative times the slope of its channel. `channels` is the number of slopes, and of channels of both
+ * tensors; `y` has the shape of `x`, or one pixel an image. The slopes may be freed after the call.
+ */
+sepconv_status sepconv_graph_add_prelu(struct sepconv_graph *graph,
+                                       sepconv_value x,
+                                       sepconv_value y,
+                                       const float *slopes,
+                                       size_t channels,
+                                       sepconv_value *value);
+
+/**
+ * The sum of two tensors, `min(max(lower, x + y), upper)` of the bounds of its channel. `channels` is the number of lower and of upper
+ * bounds, and of channels of both tensors; `y` has the shape of `x`, or one pixel an image. The bounds may be freed after the call.
+ */
+sepconv_status sepconv_graph_add_channel_clamp(struct sepconv_graph *graph,
+                                               sepconv_value x,
+                                               sepconv_value y,
+                                               const float *min,
+                                               const float *max,
+                                               size_t channels,
+                                               sepconv_value *value);
 
 /**
  * `x` times `y`, value by value. `y` has the shape of `x`, or one pixel an image: the scale of each channel, as squeeze-and-excite has

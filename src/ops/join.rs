@@ -2,8 +2,9 @@
 
 use sepconv_kernels::{Epilogue, Join};
 
-use crate::plan::{Node, RowsOp};
-use crate::{Activation, Result};
+use crate::ops::pack;
+use crate::plan::{Node, RowsOp, StageEnd};
+use crate::{Activation, ChannelActivation, Error, Result};
 
 /// The sum of two tensors, then an activation: a layer of [`GraphBuilder`](crate::GraphBuilder).
 ///
@@ -17,8 +18,22 @@ impl Add {
     /// A sum with an activation.
     pub fn new(activation: Activation) -> Result<Add> {
         activation.check(|| "activation of a sum".into())?;
-        let epilogue = Epilogue::of(activation.into());
-        Ok(Add { node: Node::Rows(RowsOp::Join { join: Join::Sum, epilogue }) })
+        Ok(Add::ending(StageEnd::of(Epilogue::of(activation.into())), None))
+    }
+
+    /// A sum with an activation that has parameters for each channel. It takes tensors of as many channels.
+    pub fn by_channel(activation: ChannelActivation<'_>) -> Result<Add> {
+        let channels = activation.channels();
+        activation.check("sum", channels)?;
+        if channels == 0 {
+            let (what, expected) = ("sum activation".into(), "parameters for at least one channel");
+            return Err(Error::Value { what, expected, got: "none".into() });
+        }
+        Ok(Add::ending(pack::end_by_channel(activation, 0..channels, 1, channels)?, Some(channels)))
+    }
+
+    fn ending(end: StageEnd, channels: Option<usize>) -> Add {
+        Add { node: Node::Rows(RowsOp::Join { join: Join::Sum, end, channels }) }
     }
 
     pub(crate) fn node(&self) -> &Node {
@@ -43,7 +58,9 @@ impl Default for Scale {
 impl Scale {
     /// A product.
     pub fn new() -> Scale {
-        Scale { node: Node::Rows(RowsOp::Join { join: Join::Product, epilogue: Epilogue::NONE }) }
+        Scale {
+            node: Node::Rows(RowsOp::Join { join: Join::Product, end: StageEnd::of(Epilogue::NONE), channels: None }),
+        }
     }
 
     pub(crate) fn node(&self) -> &Node {

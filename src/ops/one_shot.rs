@@ -224,6 +224,7 @@ impl Product<'_> {
                     panel: BLOCK,
                     whole: false,
                     activation: self.activation,
+                    params: core::ptr::null(),
                 });
             }
         }

@@ -2,12 +2,14 @@
 
 use core::ops::Range;
 
-use sepconv_kernels::{BLOCK, Epilogue, pack};
+use sepconv_kernels::{BLOCK, CHANNEL_PARAMS, Epilogue, pack};
 
 use crate::memory::{Arc, Packed, collect, push};
-use crate::plan::{ConvStage, DepthwiseStage, FlatWeights, PackedConv, PackedDepthwise, PackedStage};
+use crate::plan::{
+    ConvStage, DepthwiseStage, FlatWeights, PackedConv, PackedDepthwise, PackedParams, PackedStage, StageEnd,
+};
 use crate::shape::ConvWindow;
-use crate::{ConvDesc, Error, Padding, Result};
+use crate::{ChannelActivation, ConvDesc, Error, Padding, Result};
 
 /// Checks and packs a standard convolution, the stage `what` of an operator.
 pub(super) fn conv(desc: &ConvDesc<'_>, what: &'static str) -> Result<ConvStage> {
@@ -33,7 +35,7 @@ pub(super) fn repeated(desc: &ConvDesc<'_>, what: &'static str, repeat: usize) -
         }
     })?;
     let op = Arc::try_new("operator", PackedConv { window: desc.window(), inputs, outputs, weights })?;
-    Ok(PackedStage { name: what, op, epilogue: epilogue(desc) })
+    Ok(PackedStage { name: what, op, end: end(desc, 0..outputs, repeat, outputs)? })
 }
 
 /// Checks all of a standard convolution that does not depend on the input.
@@ -72,12 +74,13 @@ pub(super) fn groups(desc: &ConvDesc<'_>, what: &'static str) -> Result<Vec<Conv
     let mut stages = Vec::new();
     for group in 0..count {
         let all = group * outputs..(group + 1) * outputs;
+        let of_group = end(desc, all.clone(), 1, outputs)?;
         let weights = packed(desc, kh * kw * inputs, all, 1, |first, k, out| {
             let (tap, i) = (k / inputs, k % inputs);
             filter.row(tap / kw, tap % kw, i, first, out);
         })?;
         let op = Arc::try_new("operator", PackedConv { window: desc.window(), inputs, outputs, weights })?;
-        push("operator", &mut stages, PackedStage { name: what, op, epilogue: epilogue(desc) })?;
+        push("operator", &mut stages, PackedStage { name: what, op, end: of_group })?;
     }
     Ok(stages)
 }
@@ -100,12 +103,13 @@ pub(super) fn transposed(desc: &ConvDesc<'_>, what: &'static str) -> Result<Vec<
     }
     let (inputs, outputs) = (filter.inputs(), filter.outputs());
     let window = ConvWindow { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], padding: Padding::Valid };
+    let end = end(desc, 0..outputs, 1, outputs)?;
     let mut stages = Vec::new();
     for tap in 0..kh * kw {
         let row = |first: usize, i: usize, out: &mut [f32]| filter.row(tap / kw, tap % kw, i, first, out);
         let weights = packed(desc, inputs, 0..outputs, 1, row)?;
         let op = Arc::try_new("operator", PackedConv { window, inputs, outputs, weights })?;
-        push("operator", &mut stages, PackedStage { name: what, op, epilogue: epilogue(desc) })?;
+        push("operator", &mut stages, PackedStage { name: what, op, end: end.clone() })?;
     }
     Ok(stages)
 }
@@ -170,9 +174,10 @@ fn depthwise_of(desc: &ConvDesc<'_>, what: &'static str, once: bool) -> Result<D
         }
         None => None,
     };
+    let lanes = flat.as_ref().map_or(outputs, |flat: &Arc<FlatWeights>| flat.lanes);
     let (inputs, multiplier) = if once { (outputs, 1) } else { (inputs, multiplier) };
     let op = Arc::try_new("operator", PackedDepthwise { window: desc.window(), inputs, multiplier, weights, flat })?;
-    Ok(PackedStage { name: what, op, epilogue: epilogue(desc) })
+    Ok(PackedStage { name: what, op, end: end(desc, 0..outputs, 1, lanes)? })
 }
 
 /// Packed weights of `channels` channels, repeated until they fill `lanes` lanes.
@@ -220,7 +225,34 @@ fn packed(
     Arc::try_new("packed weights", Packed::new(len, |packed| pack::pack_rows(k, outputs, packed, row))?)
 }
 
-/// How the sums of a stage end.
-fn epilogue(desc: &ConvDesc<'_>) -> Epilogue {
-    Epilogue::of(desc.activation.into())
+/// How the sums of a stage end that has the outputs `all`, each of the description's `repeat` times, with parameters for `lanes` lanes.
+fn end(desc: &ConvDesc<'_>, all: Range<usize>, repeat: usize, lanes: usize) -> Result<StageEnd> {
+    match desc.by_channel {
+        Some(activation) => end_by_channel(activation, all, repeat, lanes),
+        None => Ok(StageEnd::of(Epilogue::of(desc.activation.into()))),
+    }
+}
+
+/// The same of an activation by channel, which was checked. Where all channels are alike it is one that is not.
+pub(super) fn end_by_channel(
+    activation: ChannelActivation<'_>,
+    all: Range<usize>,
+    repeat: usize,
+    lanes: usize,
+) -> Result<StageEnd> {
+    let (kind, channels) = (activation.nonlinearity(), all.len());
+    let of = |lane: usize| activation.params((all.start + lane % channels) / repeat);
+    let bits = |lane: usize| of(lane).map(f32::to_bits);
+    if (0..channels).all(|channel| bits(channel) == bits(0)) {
+        return Ok(StageEnd::of(Epilogue::of(kind.of_channel(of(0)))));
+    }
+    let values = Packed::new::<f32>(lanes.div_ceil(BLOCK) * CHANNEL_PARAMS, |packed| {
+        for (block, packed) in packed.chunks_exact_mut(CHANNEL_PARAMS).enumerate() {
+            for lane in 0..BLOCK {
+                [packed[lane], packed[BLOCK + lane]] = of(block * BLOCK + lane);
+            }
+        }
+    })?;
+    let params = Arc::try_new("operator", PackedParams { channels, values })?;
+    Ok(StageEnd { epilogue: Epilogue::of(kind), params: Some(params) })
 }

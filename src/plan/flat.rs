@@ -15,7 +15,7 @@
 //! such pixels of a row; or, since a row has few of them, the same lanes of as many rows ([`Down`]). Rows are then what the kernel takes
 //! for pixels, and a whole row is one of them, with weights for each lane.
 
-use sepconv_kernels::{BLOCK, KernelKind};
+use sepconv_kernels::{BLOCK, CHANNEL_PARAMS, KernelKind};
 
 use super::Lowering;
 use super::cost::Thresholds;
@@ -56,6 +56,8 @@ pub(crate) struct Down {
     pub(crate) rows: usize,
     /// The place of the weights of a section in a worker's scratch, in bytes.
     pub(crate) weights: usize,
+    /// The place of the parameters of an activation by channel, for each lane of a section.
+    pub(crate) params: usize,
 }
 
 /// Places in a worker's scratch, in bytes.
@@ -144,7 +146,9 @@ impl FlatStep {
             let rows = rows_within(near, window.stride[0].saturating_mul(row), out.h).clamp(1, ROWS);
             let blocks = product(&[columns, channels])?.div_ceil(BLOCK);
             let weights = product(&[blocks, product(&window.kernel)? + 1, BLOCK])?;
-            (rows, Some(Down { rows, weights: scratch.values::<f32>(weights)? }))
+            let params = if stage.end.params.is_some() { product(&[blocks, CHANNEL_PARAMS])? } else { 0 };
+            let (weights, params) = (scratch.values::<f32>(weights)?, scratch.values::<f32>(params)?);
+            (rows, Some(Down { rows, weights, params }))
         } else {
             (1, None)
         };

@@ -13,7 +13,7 @@ use sepconv_kernels::{Epilogue, Join, Nonlinearity};
 use super::Node;
 use super::lower::Refused;
 use super::rows::RowsOp;
-use super::stage::PackedOp;
+use super::stage::{PackedOp, StageEnd};
 use crate::memory::{collect, push};
 use crate::{Error, Result, Shape};
 
@@ -131,10 +131,10 @@ impl Graph {
         let mut moved = collect("plan", (0..self.nodes.len()).map(|_| false))?;
         for at in 0..self.nodes.len() {
             let GraphNode { node, inputs, output, .. } = &self.nodes[at];
-            let Node::Rows(RowsOp::Join { join: Join::Sum, epilogue }) = node else {
+            let Node::Rows(RowsOp::Join { join: Join::Sum, end, .. }) = node else {
                 continue;
             };
-            let (epilogue, output) = (*epilogue, *output);
+            let (end_of_sum, output) = (end.clone(), *output);
             let &[a, b] = &**inputs else { continue };
             if a == b || shapes[a] != shapes[b] {
                 continue;
@@ -142,7 +142,7 @@ impl Graph {
             let takes = |value: usize| {
                 let from = writer[value];
                 let free = readers[value] == 1 && from != usize::MAX && !moved[from];
-                let end = if free { self.nodes[from].end_with_residual(epilogue) } else { None };
+                let end = if free { self.nodes[from].end_with_residual(&end_of_sum) } else { None };
                 // what a convolution reads lives until it runs: a large tensor does not wait for a sum that comes much later
                 let read = |node: &GraphNode| shapes[node.inputs[0]].len().unwrap_or(usize::MAX);
                 let made = shapes[value].len().unwrap_or(0);
@@ -192,27 +192,28 @@ impl GraphNode {
         Ok(GraphNode { node: self.node.clone(), inputs, ..*self })
     }
 
-    /// How its last stage ends with a residual in the place of a sum that ends by `epilogue`; `None` where it can add none: where it adds
+    /// How its last stage ends with a residual in the place of a sum that ends by `end`; `None` where it can add none: where it adds
     /// one already, where it is no convolution, or has an activation that no residual comes behind.
-    fn end_with_residual(&self, epilogue: Epilogue) -> Option<Epilogue> {
+    fn end_with_residual(&self, end: &StageEnd) -> Option<StageEnd> {
         let Node::Chain { chain, .. } = &self.node else { return None };
         let last = chain.stages().iter().flatten().last()?;
-        let own = last.epilogue;
-        if self.inputs.len() > 1 || !matches!(last.op, PackedOp::Conv(_)) {
+        let own = last.end.epilogue;
+        let PackedOp::Conv(conv) = &last.op else { return None };
+        if self.inputs.len() > 1 || !end.suits(conv.outputs) {
             return None;
         }
         match own.activation() {
-            _ if own == Epilogue::NONE => Some(epilogue),
+            _ if own == Epilogue::NONE => Some(end.clone()),
             // ReLU, and then the sum
-            Nonlinearity::Clamp(_) if epilogue == Epilogue::NONE => Some(own.residual_last(true)),
+            Nonlinearity::Clamp(_) if end.epilogue == Epilogue::NONE => Some(StageEnd::of(own.residual_last(true))),
             _ => None,
         }
     }
 
-    /// Sets the epilogue of its last stage.
-    fn end_by(&mut self, epilogue: Epilogue) {
+    /// Sets the end of its last stage.
+    fn end_by(&mut self, end: StageEnd) {
         if let Node::Chain { chain, .. } = &mut self.node {
-            chain.end_by(epilogue);
+            chain.end_by(end);
         }
     }
 }

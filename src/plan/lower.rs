@@ -200,7 +200,7 @@ fn step(
     let ends = Ends { input: draft.input, output: draft.output, residual: draft.residual };
     let work = match draft.kind {
         DraftKind::Pool => report.input.len()?.saturating_mul(thresholds.pool_macs) as u64,
-        DraftKind::Rows(op) => op.values(report.input, report.output)?.saturating_mul(thresholds.pool_macs) as u64,
+        DraftKind::Rows(ref op) => op.values(report.input, report.output)?.saturating_mul(thresholds.pool_macs) as u64,
         _ => report.macs,
     };
     let workers = if work < thresholds.worth_sharing as u64 { 1 } else { lowering.workers };
@@ -417,7 +417,7 @@ impl Drafts {
         let one_stage = || Choice::single(text(format_args!("one stage"))?);
         let chain = match &node.node {
             Node::Pool { .. } => return self.step(of, DraftKind::Pool, ends, one_stage()?),
-            Node::Rows(op) => return self.step(of, DraftKind::Rows(*op), ends, one_stage()?),
+            Node::Rows(op) => return self.step(of, DraftKind::Rows(op.clone()), ends, one_stage()?),
             Node::Concat => return self.concat(of, node, copied),
             Node::Split(split) => return self.split(of, split, ends),
             Node::Chain { chain, .. } => chain,

@@ -47,7 +47,8 @@ pub(crate) use schedule::RowSource;
 pub(crate) use sections::SectionsStep;
 pub(crate) use share::{lanes, share};
 pub(crate) use stage::{
-    Chain, ConvStage, DepthwiseStage, FlatWeights, Misfit, PackedConv, PackedDepthwise, PackedStage, channels,
+    Chain, ConvStage, DepthwiseStage, FlatWeights, Misfit, PackedConv, PackedDepthwise, PackedParams, PackedStage,
+    StageEnd, channels,
 };
 pub(crate) use staging::Staging;
 
@@ -82,7 +83,7 @@ impl Node {
     /// A copy of a tensor.
     const COPY: Node = Node::Rows(RowsOp::Copy { factors: [1, 1] });
 
-    /// Input channels and output channels of a node that reads one tensor and knows its channels.
+    /// Input channels and output channels of a node that knows them.
     pub(crate) fn channels(&self) -> Option<[usize; 2]> {
         match self {
             Node::Pool { channels } => Some([*channels; 2]),
@@ -92,7 +93,8 @@ impl Node {
                 let groups = if split.window.is_none() { split.convs.len() } else { 1 };
                 Some([inputs * groups, outputs * groups])
             }
-            Node::Rows(_) | Node::Concat => None,
+            Node::Rows(op) => op.channels().map(|channels| [channels; 2]),
+            Node::Concat => None,
         }
     }
 

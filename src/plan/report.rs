@@ -2,12 +2,12 @@
 
 use core::fmt;
 
-use sepconv_kernels::KernelKind;
+use sepconv_kernels::{KernelKind, Nonlinearity};
 
 use super::layout::PlannedTensor;
 use super::lower::{Draft, DraftKind};
-use super::stage::PackedOp;
-use crate::memory::{reserve, text};
+use super::stage::{PackedOp, StageEnd};
+use crate::memory::{push, reserve, text};
 use crate::{Arithmetic, Isa, Result, Shape};
 
 /// What bounds a step, as predicted.
@@ -70,6 +70,8 @@ pub struct StageReport {
     pub shortcut: bool,
     /// The kernels that it runs on, in the order of the data.
     pub kernels: Vec<KernelKind>,
+    /// Activations of its stages that are more than a clamp with the same bounds for all channels, in the order of the data.
+    pub activations: Vec<&'static str>,
     /// Whether it runs several stages.
     pub fused: bool,
     /// Why it is fused, or is not.
@@ -105,6 +107,9 @@ impl fmt::Display for Explain {
             write!(f, "{i:3}  {}{shortcut}  {} → {}  ", s.name, s.input, s.output)?;
             for (k, kernel) in s.kernels.iter().enumerate() {
                 write!(f, "{}{}_{}", if k > 0 { " + " } else { "" }, kernel.name(), self.isa)?;
+            }
+            for (at, activation) in s.activations.iter().enumerate() {
+                write!(f, "{}{activation}", if at > 0 { ", " } else { "; " })?;
             }
             writeln!(f)?;
             writeln!(
@@ -147,6 +152,7 @@ impl StageReport {
             // the second tensor of a sum or a product is no residual
             shortcut: residual.is_some() && !matches!(draft.kind, DraftKind::Rows(_)),
             kernels: Vec::new(),
+            activations: Vec::new(),
             fused: draft.fused,
             why: text(format_args!("{}", draft.why))?,
             schedule: None,
@@ -161,22 +167,27 @@ impl StageReport {
         let mut weights = 0;
         match &draft.kind {
             DraftKind::Pool => report.kernels.push(KernelKind::AveragePool),
-            DraftKind::Rows(op) => report.kernels.extend(op.kernel()),
+            DraftKind::Rows(op) => {
+                report.kernels.extend(op.kernel());
+                if let Some(end) = op.end() {
+                    report.ends(end)?;
+                    weights += end.bytes() as u64;
+                }
+            }
             DraftKind::Conv(chain) | DraftKind::Chain { chain, .. } => {
                 let shapes = chain.shapes(from.shape)?;
                 for (stage, shape) in chain.stages().iter().zip(shapes) {
-                    let (macs, bytes) = match stage.as_ref().map(|stage| &stage.op) {
-                        Some(PackedOp::Conv(conv)) => {
+                    let Some(stage) = stage else { continue };
+                    let (macs, bytes) = match &stage.op {
+                        PackedOp::Conv(conv) => {
                             report.kernels.push(KernelKind::Pointwise);
                             (conv.macs(shape.pixels()), conv.weights.bytes())
                         }
-                        Some(PackedOp::Depthwise(depthwise)) => {
-                            (depthwise.macs(shape.pixels()), depthwise.weights.bytes())
-                        }
-                        None => continue,
+                        PackedOp::Depthwise(depthwise) => (depthwise.macs(shape.pixels()), depthwise.weights.bytes()),
                     };
                     report.macs = report.macs.saturating_add(macs);
-                    weights += bytes as u64;
+                    weights += (bytes + stage.end.bytes()) as u64;
+                    report.ends(&stage.end)?;
                 }
             }
         }
@@ -186,5 +197,13 @@ impl StageReport {
         report.bytes = tensors.fold(weights, |sum, tensor| sum.saturating_add(bytes(tensor)));
         report.bound = Bound::predict(report.macs, report.bytes);
         Ok(report)
+    }
+
+    /// Adds the activation that a stage ends by.
+    fn ends(&mut self, end: &StageEnd) -> Result<()> {
+        match end.epilogue.activation() {
+            Nonlinearity::Clamp(_) => Ok(()),
+            activation => push("plan", &mut self.activations, activation.name()),
+        }
     }
 }

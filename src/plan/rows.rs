@@ -5,22 +5,22 @@
 
 use core::ops::Range;
 
-use sepconv_kernels::{BLOCK, Epilogue, Join, KernelKind, PoolOf};
+use sepconv_kernels::{BLOCK, Join, KernelKind, PoolOf};
 
 use super::cost::Thresholds;
 use super::layout::{Order, PlannedTensor};
 use super::share::rows_within;
-use super::stage::Ends;
+use super::stage::{Ends, Misfit, StageEnd, channels};
 use super::staging::Staging;
 use crate::memory::{Carver, product, text};
 use crate::shape::{ConvWindow, Extent};
 use crate::{Error, Result, Shape};
 
 /// What is computed of rows.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum RowsOp {
-    /// The sum or the product of two tensors. The second one may have one pixel an image.
-    Join { join: Join, epilogue: Epilogue },
+    /// The sum or the product of two tensors, of so many channels where its activation says so. The second one may have one pixel an image.
+    Join { join: Join, end: StageEnd, channels: Option<usize> },
     /// Each pixel, so many times along rows and columns.
     Copy { factors: [usize; 2] },
     /// The maximum or the mean of each window.
@@ -48,7 +48,12 @@ impl RowsOp {
     pub(crate) fn output(&self, input: Shape, second: Option<Shape>) -> Result<Shape> {
         input.len()?;
         let output = match self {
-            RowsOp::Join { .. } => {
+            RowsOp::Join { end, channels: of, .. } => {
+                channels("activation of a sum", of.unwrap_or(input.c), input.c)?;
+                // unreached: an operator has the parameters of its channels
+                if !end.suits(input.c) {
+                    return Err(Misfit::Packed { stage: 0 }.named(["activation of a sum"; 3]));
+                }
                 let expected = input;
                 let got = second.unwrap_or(input);
                 let one = Shape { h: 1, w: 1, ..expected };
@@ -83,6 +88,22 @@ impl RowsOp {
         Ok(output)
     }
 
+    /// The channels of its tensors, where its activation has parameters for each.
+    pub(super) fn channels(&self) -> Option<usize> {
+        match self {
+            RowsOp::Join { channels, .. } => *channels,
+            RowsOp::Copy { .. } | RowsOp::Pool { .. } => None,
+        }
+    }
+
+    /// How its sums end, of a join.
+    pub(super) fn end(&self) -> Option<&StageEnd> {
+        match self {
+            RowsOp::Join { end, .. } => Some(end),
+            RowsOp::Copy { .. } | RowsOp::Pool { .. } => None,
+        }
+    }
+
     /// The kernel that it runs on, if it is more than a copy.
     pub(super) fn kernel(&self) -> Option<KernelKind> {
         match self {
@@ -109,7 +130,7 @@ impl RowsOp {
         match *self {
             RowsOp::Copy { factors: [rows, columns] } => RowsOp::Copy { factors: [columns, rows] },
             RowsOp::Pool { window, of } => RowsOp::Pool { window: window.swapped(), of },
-            RowsOp::Join { .. } => *self,
+            RowsOp::Join { .. } => self.clone(),
         }
     }
 

@@ -17,7 +17,7 @@
 
 use core::ops::Range;
 
-use sepconv_kernels::{BLOCK, Epilogue, pack};
+use sepconv_kernels::{BLOCK, CHANNEL_PARAMS, Epilogue, pack};
 
 use super::layout::{Order, Place, PlannedTensor, SliceOf, TensorLayout};
 use crate::memory::{Arc, Packed, product, text};
@@ -146,14 +146,69 @@ pub(crate) enum PackedOp {
     Depthwise(Arc<PackedDepthwise>),
 }
 
+/// Parameters of an activation by channel, packed: [`CHANNEL_PARAMS`] for each 16 channels.
+#[derive(Debug)]
+pub(crate) struct PackedParams {
+    pub(crate) channels: usize,
+    /// Lanes behind the last channel have the parameters of the first ones again: they serve flat rows as well.
+    pub(crate) values: Packed,
+}
+
+/// How the sums of a stage end.
+#[derive(Clone, Debug)]
+pub(crate) struct StageEnd {
+    /// What the kernels do with a sum.
+    pub(crate) epilogue: Epilogue,
+    /// Of an activation by channel.
+    pub(crate) params: Option<Arc<PackedParams>>,
+}
+
+impl StageEnd {
+    /// An end without parameters.
+    pub(crate) const fn of(epilogue: Epilogue) -> StageEnd {
+        StageEnd { epilogue, params: None }
+    }
+
+    /// Whether it has parameters for so many channels, packed for so many lanes, or needs none.
+    fn is_packed(&self, channels: usize, lanes: usize) -> bool {
+        match &self.params {
+            None => !self.epilogue.activation().is_by_channel(),
+            Some(params) => {
+                params.channels == channels && params.values.len() / CHANNEL_PARAMS >= lanes.div_ceil(BLOCK)
+            }
+        }
+    }
+
+    /// Whether it is the end of sums of so many channels.
+    pub(super) fn suits(&self, channels: usize) -> bool {
+        self.is_packed(channels, channels)
+    }
+
+    /// Bytes of its parameters.
+    pub(super) fn bytes(&self) -> usize {
+        self.params.as_ref().map_or(0, |params| params.values.bytes())
+    }
+}
+
+/// Ends with parameters are the same where they share them.
+impl PartialEq for StageEnd {
+    fn eq(&self, other: &StageEnd) -> bool {
+        let same = match (&self.params, &other.params) {
+            (Some(params), Some(others)) => params.is(others),
+            (params, others) => params.is_none() && others.is_none(),
+        };
+        same && self.epilogue == other.epilogue
+    }
+}
+
 /// A stage with weights: what it computes, and how its sums end.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PackedStage<O = PackedOp> {
+pub(crate) struct PackedStage<O = PackedOp, E = StageEnd> {
     /// The name that errors call it by.
     pub(crate) name: &'static str,
     pub(crate) op: O,
-    /// What the kernels do with its sums. A residual of the step is added to the sums of the last stage first.
-    pub(crate) epilogue: Epilogue,
+    /// How its sums end. A residual of the step is added to the sums of the last stage first.
+    pub(crate) end: E,
 }
 
 /// A convolution as a stage.
@@ -161,22 +216,36 @@ pub(crate) type ConvStage = PackedStage<Arc<PackedConv>>;
 /// A depthwise convolution as a stage.
 pub(crate) type DepthwiseStage = PackedStage<Arc<PackedDepthwise>>;
 
-impl<O: Clone> PackedStage<&O> {
+impl<O: Clone> PackedStage<&O, &StageEnd> {
     /// The same stage, shared.
     pub(super) fn cloned(self) -> PackedStage<O> {
-        PackedStage { name: self.name, op: self.op.clone(), epilogue: self.epilogue }
+        PackedStage { name: self.name, op: self.op.clone(), end: self.end.clone() }
+    }
+}
+
+impl PackedStage {
+    /// Whether it has the parameters of its activation, for weights that are packed.
+    fn has_params(&self) -> bool {
+        match &self.op {
+            PackedOp::Conv(conv) => self.end.suits(conv.outputs),
+            PackedOp::Depthwise(depthwise) => {
+                // of sizes that contradict each other there are too many
+                let outputs = depthwise.inputs.saturating_mul(depthwise.multiplier);
+                self.end.is_packed(outputs, depthwise.flat.as_ref().map_or(outputs, |flat| flat.lanes))
+            }
+        }
     }
 }
 
 impl From<ConvStage> for PackedStage {
     fn from(stage: ConvStage) -> PackedStage {
-        PackedStage { name: stage.name, op: PackedOp::Conv(stage.op), epilogue: stage.epilogue }
+        PackedStage { name: stage.name, op: PackedOp::Conv(stage.op), end: stage.end }
     }
 }
 
 impl From<DepthwiseStage> for PackedStage {
     fn from(stage: DepthwiseStage) -> PackedStage {
-        PackedStage { name: stage.name, op: PackedOp::Depthwise(stage.op), epilogue: stage.epilogue }
+        PackedStage { name: stage.name, op: PackedOp::Depthwise(stage.op), end: stage.end }
     }
 }
 
@@ -237,14 +306,17 @@ pub(super) fn is_legal(stages: &StageSlots) -> core::result::Result<(), Misfit> 
     };
     conv(0, head)?;
     conv(2, tail)?;
+    let without = stages.iter().position(|stage| stage.as_ref().is_some_and(|stage| !stage.has_params()));
+    let params = without.map_or(Ok(()), |stage| Err(Misfit::Packed { stage }));
     let depthwise = match depthwise {
         Some(PackedOp::Depthwise(depthwise)) => depthwise,
-        None if head.is_some() && tail.is_none() => return Ok(()),
+        None if head.is_some() && tail.is_none() => return params,
         _ => return Err(Misfit::Order),
     };
     if !depthwise.is_packed() {
         return Err(Misfit::Packed { stage: 1 });
     }
+    params?;
     if let Some(PackedOp::Conv(head)) = head {
         if head.outputs != depthwise.inputs {
             return Err(Misfit::Channels { stage: 1, expected: depthwise.inputs, got: head.outputs });
@@ -304,29 +376,25 @@ impl Chain {
         Ok(Chain { stages })
     }
 
-    fn conv(&self, place: usize) -> Option<PackedStage<&Arc<PackedConv>>> {
+    fn conv(&self, place: usize) -> Option<PackedStage<&Arc<PackedConv>, &StageEnd>> {
         match &self.stages[place] {
-            Some(PackedStage { name, op: PackedOp::Conv(op), epilogue }) => {
-                Some(PackedStage { name, op, epilogue: *epilogue })
-            }
+            Some(PackedStage { name, op: PackedOp::Conv(op), end }) => Some(PackedStage { name, op, end }),
             _ => None,
         }
     }
 
-    pub(super) fn head(&self) -> Option<PackedStage<&Arc<PackedConv>>> {
+    pub(super) fn head(&self) -> Option<PackedStage<&Arc<PackedConv>, &StageEnd>> {
         self.conv(0)
     }
 
-    pub(super) fn depthwise(&self) -> Option<PackedStage<&Arc<PackedDepthwise>>> {
+    pub(super) fn depthwise(&self) -> Option<PackedStage<&Arc<PackedDepthwise>, &StageEnd>> {
         match &self.stages[1] {
-            Some(PackedStage { name, op: PackedOp::Depthwise(op), epilogue }) => {
-                Some(PackedStage { name, op, epilogue: *epilogue })
-            }
+            Some(PackedStage { name, op: PackedOp::Depthwise(op), end }) => Some(PackedStage { name, op, end }),
             _ => None,
         }
     }
 
-    pub(super) fn tail(&self) -> Option<PackedStage<&Arc<PackedConv>>> {
+    pub(super) fn tail(&self) -> Option<PackedStage<&Arc<PackedConv>, &StageEnd>> {
         self.conv(2)
     }
 
@@ -334,8 +402,8 @@ impl Chain {
     pub(super) fn as_conv(&self) -> Result<Option<Chain>> {
         let (None, Some(depthwise), None) = (self.head(), self.depthwise(), self.tail()) else { return Ok(None) };
         let Some(conv) = depthwise.op.as_conv().filter(|conv| conv.outputs > 1) else { return Ok(None) };
-        let PackedStage { name, epilogue, .. } = depthwise;
-        let head = PackedStage { name, op: Arc::try_new("plan", conv)?, epilogue };
+        let PackedStage { name, end, .. } = depthwise;
+        let head = PackedStage { name, op: Arc::try_new("plan", conv)?, end: end.clone() };
         Ok(Some(Chain { stages: [Some(head.into()), None, None] }))
     }
 
@@ -363,10 +431,10 @@ impl Chain {
         })
     }
 
-    /// Sets the epilogue of the last stage.
-    pub(super) fn end_by(&mut self, epilogue: Epilogue) {
+    /// Sets the end of the last stage, which has as many outputs.
+    pub(super) fn end_by(&mut self, end: StageEnd) {
         if let Some(last) = self.stages.iter_mut().flatten().last() {
-            last.epilogue = epilogue;
+            last.end = end;
         }
     }
 
@@ -389,14 +457,14 @@ impl Chain {
         debug_assert!(self.has_windows_of_one_column());
         let mut stages = [None, None, None];
         for (to, stage) in stages.iter_mut().zip(&self.stages) {
-            let Some(PackedStage { name, op, epilogue }) = stage else { continue };
+            let Some(PackedStage { name, op, end }) = stage else { continue };
             let op = match op {
                 PackedOp::Conv(conv) => PackedOp::Conv(Arc::try_new("plan", conv.swapped())?),
                 PackedOp::Depthwise(depthwise) => {
                     PackedOp::Depthwise(Arc::try_new("plan", depthwise.with_window(depthwise.window.swapped()))?)
                 }
             };
-            *to = Some(PackedStage { name, op, epilogue: *epilogue });
+            *to = Some(PackedStage { name, op, end: end.clone() });
         }
         // unreached: stages that fit each other still do
         Chain::of_places(stages).map_err(|misfit| misfit.named(STAGES))
@@ -564,7 +632,7 @@ fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use sepconv_kernels::Kernels;
+    use sepconv_kernels::{Kernels, Nonlinearity};
 
     use super::*;
     use crate::memory::Carver;
@@ -593,7 +661,11 @@ mod tests {
     }
 
     fn stage<O>(op: O) -> PackedStage<Arc<O>> {
-        PackedStage { name: "stage", op: Arc::try_new("stage", op).unwrap(), epilogue: Epilogue::clamp([0.0, 1.0]) }
+        PackedStage {
+            name: "stage",
+            op: Arc::try_new("stage", op).unwrap(),
+            end: StageEnd::of(Epilogue::clamp([0.0, 1.0])),
+        }
     }
 
     #[test]
@@ -674,6 +746,46 @@ mod tests {
         ] {
             assert_eq!(misfit(None, Some(wrong), None), Misfit::Packed { stage: 1 });
         }
+    }
+
+    #[test]
+    fn parameters_are_those_of_the_channels() {
+        let end = |channels: usize, blocks: usize| {
+            let values = Packed::new::<f32>(blocks * CHANNEL_PARAMS, |_| {}).unwrap();
+            let params = Arc::try_new("parameters", PackedParams { channels, values }).unwrap();
+            StageEnd { epilogue: Epilogue::of(Nonlinearity::PRelu), params: Some(params) }
+        };
+        let none = StageEnd::of(Epilogue::of(Nonlinearity::ClampByChannel));
+        for (end, fits) in
+            [(end(20, 2), true), (end(20, 1), false), (end(21, 2), false), (end(4, 2), false), (none, false)]
+        {
+            let ends_by = |stage: PackedStage| PackedStage { end: end.clone(), ..stage };
+            let conv = ends_by(stage(conv(3, 4, 20)).into());
+            let depthwise = ends_by(stage(depthwise(20, 1)).into());
+            for (stages, at) in [
+                (core::slice::from_ref(&conv), 0),
+                (core::slice::from_ref(&depthwise), 1),
+                (&[conv.clone(), depthwise.clone()], 0),
+            ] {
+                let misfit = if fits { None } else { Some(Misfit::Packed { stage: at }) };
+                assert_eq!(Chain::of(stages).err(), misfit, "{end:?}");
+            }
+            assert_eq!(end.suits(20), fits);
+            assert!(end == end.clone());
+        }
+        // ends are one where they share parameters
+        assert!(end(20, 2) != end(20, 2) && end(20, 2) != StageEnd::of(Epilogue::of(Nonlinearity::PRelu)));
+        // flat rows have parameters for all of their lanes
+        let lanes = |blocks: usize| {
+            let flat = FlatWeights { lanes: 48, weights: Packed::new::<f32>(10 * 48, |_| {}).unwrap() };
+            let flat = Some(Arc::try_new("flat", flat).unwrap());
+            let few = stage(PackedDepthwise { flat, ..depthwise(3, 1) });
+            Chain::of(&[PackedStage { end: end(3, blocks), ..few.into() }]).err()
+        };
+        assert_eq!(
+            [lanes(1), lanes(2), lanes(3)],
+            [Some(Misfit::Packed { stage: 1 }), Some(Misfit::Packed { stage: 1 }), None]
+        );
     }
 
     /// Tensors of a step from the caller's input, a tensor of the arena, to another one; a third is as the second is.

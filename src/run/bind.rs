@@ -1,9 +1,11 @@
 //! Tensors of a plan and the memory of a run become pointers.
 
-use sepconv_kernels::{BLOCK, Kernels, Residual, RowPixels, Store};
+use core::ptr::null;
+
+use sepconv_kernels::{BLOCK, CHANNEL_PARAMS, Kernels, Residual, RowPixels, Store};
 
 use crate::Shape;
-use crate::plan::{Offsets, PixelTable, Place, PlannedTensor, TensorLayout};
+use crate::plan::{Offsets, PixelTable, Place, PlannedTensor, StageEnd, TensorLayout};
 
 /// Memory and kernels of one run.
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +134,13 @@ impl RowTarget {
     /// The offset of row `y` from `ptr`.
     pub(super) fn at(&self, y: usize) -> usize {
         (y - self.first) % self.ring * self.row
+    }
+}
+
+impl StageEnd {
+    /// The parameters of an activation by channel, from channel block `block` on; else null.
+    pub(super) fn params(&self, block: usize) -> *const f32 {
+        self.params.as_ref().map_or(null(), |params| params.values.as_ptr::<f32>().wrapping_add(block * CHANNEL_PARAMS))
     }
 }
 

@@ -282,7 +282,8 @@ impl ChainStep {
                     stride: window.stride[1],
                     taps,
                     dilation: window.dilation[1],
-                    epilogue: self.depthwise.epilogue,
+                    epilogue: self.depthwise.end.epilogue,
+                    params: self.depthwise.end.params(slab.start),
                 });
                 y += rows_out;
             }
@@ -341,7 +342,7 @@ impl ChainStep {
         let width = self.extent.out[1];
         let m = group.len() * width;
         let (is_first, is_last) = (slab.start == 0, slab.end == self.middle.c.div_ceil(BLOCK));
-        let PackedStage { op: tail, epilogue, .. } = tail;
+        let PackedStage { op: tail, end, .. } = tail;
         let panel_len = (tail.inputs + 1) * BLOCK;
         // SAFETY: the caller's; the tables hold a group's pixels, the partial sums a group's pixels in every panel.
         unsafe {
@@ -360,7 +361,7 @@ impl ChainStep {
                     Some(staging) => staging.target(&here, scratch),
                     None => RowTarget::tensor(out, n, 0),
                 };
-                (to.store(group.start, pixels.out.row(0, scratch)), *epilogue)
+                (to.store(group.start, pixels.out.row(0, scratch)), end.epilogue)
             } else {
                 (Store { ptr: partial, pixels: dense, panel: partial_panel, whole: true }, Epilogue::NONE)
             };
@@ -380,6 +381,7 @@ impl ChainStep {
                 partial_panel,
                 residual: residual.map(|(r, pixels)| r.residual(group.start, pixels.row(0, scratch))),
                 epilogue,
+                params: end.params(0),
                 store,
             });
             if let (true, Some(staging)) = (is_last, of_output) {

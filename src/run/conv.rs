@@ -90,7 +90,8 @@ impl ConvRows {
                             let row = r.residual(first, pixels.row(0, scratch));
                             Residual { ptr: row.ptr.add(column * r.pixel), ..row }
                         }),
-                        epilogue: self.stage.epilogue,
+                        epilogue: self.stage.end.epilogue,
+                        params: self.stage.end.params(panels.start),
                         store: Store { ptr: store.ptr.add(column * to.pixel), ..store },
                     });
                 }

@@ -1,9 +1,10 @@
 //! A depthwise convolution of few channels, run. `plan/flat.rs` says how rows lie.
 
 use core::ops::Range;
+use core::ptr::null;
 
 use sepconv_kernels::pack::RowLayout;
-use sepconv_kernels::{BLOCK, DepthwiseArgs};
+use sepconv_kernels::{BLOCK, CHANNEL_PARAMS, DepthwiseArgs};
 
 use super::bind::{BoundTensor, Memory, zero_columns};
 use super::columns::Columns;
@@ -81,6 +82,7 @@ impl FlatStep {
         // SAFETY: the caller's; a call has no more rows than the plan says, and the ring has all rows that these read.
         unsafe {
             let weights = self.weights_of_lanes(down, values, scratch);
+            let params = self.params_of_lanes(down, values, scratch);
             let ring = scratch.add(self.scratch.ring).cast::<f32>();
             let rows = scratch.add(self.scratch.rows).cast::<*const f32>();
             let mut line = lines.start;
@@ -101,7 +103,7 @@ impl FlatStep {
                 }
                 let (to, together) = self.target(out, [image, y], columns.start, scratch);
                 let out_pixel = if together { out.layout.row } else { values };
-                self.call(memory, [values, count], [len, out_pixel], window.stride[0], weights, to, scratch);
+                self.call(memory, [values, count], [len, out_pixel], window.stride[0], [weights, params], to, scratch);
                 if !together {
                     for i in 0..count {
                         out.scatter(to.add(i * values), image, y + i, columns.clone());
@@ -131,8 +133,8 @@ impl FlatStep {
         (to, together)
     }
 
-    /// Calls the kernel for `width` pixels of so many lanes, so many values apart in the input and in the output. Pointers to the rows are
-    /// written.
+    /// Calls the kernel for `width` pixels of so many lanes, so many values apart in the input and in the output, with weights and parameters
+    /// of these lanes. Pointers to the rows are written.
     ///
     /// # Safety
     /// As [`FlatStep::run`].
@@ -142,7 +144,7 @@ impl FlatStep {
         [lanes, width]: [usize; 2],
         [pixel, out_pixel]: [usize; 2],
         stride: usize,
-        weights: *const f32,
+        [weights, params]: [*const f32; 2],
         to: *mut f32,
         scratch: *mut u8,
     ) {
@@ -165,7 +167,8 @@ impl FlatStep {
                 stride,
                 taps: scratch.add(self.scratch.taps).cast(),
                 dilation: 1,
-                epilogue: self.stage.epilogue,
+                epilogue: self.stage.end.epilogue,
+                params,
             });
         }
     }
@@ -185,6 +188,24 @@ impl FlatStep {
             for block in 0..values.div_ceil(BLOCK) {
                 let from = flat.weights.as_ptr::<f32>().add(block % blocks * len);
                 core::ptr::copy_nonoverlapping(from, to.add(block * len), len);
+            }
+            to
+        }
+    }
+
+    /// Writes the parameters of an activation by channel for each lane of a section of `values` values; null where there are none.
+    ///
+    /// # Safety
+    /// As [`FlatStep::run`].
+    unsafe fn params_of_lanes(&self, down: &Down, values: usize, scratch: *mut u8) -> *const f32 {
+        let (Some(flat), Some(params)) = (&self.stage.op.flat, &self.stage.end.params) else { return null() };
+        let (from, blocks) = (params.values.as_ptr::<f32>(), flat.lanes / BLOCK);
+        // SAFETY: the caller's; the plan carved blocks for the longest section, and parameters are packed for the lanes of flat weights.
+        unsafe {
+            let to = scratch.add(down.params).cast::<f32>();
+            for block in 0..values.div_ceil(BLOCK) {
+                let from = from.add(block % blocks * CHANNEL_PARAMS);
+                core::ptr::copy_nonoverlapping(from, to.add(block * CHANNEL_PARAMS), CHANNEL_PARAMS);
             }
             to
         }
@@ -242,7 +263,8 @@ impl FlatStep {
                     rows.add(ky).write(self.input_row(x.shape.h, section, ky, scratch).add(first));
                 }
                 let pixels = [flat.lanes; 2];
-                self.call(memory, [lanes, width], pixels, 1, flat.weights.as_ptr(), to.add(first), scratch);
+                let packed = [flat.weights.as_ptr(), self.stage.end.params(0)];
+                self.call(memory, [lanes, width], pixels, 1, packed, to.add(first), scratch);
             }
             if !together {
                 out.scatter(to, section.image, section.row, section.columns.clone());

@@ -57,7 +57,8 @@ impl PlanesStep {
                     out: out.ptr.add(out.row(image, y)),
                     out_plane: out.layout.channel,
                     out_steps: [out.layout.row, out.layout.within.pixel],
-                    epilogue: self.stage.epilogue,
+                    epilogue: self.stage.end.epilogue,
+                    params: self.stage.end.params(0),
                 });
             }
         }

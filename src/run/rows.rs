@@ -86,8 +86,8 @@ impl RowsStep {
         // SAFETY: the caller's: rows are those of the step's tensors.
         unsafe {
             let out = to.pixels_mut(y);
-            match self.op {
-                RowsOp::Join { join, epilogue } => {
+            match &self.op {
+                RowsOp::Join { join, end, .. } => {
                     // a join has a second operand
                     let Some((second, one)) = second else { return };
                     let x = from.pixels(y);
@@ -101,14 +101,15 @@ impl RowsStep {
                         x,
                         y: second,
                         out,
-                        join,
-                        epilogue,
+                        join: *join,
+                        epilogue: end.epilogue,
+                        params: end.params(0),
                     }));
                 }
-                RowsOp::Copy { factors: [by, times] } => {
+                &RowsOp::Copy { factors: [by, times] } => {
                     copy_row(channels, input.w, from.pixels(y / by), out, times);
                 }
-                RowsOp::Pool { window, of } => {
+                &RowsOp::Pool { window, of } => {
                     let rows = window.rows_needed(&(y..y + 1), self.extent.before[0], input.h);
                     (memory.kernels.pool_row)(&PoolRowArgs {
                         channels,
@@ -129,11 +130,12 @@ impl RowsStep {
     }
 }
 
-/// The same row as one pixel of many channels, where no operand has a gap between pixels.
+/// The same row as one pixel of many channels, where no operand has a gap between pixels and all channels end alike.
 fn flat(a: JoinRowArgs) -> JoinRowArgs {
     let ends = [(a.x.pixel, a.x.block), (a.y.pixel, a.y.block), (a.out.pixel, a.out.block)];
     let whole = a.x.whole || a.y.whole || a.out.whole;
-    if whole || ends.iter().any(|&(pixel, block)| block != BLOCK || pixel != a.channels) {
+    let by_channel = a.epilogue.activation().is_by_channel();
+    if whole || by_channel || ends.iter().any(|&(pixel, block)| block != BLOCK || pixel != a.channels) {
         return a;
     }
     JoinRowArgs { channels: a.channels * a.width, width: 1, ..a }

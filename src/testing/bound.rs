@@ -149,7 +149,8 @@ impl Loops<'_> {
     fn sum(&self, x: &[f64], w: &[f64], bias: &[f64]) -> Vec<f64> {
         let output = self.stage.output_shape();
         let mut sums = vec![0.0; values_of(output)];
-        let conv = reference::Conv { window: self.stage.window(), filter: w, bias, epilogue: Epilogue::NONE };
+        let conv =
+            reference::Conv { window: self.stage.window(), filter: w, bias, epilogue: Epilogue::NONE, params: &[] };
         let (from, to) = (tensor(x, self.input), tensor_mut(&mut sums, output));
         match self.stage.kind() {
             StageKind::AveragePool => reference::average_pool(from, to),
@@ -443,7 +444,7 @@ fn through(stage: &Stage, input: &Known, shortcut: Option<&Known>, policies: &Po
     let gamma = n / (1.0 - n) * (1.0 + 2f64.powi(-28));
     // a product and the sum that it comes to may both be flushed
     let underflow = if policies.flush() { 2.0 * SMALLEST_NORMAL } else { 2f64.powi(-150) };
-    let (activation, scales) = (stage.activation(), &operands.added.scales);
+    let (channels, scales) = (stage.output_shape().c, &operands.added.scales);
     (0..sums.values.len())
         .map(|at| match unknown.0[at] {
             Some(why) => Expected::Unchecked(why),
@@ -451,7 +452,7 @@ fn through(stage: &Stage, input: &Known, shortcut: Option<&Known>, policies: &Po
             None => {
                 let lost = terms as f64 * underflow * scales[at % scales.len()].max(1.0);
                 let error = policies.slack * (gamma * sums.sizes[at] + lost) + sums.carried[at];
-                settle(sums.values[at], error, activation, policies)
+                settle(sums.values[at], error, stage.activation_of(at % channels), policies)
             }
         })
         .collect()

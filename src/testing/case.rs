@@ -34,6 +34,8 @@ pub struct ConvCase {
     pub padding: Padding,
     /// What is applied to the sum.
     pub activation: Activation,
+    /// The activation with parameters for each channel that is there in its place.
+    pub by_channel: Option<ByChannel>,
     /// Whether it has a bias.
     pub bias: bool,
     /// The batch norm behind it.
@@ -42,6 +44,16 @@ pub struct ConvCase {
     pub values: Values,
     /// From which they are made.
     pub seed: u64,
+}
+
+/// An activation of a case that has parameters for each channel. The seed of its convolution makes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ByChannel {
+    /// [`ChannelActivation::PRelu`](crate::ChannelActivation::PRelu).
+    PRelu,
+    /// [`ChannelActivation::Clamp`](crate::ChannelActivation::Clamp).
+    Clamp,
 }
 
 /// A batch norm of a case, without its vectors.
@@ -85,6 +97,7 @@ impl ConvCase {
             dilations: [1, 1],
             padding: Padding::Same,
             activation: Activation::Linear,
+            by_channel: None,
             bias: false,
             batch_norm: None,
             values: Values::Uniform,
@@ -135,6 +148,13 @@ impl ConvCase {
     /// What is applied to the sum.
     pub const fn activation(mut self, activation: Activation) -> Self {
         self.activation = activation;
+        self.by_channel = None;
+        self
+    }
+
+    /// What is applied to the sum, with parameters for each channel, in the place of [`activation`](Self::activation).
+    pub const fn by_channel(mut self, activation: ByChannel) -> Self {
+        self.by_channel = Some(activation);
         self
     }
 
@@ -156,7 +176,7 @@ impl ConvCase {
         self
     }
 
-    /// From which filter, bias and batch norm are made.
+    /// From which filter, bias, batch norm and parameters of an activation are made.
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
@@ -499,7 +519,18 @@ impl fmt::Display for NormCase {
 impl fmt::Display for ConvCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ConvCase {
-            kernel, outputs, strides, dilations, padding, activation, bias, batch_norm, values, seed, ..
+            kernel,
+            outputs,
+            strides,
+            dilations,
+            padding,
+            activation,
+            by_channel,
+            bias,
+            batch_norm,
+            values,
+            seed,
+            ..
         } = *self;
         match (self.depthwise, kernel) {
             (true, _) => write!(f, "ConvCase::depthwise({kernel:?})")?,
@@ -523,6 +554,7 @@ impl fmt::Display for ConvCase {
             _ => write!(f, ".padding(Padding::{padding:?})")?,
         }
         match activation {
+            _ if by_channel.is_some() => {}
             Activation::Linear => {}
             Activation::Clamp { min, max } => {
                 let (min, max) = (Literal(min), Literal(max));
@@ -532,6 +564,9 @@ impl fmt::Display for ConvCase {
                 write!(f, ".activation(Activation::LeakyRelu {{ slope: {} }})", Literal(slope))?;
             }
             _ => write!(f, ".activation(Activation::{activation:?})")?,
+        }
+        if let Some(activation) = by_channel {
+            write!(f, ".by_channel(ByChannel::{activation:?})")?;
         }
         if bias {
             f.write_str(".bias(true)")?;

@@ -6,7 +6,7 @@ use proptest::strategy::{NewTree, ValueTree};
 use proptest::test_runner::TestRunner;
 
 use super::values::one_of;
-use super::{Case, ConvCase, NormCase, Op, Values};
+use super::{ByChannel, Case, ConvCase, NormCase, Op, Values};
 use crate::{Activation, Padding, Shape};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,6 +57,7 @@ pub struct Cases {
     uniform: bool,
     paddings: Vec<PaddingKind>,
     activations: Option<Vec<Activation>>,
+    by_channel: bool,
     bias: bool,
     batch_norm: bool,
     gaps: bool,
@@ -101,6 +102,7 @@ impl Cases {
             uniform: false,
             paddings: PaddingKind::ALL.to_vec(),
             activations: None,
+            by_channel: true,
             bias: true,
             batch_norm: true,
             gaps: false,
@@ -214,13 +216,20 @@ impl Cases {
         self
     }
 
-    /// Which activations there are.
+    /// Which activations there are: these, and none with parameters for each channel.
     ///
     /// # Panics
     /// On an empty list.
     pub fn activations(mut self, activations: &[Activation]) -> Cases {
         assert!(!activations.is_empty(), "a convolution needs some activation: Activation::Linear is none");
         self.activations = Some(activations.to_vec());
+        self.by_channel = false;
+        self
+    }
+
+    /// Whether there are activations with parameters for each channel ([`ByChannel`]): there are, unless told.
+    pub fn by_channel(mut self, by_channel: bool) -> Cases {
+        self.by_channel = by_channel;
         self
     }
 
@@ -374,6 +383,13 @@ impl Cases {
         .boxed()
     }
 
+    fn channel_activation(&self) -> BoxedStrategy<Option<ByChannel>> {
+        if !self.by_channel {
+            return Just(None).boxed();
+        }
+        prop_oneof![8 => Just(None), 1 => Just(Some(ByChannel::PRelu)), 1 => Just(Some(ByChannel::Clamp))].boxed()
+    }
+
     fn norm(&self) -> BoxedStrategy<Option<NormCase>> {
         if !self.batch_norm {
             return Just(None).boxed();
@@ -391,11 +407,13 @@ impl Cases {
         outputs: BoxedStrategy<usize>,
     ) -> BoxedStrategy<ConvCase> {
         let bias = if self.bias { any::<bool>().boxed() } else { Just(false).boxed() };
-        (window, outputs, self.activation(), bias, self.norm(), one_of(self.weights.clone()), any::<u16>())
-            .prop_map(move |(window, outputs, activation, bias, batch_norm, values, seed)| ConvCase {
+        let activation = (self.activation(), self.channel_activation());
+        (window, outputs, activation, bias, self.norm(), one_of(self.weights.clone()), any::<u16>())
+            .prop_map(move |(window, outputs, (activation, by_channel), bias, batch_norm, values, seed)| ConvCase {
                 depthwise,
                 outputs,
-                activation,
+                activation: if by_channel.is_some() { Activation::Linear } else { activation },
+                by_channel,
                 bias,
                 batch_norm,
                 values,

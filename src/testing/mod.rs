@@ -68,7 +68,7 @@ pub mod reference;
 mod values;
 
 pub use crate::{Layout, Strides};
-pub use case::{Case, ConvCase, NormCase, Op};
+pub use case::{ByChannel, Case, ConvCase, NormCase, Op};
 pub use cases::{Cases, PaddingKind};
 pub use check::{
     Check, Denormals, Difference, Failure, Fault, InfPolicy, IntoReply, NanPolicy, PaddingPolicy, Reply, Summary,

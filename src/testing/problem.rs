@@ -4,8 +4,8 @@ use sepconv_kernels::Arithmetic;
 
 use super::reference::{self, Epilogue, Number, Tensor, TensorMut, Window};
 use super::values::CaseRng;
-use super::{Case, ConvCase, Op, Values};
-use crate::{Activation, BatchNorm, Layout, Result, Shape, Strides};
+use super::{ByChannel, Case, ConvCase, Op, Values};
+use crate::{Activation, BatchNorm, ChannelActivation, Layout, Result, Shape, Strides};
 
 /// The order of a filter's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub struct Stage {
     filter: Vec<f32>,
     bias: Option<Vec<f32>>,
     norm: Option<StageNorm>,
+    /// Slopes, or lower and upper bounds, of an activation with parameters for each channel.
+    params: [Vec<f32>; 2],
     shortcut_from: Option<usize>,
 }
 
@@ -94,6 +96,7 @@ impl Stage {
                 .collect(),
             epsilon: norm.epsilon,
         });
+        let params = case.by_channel.map_or([vec![], vec![]], |kind| channel_params(kind, outputs, rng));
         Stage {
             kind: if case.depthwise { StageKind::Depthwise } else { StageKind::Standard },
             case: *case,
@@ -103,6 +106,7 @@ impl Stage {
             filter,
             bias,
             norm,
+            params,
             shortcut_from: None,
         }
     }
@@ -117,6 +121,7 @@ impl Stage {
             filter: vec![],
             bias: None,
             norm: None,
+            params: [vec![], vec![]],
             shortcut_from: None,
         }
     }
@@ -166,9 +171,34 @@ impl Stage {
         if self.kind == StageKind::Depthwise { self.case.outputs } else { 1 }
     }
 
-    /// What is applied to the sum, behind batch norm and shortcut.
+    /// What is applied to the sum, behind batch norm and shortcut, unless there is a [`channel_activation`](Self::channel_activation).
     pub fn activation(&self) -> Activation {
         self.case.activation
+    }
+
+    /// What is applied to the sum in the place of [`activation`](Self::activation): an activation with parameters for each output channel.
+    pub fn channel_activation(&self) -> Option<ChannelActivation<'_>> {
+        let [first, second] = &self.params;
+        self.case.by_channel.map(|kind| match kind {
+            ByChannel::PRelu => ChannelActivation::PRelu { slopes: first },
+            ByChannel::Clamp => ChannelActivation::Clamp { min: first, max: second },
+        })
+    }
+
+    /// What is applied to the sums of an output channel, whichever of the two there is.
+    pub fn activation_of(&self, channel: usize) -> Activation {
+        self.channel_activation().map_or(self.case.activation, |activation| activation.of_channel(channel))
+    }
+
+    /// The same, as the reference takes it.
+    pub(super) fn epilogue(&self) -> (Epilogue, Vec<[f32; 2]>) {
+        match self.channel_activation() {
+            Some(activation) => {
+                let params = (0..self.output.c).map(|channel| activation.params(channel)).collect();
+                (Epilogue::of(activation.nonlinearity()), params)
+            }
+            None => (Epilogue::of(self.case.activation.into()), vec![]),
+        }
     }
 
     /// The filter as it is before the batch norm. Empty where there is none.
@@ -271,8 +301,8 @@ impl Stage {
         let mut output = vec![T::ZERO; values_of(self.output)];
         let to = tensor_mut(&mut output, self.output);
         let from = tensor(input, self.input);
-        let epilogue = Epilogue::of(self.case.activation.into());
-        let conv = reference::Conv { window: self.window(), filter, bias, epilogue };
+        let (epilogue, params) = self.epilogue();
+        let conv = reference::Conv { window: self.window(), filter, bias, epilogue, params: &params };
         match self.kind {
             StageKind::AveragePool => reference::average_pool(from, to),
             StageKind::Depthwise => reference::depthwise(&conv, from, to, arithmetic),
@@ -282,6 +312,26 @@ impl Stage {
         }
         output
     }
+}
+
+/// Slopes around 0 and some beyond 1, or bounds that are in their order, some of them infinite.
+fn channel_params(kind: ByChannel, channels: usize, rng: &mut CaseRng) -> [Vec<f32>; 2] {
+    let [mut first, mut second] = [(); 2].map(|()| rng.values(channels, Values::Uniform));
+    for (channel, (first, second)) in first.iter_mut().zip(&mut second).enumerate() {
+        match kind {
+            ByChannel::PRelu if channel % 3 == 1 => *first *= 4.0,
+            ByChannel::PRelu => {}
+            ByChannel::Clamp => {
+                (*first, *second) = (first.min(*second), first.max(*second));
+                match channel % 5 {
+                    1 => *first = f32::NEG_INFINITY,
+                    3 => *second = f32::INFINITY,
+                    _ => {}
+                }
+            }
+        }
+    }
+    [first, second]
 }
 
 /// A dense tensor, as the reference takes it.

@@ -21,7 +21,7 @@
 //! use sepconv::testing::reference::{Conv, Epilogue, Tensor, TensorMut, Window, conv2d};
 //!
 //! let window = Window { kernel: [1, 2], stride: [1, 1], dilation: [1, 1], before: [0, 1] };
-//! let conv = Conv { window, filter: &[1.0, 10.0], bias: &[0.5], epilogue: Epilogue::NONE };
+//! let conv = Conv { window, filter: &[1.0, 10.0], bias: &[0.5], epilogue: Epilogue::NONE, params: &[] };
 //! let mut out = [0.0; 2];
 //! conv2d(
 //!     &conv,

@@ -106,9 +106,11 @@ fn add_op(graph: &Graph, op: &GraphOp, values: &[sepconv_value], shapes: &[Shape
     let read = op.reads();
     let (x, c) = (values[read[0]], shapes[read[0]].c);
     let [weights, bias] = op.weights(c);
-    let conv = |order: sepconv_filter_order, [kernel_h, kernel_w]: [usize; 2], stride, outputs, activation| {
-        let (activation, [clamp_min, clamp_max], leaky_slope) = activation_code(activation);
-        sepconv_conv_desc {
+    let (activation, params) = (op.activation(), op.params(op.shape(shapes).c));
+    let by_channel = activation.by_channel(&params);
+    let conv = |order: sepconv_filter_order, [kernel_h, kernel_w]: [usize; 2], stride, outputs| {
+        let (activation, [clamp_min, clamp_max], leaky_slope) = activation_code(activation.alike());
+        let mut desc = sepconv_conv_desc {
             filter: weights.as_ptr(),
             filter_len: weights.len(),
             filter_order: order as i32,
@@ -125,33 +127,49 @@ fn add_op(graph: &Graph, op: &GraphOp, values: &[sepconv_value], shapes: &[Shape
             clamp_max,
             leaky_slope,
             ..conv_desc()
-        }
+        };
+        set_by_channel(&mut desc, by_channel);
+        desc
     };
     let of = |new: NewOfOne, desc: sepconv_conv_desc| layer(graph, x, &operator(new, &desc).unwrap());
     let (hwio, hwoi) = (sepconv_filter_order::Hwio, sepconv_filter_order::Hwoi);
     let added = match *op {
-        GraphOp::Conv { kernel, stride, outputs, activation, .. } => {
-            of(sepconv_conv2d_new, conv(hwio, kernel, stride, outputs, activation))
-        }
-        GraphOp::Depthwise { kernel, stride, multiplier, activation, .. } => {
+        GraphOp::Conv { kernel, stride, outputs, .. } => of(sepconv_conv2d_new, conv(hwio, kernel, stride, outputs)),
+        GraphOp::Depthwise { kernel, stride, multiplier, .. } => {
             let order = sepconv_filter_order::DepthwiseHwcm;
-            of(sepconv_depthwise_conv2d_new, conv(order, kernel, stride, c * multiplier, activation))
+            of(sepconv_depthwise_conv2d_new, conv(order, kernel, stride, c * multiplier))
         }
-        GraphOp::Grouped { kernel, stride, groups, outputs, activation, .. } => {
-            let desc = conv(hwio, kernel, stride, groups * outputs, activation);
+        GraphOp::Grouped { kernel, stride, groups, outputs, .. } => {
+            let desc = conv(hwio, kernel, stride, groups * outputs);
             of(sepconv_conv2d_new, sepconv_conv_desc { groups, ..desc })
         }
-        GraphOp::Transposed { kernel: [kh, kw], outputs, activation, .. } => {
-            let desc = conv(hwoi, [kh, kw], kh, outputs, activation);
+        GraphOp::Transposed { kernel: [kh, kw], outputs, .. } => {
+            let desc = conv(hwoi, [kh, kw], kh, outputs);
             of(sepconv_transposed_conv2d_new, sepconv_conv_desc { stride_w: kw, ..desc })
         }
         GraphOp::Mean { .. } => layer(graph, x, &mean(c)),
-        GraphOp::Add { y, activation, .. } => {
-            let (code, bounds, slope) = activation_code(activation);
-            let [min, max] = if matches!(activation, Activation::Clamp { .. }) { bounds } else { [0.0; 2] };
-            let slope = if slope.is_nan() { 0.0 } else { slope };
-            // SAFETY: a graph that lives.
-            value(|v| unsafe { sepconv_graph_add(graph.handle, x, values[y], code, min, max, slope, v) })
+        GraphOp::Add { y, .. } => {
+            let (y, graph) = (values[y], graph.handle);
+            match by_channel {
+                Some(ChannelActivation::PRelu { slopes }) => {
+                    let (slopes, channels) = (slopes.as_ptr(), slopes.len());
+                    // SAFETY: a graph that lives, and so many slopes.
+                    value(|v| unsafe { sepconv_graph_add_prelu(graph, x, y, slopes, channels, v) })
+                }
+                Some(ChannelActivation::Clamp { min, max }) => {
+                    let (min, max, channels) = (min.as_ptr(), max.as_ptr(), min.len());
+                    // SAFETY: a graph that lives, and so many bounds.
+                    value(|v| unsafe { sepconv_graph_add_channel_clamp(graph, x, y, min, max, channels, v) })
+                }
+                _ => {
+                    let (code, bounds, slope) = activation_code(activation.alike());
+                    let is_clamp = matches!(activation.alike(), Activation::Clamp { .. });
+                    let [min, max] = if is_clamp { bounds } else { [0.0; 2] };
+                    let slope = if slope.is_nan() { 0.0 } else { slope };
+                    // SAFETY: a graph that lives.
+                    value(|v| unsafe { sepconv_graph_add(graph, x, y, code, min, max, slope, v) })
+                }
+            }
         }
         // SAFETY: as above.
         GraphOp::Scale { y, .. } => value(|v| unsafe { sepconv_graph_scale(graph.handle, x, values[y], v) }),
@@ -379,6 +397,13 @@ fn null_is_told_by_graphs() {
             "value": sepconv_graph_operator(g, x, operator.handle, null_mut()),
             "graph": sepconv_graph_add(null_mut(), x, x, 0, 0.0, 0.0, 0.0, v),
             "value": sepconv_graph_add(g, x, x, 0, 0.0, 0.0, 0.0, null_mut()),
+            "graph": sepconv_graph_add_prelu(null_mut(), x, x, TAPS.as_ptr(), 4, v),
+            "slopes": sepconv_graph_add_prelu(g, x, x, null(), 4, v),
+            "value": sepconv_graph_add_prelu(g, x, x, TAPS.as_ptr(), 4, null_mut()),
+            "graph": sepconv_graph_add_channel_clamp(null_mut(), x, x, TAPS.as_ptr(), TAPS.as_ptr(), 4, v),
+            "min": sepconv_graph_add_channel_clamp(g, x, x, null(), TAPS.as_ptr(), 4, v),
+            "max": sepconv_graph_add_channel_clamp(g, x, x, TAPS.as_ptr(), null(), 4, v),
+            "value": sepconv_graph_add_channel_clamp(g, x, x, TAPS.as_ptr(), TAPS.as_ptr(), 4, null_mut()),
             "graph": sepconv_graph_scale(null_mut(), x, x, v),
             "value": sepconv_graph_scale(g, x, x, null_mut()),
             "graph": sepconv_graph_concat(null_mut(), &x, 1, v),
@@ -519,6 +544,8 @@ fn a_graph_is_built_once() {
                 sepconv_graph_input(g, 4, v),
                 sepconv_graph_operator(g, x, operator.handle, v),
                 sepconv_graph_add(g, x, x, 0, 0.0, 0.0, 0.0, v),
+                sepconv_graph_add_prelu(g, x, x, TAPS.as_ptr(), 4, v),
+                sepconv_graph_add_channel_clamp(g, x, x, TAPS.as_ptr(), TAPS.as_ptr(), 4, v),
                 sepconv_graph_scale(g, x, x, v),
                 sepconv_graph_concat(g, &x, 1, v),
                 sepconv_graph_window_pool(g, x, &pool, v),
@@ -526,7 +553,7 @@ fn a_graph_is_built_once() {
                 sepconv_graph_output(g, x),
             ]
         };
-        assert_eq!(all, [sepconv_status::Network; 8]);
+        assert_eq!(all, [sepconv_status::Network; 10]);
         assert_eq!(status(build(&graph)), sepconv_status::Network);
         assert!(last_error().starts_with("graph: it was built already"), "{}", last_error());
         // SAFETY: a place for a value.
@@ -555,6 +582,24 @@ fn graphs_that_are_wrong_are_told() {
     assert_eq!(sum(clamp, 1.0, 0.0), Status::Value);
     assert_eq!(sum(clamp, f32::NAN, 0.0), Status::Value);
     assert_eq!(status(layer(&graph, y, &mean(4))), Status::Channels);
+    for code in [sepconv_activation::Prelu, sepconv_activation::ChannelClamp] {
+        assert_eq!(sum(code as i32, 0.0, 0.0), Status::Value, "values for each channel that are not there");
+        assert!(last_error().contains("sepconv_graph_add_prelu"), "{}", last_error());
+    }
+    let (taps, nan) = (TAPS.as_ptr(), NANS.as_ptr());
+    // SAFETY: a graph that lives, and so many values.
+    unsafe {
+        for channels in [3, 5] {
+            assert_eq!(status(value(|v| sepconv_graph_add_prelu(g, x, x, taps, channels, v))), Status::Channels);
+            let clamp = value(|v| sepconv_graph_add_channel_clamp(g, x, x, taps, taps, channels, v));
+            assert_eq!(status(clamp), Status::Channels);
+        }
+        assert_eq!(status(value(|v| sepconv_graph_add_prelu(g, x, x, taps, 0, v))), Status::Value);
+        assert_eq!(status(value(|v| sepconv_graph_add_prelu(g, x, x, taps, usize::MAX, v))), Status::Length);
+        assert_eq!(status(value(|v| sepconv_graph_add_prelu(g, x, x, nan, 4, v))), Status::Value);
+        assert_eq!(status(value(|v| sepconv_graph_add_channel_clamp(g, x, x, nan, taps, 4, v))), Status::Value);
+        assert_eq!(status(value(|v| sepconv_graph_add_channel_clamp(g, x, x, taps, nan, 4, v))), Status::Value);
+    }
     // SAFETY: a graph that lives.
     unsafe {
         assert_eq!(status(value(|v| sepconv_graph_scale(g, y, x, v))), Status::Channels);

@@ -46,4 +46,7 @@ pub struct DepthwiseArgs<T: Pointee = f32> {
     pub dilation: usize,
     /// What becomes of a sum before it is stored.
     pub epilogue: T::Epilogue,
+    /// Of an activation by channel, the parameters of the first channel: [`CHANNEL_PARAMS`](crate::CHANNEL_PARAMS) for each 16 channels. Of any other it
+    /// is not read.
+    pub params: *const f32,
 }

@@ -66,6 +66,7 @@ impl<const STRIDE: usize> Kernel for DwConv3x3<STRIDE> {
     /// `channels` channels of `width` pixels (in whole blocks with `whole_blocks`), and overlap nothing that is read. With `edges` rows need be
     /// readable in `channels` channels, a multiple of [`edge_channels`](crate::Kernels::edge_channels), and a window lacks fewer columns than it
     /// has.
+    /// Of an activation by channel, `params` is readable for whole 16 channels.
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &DepthwiseArgs) {
         // SAFETY: the caller's promise.

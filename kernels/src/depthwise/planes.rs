@@ -61,6 +61,9 @@ pub struct DwPlanesArgs {
     pub out_steps: [usize; 2],
     /// What becomes of a sum before it is stored.
     pub epilogue: Epilogue,
+    /// Of an activation by channel, the parameters of output channel 0: [`CHANNEL_PARAMS`](crate::CHANNEL_PARAMS) for each 16 channels. Of any other it
+    /// is not read.
+    pub params: *const f32,
 }
 
 impl DwPlanesArgs {
@@ -103,6 +106,7 @@ impl<const STRIDE: usize> Kernel for DwPlanes<STRIDE> {
     /// `x` is readable in each pixel of the planes that `channels` name, `w` in the blocks of these channels, `scratch` is writable, and so is
     /// `out` in `rows[1]` rows of `width` pixels of each channel; none of them overlap. A window of 3×3 at each output pixel begins inside
     /// of the padded plane.
+    /// Of an activation by channel, `params` is readable for whole 16 channels.
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &DwPlanesArgs) {
         // SAFETY: the caller's.

@@ -34,6 +34,9 @@ pub struct PointwiseArgs<T: Pointee = f32> {
     pub residual: Option<Residual<T>>,
     /// What becomes of a sum then.
     pub epilogue: T::Epilogue,
+    /// Of an activation by channel, the parameters of the first panel: [`CHANNEL_PARAMS`](crate::CHANNEL_PARAMS) for each 16 channels. Of any other it
+    /// is not read.
+    pub params: *const f32,
     /// Where the results of the `m` pixels go.
     pub store: Store<T>,
 }

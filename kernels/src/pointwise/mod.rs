@@ -70,6 +70,7 @@ impl Kernel for Pointwise {
     /// `n` channels (all 16 of a panel where it is `whole`), as `residual` is readable. `w` and `bias` hold whole
     /// panels for `n` and `k`; `partial`, if any, `m` × 16 values a panel. `store` overlaps none of the others, but it
     /// may be `partial` or `residual` at the same offsets.
+    /// Of an activation by channel, `params` is readable for whole 16 channels.
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs) {
         // SAFETY: the caller's promise.

@@ -2,6 +2,9 @@
 
 use crate::{Arithmetic, Nonlinearity};
 
+/// Of what the function is asked by channel first.
+const BY_CHANNEL: &str = "an activation by channel is that of a channel before it is of a value";
+
 /// An activation in f32.
 pub(super) fn of_f32(activation: Nonlinearity, x: f32, arithmetic: Arithmetic) -> f32 {
     let steps = Steps(arithmetic);
@@ -17,6 +20,7 @@ pub(super) fn of_f32(activation: Nonlinearity, x: f32, arithmetic: Arithmetic) -
             steps.logistic(x, [-w, -rest], x < 0.0)
         }
         Nonlinearity::LeakyRelu(slope) => x * if x < 0.0 { slope } else { 1.0 },
+        Nonlinearity::PRelu | Nonlinearity::ClampByChannel => unreachable!("{BY_CHANNEL}"),
     }
 }
 
@@ -41,6 +45,7 @@ pub(super) fn of_f64(activation: Nonlinearity, x: f64) -> f64 {
                 x
             }
         }
+        Nonlinearity::PRelu | Nonlinearity::ClampByChannel => unreachable!("{BY_CHANNEL}"),
     }
 }
 

@@ -221,6 +221,7 @@ fn pointwise_case(table: &Kernels, case: Int8PointwiseCase) {
             whole: true,
         }),
         epilogue: Some(numbers.requantize),
+        params: core::ptr::null(),
         store: Store { ptr: out.memory.as_mut_ptr(), pixels: pixels.as_ptr(), panel: out_block, whole: true },
     };
     // SAFETY: layouts and packed weights are those of `m`, `k` and `n`.
@@ -379,6 +380,7 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
             taps: taps.as_ptr(),
             dilation,
             epilogue: Some(numbers.requantize),
+            params: core::ptr::null(),
         });
     }
     for y in 0..rows_out {

@@ -3,11 +3,11 @@
 use std::cell::Cell;
 
 use proptest::prelude::*;
-use sepconv::testing::reference::{self as naive, Conv, Epilogue, Tensor, TensorMut, Window};
+use sepconv::testing::reference::{self as naive, Conv, Epilogue, Nonlinearity, Tensor, TensorMut, Window};
 use sepconv::testing::{Case, Cases, FilterOrder, Layout, Op, Problem, Stage, StageKind};
 use sepconv::{
-    Arithmetic, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Filter, GlobalAveragePool, InvertedResidual,
-    InvertedResidualDesc, Layer, PointwiseConv2d, SeparableConv2d, Shape, Shortcut,
+    Activation, Arithmetic, ChannelActivation, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Filter, GlobalAveragePool,
+    InvertedResidual, InvertedResidualDesc, Layer, PointwiseConv2d, SeparableConv2d, Shape, Shortcut,
 };
 
 use crate::{AXES, DenseTensor, Frame, MOST_THREADS, Runs, limits};
@@ -53,7 +53,8 @@ pub fn reference_of(problem: &Problem, input: &DenseTensor, arithmetic: Arithmet
             let before = [pads.top, pads.left];
             let window = Window { kernel, stride: stage.strides(), dilation: stage.dilations(), before };
             let (filter, bias) = (stage.folded_filter(FilterOrder::Hwio), stage.folded_bias());
-            let conv = Conv { window, filter: &filter, bias: &bias, epilogue: Epilogue::of(stage.activation().into()) };
+            let (kind, params) = nonlinearity(stage.activation(), stage.channel_activation());
+            let conv = Conv { window, filter: &filter, bias: &bias, epilogue: Epilogue::of(kind), params: &params };
             let from = tensor(&tensors[at]);
             if stage.kind() == StageKind::Depthwise {
                 naive::depthwise(&conv, from, to, arithmetic);
@@ -65,6 +66,21 @@ pub fn reference_of(problem: &Problem, input: &DenseTensor, arithmetic: Arithmet
         tensors.push(output);
     }
     tensors.pop().unwrap()
+}
+
+/// What the reference makes of an activation, or of one by channel in its place, and its parameters.
+pub(crate) fn nonlinearity(
+    activation: Activation,
+    by_channel: Option<ChannelActivation<'_>>,
+) -> (Nonlinearity, Vec<[f32; 2]>) {
+    let of =
+        |values: &[f32], second: &[f32]| values.iter().zip(second).map(|(&first, &second)| [first, second]).collect();
+    match by_channel {
+        None => (activation.into(), vec![]),
+        Some(ChannelActivation::PRelu { slopes }) => (Nonlinearity::PRelu, of(slopes, slopes)),
+        Some(ChannelActivation::Clamp { min, max }) => (Nonlinearity::ClampByChannel, of(min, max)),
+        Some(other) => unreachable!("{other:?} is not known here"),
+    }
 }
 
 fn tensor(dense: &DenseTensor) -> Tensor<'_, f32> {
@@ -136,6 +152,9 @@ fn desc<'a>(stage: &'a Stage, order: FilterOrder, data: &'a [f32]) -> ConvDesc<'
     .activation(stage.activation());
     if let Some(bias) = stage.bias() {
         desc = desc.bias(bias);
+    }
+    if let Some(activation) = stage.channel_activation() {
+        desc = desc.activation_by_channel(activation);
     }
     if let Some(norm) = stage.batch_norm() {
         desc = desc.batch_norm(norm);

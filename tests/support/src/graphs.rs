@@ -3,12 +3,14 @@
 use std::fmt;
 
 use proptest::prelude::*;
+use sepconv::testing::ByChannel;
 use sepconv::{
-    Activation, Arithmetic, ConvDesc, Filter, Fusion, Network, Padding, PlanOptions, Result, Shape, TransposedConv2d,
-    Value, View, ViewMut, WindowPoolDesc,
+    Activation, Arithmetic, ChannelActivation, ConvDesc, Filter, Fusion, Network, Padding, PlanOptions, Result, Shape,
+    TransposedConv2d, Value, View, ViewMut, WindowPoolDesc,
 };
 
-use crate::naive::{self, NaiveConv, PooledAs, Window};
+use crate::cases::nonlinearity;
+use crate::naive::{self, NaiveConv, NaiveEnd, PooledAs, Window};
 use crate::{DenseTensor, EMULATED_MACS, Guarded, LEVELS, Placement, Rng, Runs, ValueKind, note, threads};
 
 /// A layer of a graph, over the values that are there: inputs first, then what each layer computes.
@@ -16,9 +18,9 @@ use crate::{DenseTensor, EMULATED_MACS, Guarded, LEVELS, Placement, Rng, Runs, V
 #[derive(Clone, Debug)]
 pub enum GraphOp {
     /// A convolution.
-    Conv { x: usize, kernel: [usize; 2], stride: usize, outputs: usize, activation: Activation, seed: u64 },
+    Conv { x: usize, kernel: [usize; 2], stride: usize, outputs: usize, activation: GraphActivation, seed: u64 },
     /// A depthwise convolution.
-    Depthwise { x: usize, kernel: [usize; 2], stride: usize, multiplier: usize, activation: Activation, seed: u64 },
+    Depthwise { x: usize, kernel: [usize; 2], stride: usize, multiplier: usize, activation: GraphActivation, seed: u64 },
     /// A convolution in groups of so many outputs.
     Grouped {
         x: usize,
@@ -26,13 +28,13 @@ pub enum GraphOp {
         stride: usize,
         groups: usize,
         outputs: usize,
-        activation: Activation,
+        activation: GraphActivation,
         seed: u64,
     },
     /// A transposed convolution whose stride is its kernel.
-    Transposed { x: usize, kernel: [usize; 2], outputs: usize, activation: Activation, seed: u64 },
+    Transposed { x: usize, kernel: [usize; 2], outputs: usize, activation: GraphActivation, seed: u64 },
     /// A sum.
-    Add { x: usize, y: usize, activation: Activation },
+    Add { x: usize, y: usize, activation: GraphActivation, seed: u64 },
     /// A product.
     Scale { x: usize, y: usize },
     /// A concatenation.
@@ -43,6 +45,64 @@ pub enum GraphOp {
     Pool { x: usize, kernel: [usize; 2], stride: usize, padding: [usize; 2], of: PooledAs },
     /// Each pixel several times.
     Resize { x: usize, factors: [usize; 2] },
+}
+
+/// What a layer of a graph applies to its sums.
+#[derive(Clone, Copy, Debug)]
+pub enum GraphActivation {
+    /// The same for all channels.
+    Alike(Activation),
+    /// With parameters for each channel, which the seed of the layer makes.
+    ByChannel(ByChannel),
+}
+
+impl From<Activation> for GraphActivation {
+    fn from(activation: Activation) -> GraphActivation {
+        GraphActivation::Alike(activation)
+    }
+}
+
+impl GraphActivation {
+    /// Slopes, or lower and upper bounds, of each channel.
+    pub fn params(self, seed: u64, channels: usize) -> [Vec<f32>; 2] {
+        // every few layers all channels are alike
+        let rng = &mut Rng(!seed);
+        let equal = rng.chance(5);
+        let draw = |_| {
+            let rng = if equal { &mut Rng(!seed) } else { &mut *rng };
+            let [a, b] = [rng.float(), rng.float()];
+            match self {
+                GraphActivation::ByChannel(ByChannel::PRelu) => [2.0 * a, b],
+                _ => [a.min(b), if rng.chance(4) { f32::INFINITY } else { a.max(b) }],
+            }
+        };
+        (0..channels).map(draw).map(|[a, b]| (a, b)).unzip::<f32, f32, Vec<f32>, Vec<f32>>().into()
+    }
+
+    /// The activation by channel with these parameters, if it is one.
+    pub fn by_channel(self, [first, second]: &[Vec<f32>; 2]) -> Option<ChannelActivation<'_>> {
+        match self {
+            GraphActivation::Alike(_) => None,
+            GraphActivation::ByChannel(ByChannel::PRelu) => Some(ChannelActivation::PRelu { slopes: first }),
+            GraphActivation::ByChannel(_) => Some(ChannelActivation::Clamp { min: first, max: second }),
+        }
+    }
+
+    /// The activation of all channels, if it is one.
+    pub fn alike(self) -> Activation {
+        match self {
+            GraphActivation::Alike(activation) => activation,
+            GraphActivation::ByChannel(_) => Activation::Linear,
+        }
+    }
+
+    /// The description with it.
+    fn end<'a>(self, desc: ConvDesc<'a>, params: &'a [Vec<f32>; 2]) -> ConvDesc<'a> {
+        match self.by_channel(params) {
+            Some(activation) => desc.activation_by_channel(activation),
+            None => desc.activation(self.alike()),
+        }
+    }
 }
 
 /// A graph: shapes of its inputs, layers, and the values that are outputs.
@@ -138,31 +198,59 @@ impl GraphOp {
         [rng.values(len, ValueKind::Plain), rng.values(outputs, ValueKind::Plain)]
     }
 
+    /// Its activation, if it has one.
+    pub fn activation(&self) -> GraphActivation {
+        match *self {
+            GraphOp::Conv { activation, .. }
+            | GraphOp::Depthwise { activation, .. }
+            | GraphOp::Grouped { activation, .. }
+            | GraphOp::Transposed { activation, .. }
+            | GraphOp::Add { activation, .. } => activation,
+            _ => Activation::Linear.into(),
+        }
+    }
+
+    /// The parameters of its activation, of so many output channels.
+    pub fn params(&self, channels: usize) -> [Vec<f32>; 2] {
+        let seed = match *self {
+            GraphOp::Conv { seed, .. }
+            | GraphOp::Depthwise { seed, .. }
+            | GraphOp::Grouped { seed, .. }
+            | GraphOp::Transposed { seed, .. }
+            | GraphOp::Add { seed, .. } => seed,
+            _ => 0,
+        };
+        self.activation().params(seed, channels)
+    }
+
     /// Adds the layer to a builder.
     fn build(&self, graph: &mut sepconv::GraphBuilder, values: &[Value], shapes: &[Shape]) -> Result<Value> {
         let read = self.reads();
         let (x, c) = (values[read[0]], shapes[read[0]].c);
         let [weights, bias] = self.weights(c);
+        let (activation, params) = (self.activation(), self.params(self.shape(shapes).c));
+        let described = |filter| activation.end(ConvDesc::new(filter).bias(&bias), &params);
         match *self {
-            GraphOp::Conv { kernel: [kh, kw], stride, outputs, activation, .. } => {
+            GraphOp::Conv { kernel: [kh, kw], stride, outputs, .. } => {
                 let filter = Filter::hwio(&weights, [kh, kw, c, outputs]);
-                graph.conv(x, ConvDesc::new(filter).bias(&bias).stride(stride).activation(activation))
+                graph.conv(x, described(filter).stride(stride))
             }
-            GraphOp::Depthwise { kernel: [kh, kw], stride, multiplier, activation, .. } => {
+            GraphOp::Depthwise { kernel: [kh, kw], stride, multiplier, .. } => {
                 let filter = Filter::depthwise_hwcm(&weights, [kh, kw, c, multiplier]);
-                graph.conv(x, ConvDesc::new(filter).bias(&bias).stride(stride).activation(activation))
+                graph.conv(x, described(filter).stride(stride))
             }
-            GraphOp::Grouped { kernel: [kh, kw], stride, groups, outputs, activation, .. } => {
+            GraphOp::Grouped { kernel: [kh, kw], stride, groups, outputs, .. } => {
                 let filter = Filter::hwio(&weights, [kh, kw, c / groups, groups * outputs]);
-                let desc = ConvDesc::new(filter).bias(&bias).stride(stride).activation(activation).groups(groups);
-                graph.conv(x, desc)
+                graph.conv(x, described(filter).stride(stride).groups(groups))
             }
-            GraphOp::Transposed { kernel: [kh, kw], outputs, activation, .. } => {
+            GraphOp::Transposed { kernel: [kh, kw], outputs, .. } => {
                 let filter = Filter::hwoi(&weights, [kh, kw, outputs, c]);
-                let desc = ConvDesc::new(filter).bias(&bias).strides([kh, kw]).activation(activation);
-                graph.layer(x, TransposedConv2d::new(desc)?)
+                graph.layer(x, TransposedConv2d::new(described(filter).strides([kh, kw]))?)
             }
-            GraphOp::Add { y, activation, .. } => graph.add(x, values[y], activation),
+            GraphOp::Add { y, .. } => match activation.by_channel(&params) {
+                Some(activation) => graph.add_by_channel(x, values[y], activation),
+                None => graph.add(x, values[y], activation.alike()),
+            },
             GraphOp::Scale { y, .. } => graph.scale(x, values[y]),
             GraphOp::Concat { .. } => graph.concat(&read.iter().map(|&value| values[value]).collect::<Vec<_>>()),
             GraphOp::Mean { .. } => graph.global_average_pool(x),
@@ -186,25 +274,28 @@ impl GraphOp {
         let x = &values[read[0]];
         let shape = self.shape(shapes);
         let [weights, bias] = self.weights(x.shape.c);
+        let (activation, params) = (self.activation(), self.params(shape.c));
+        let (kind, params) = nonlinearity(activation.alike(), activation.by_channel(&params));
+        let end = NaiveEnd::by_channel(kind, &params);
         match *self {
-            GraphOp::Conv { kernel, stride, activation, .. } => {
-                let conv = NaiveConv::new(window(x.shape, kernel, stride), &weights, &bias, activation);
+            GraphOp::Conv { kernel, stride, .. } => {
+                let conv = NaiveConv::new(window(x.shape, kernel, stride), &weights, &bias, end);
                 naive::conv(&conv, x, shape, arithmetic)
             }
-            GraphOp::Depthwise { kernel, stride, activation, .. } => {
-                let conv = NaiveConv::new(window(x.shape, kernel, stride), &weights, &bias, activation);
+            GraphOp::Depthwise { kernel, stride, .. } => {
+                let conv = NaiveConv::new(window(x.shape, kernel, stride), &weights, &bias, end);
                 naive::depthwise(&conv, x, shape, arithmetic)
             }
-            GraphOp::Grouped { kernel, stride, groups, activation, .. } => {
-                let conv = NaiveConv::new(window(x.shape, kernel, stride), &weights, &bias, activation);
+            GraphOp::Grouped { kernel, stride, groups, .. } => {
+                let conv = NaiveConv::new(window(x.shape, kernel, stride), &weights, &bias, end);
                 naive::grouped(&conv, groups, x, shape, arithmetic)
             }
-            GraphOp::Transposed { kernel, activation, .. } => {
+            GraphOp::Transposed { kernel, .. } => {
                 let window = Window { kernel, stride: kernel, ..Window::POINT };
-                let conv = NaiveConv::new(window, &weights, &bias, activation);
+                let conv = NaiveConv::new(window, &weights, &bias, end);
                 naive::transposed(&conv, x, shape, arithmetic)
             }
-            GraphOp::Add { y, activation, .. } => naive::add(x, &values[y], activation, arithmetic),
+            GraphOp::Add { y, .. } => naive::add(x, &values[y], end, arithmetic),
             GraphOp::Scale { y, .. } => naive::scale(x, &values[y], arithmetic),
             GraphOp::Concat { .. } => naive::concat(&read.iter().map(|&value| &values[value]).collect::<Vec<_>>()),
             GraphOp::Mean { .. } => naive::mean(x),
@@ -306,7 +397,7 @@ fn draw_block(rng: &mut Rng, shapes: &[Shape]) -> Vec<GraphOp> {
     let mut last = shapes.len();
     let mut ops = Vec::new();
     let (wide, kernel) = (c.max(8) * 2, [3, if w == 1 { 1 } else { 3 }]);
-    let activation = Activation::Relu6;
+    let activation = Activation::Relu6.into();
     let expands = rng.chance(2);
     if expands {
         ops.push(GraphOp::Conv { x, kernel: [1, 1], stride: 1, outputs: wide, activation, seed: rng.next_u64() });
@@ -316,9 +407,16 @@ fn draw_block(rng: &mut Rng, shapes: &[Shape]) -> Vec<GraphOp> {
     let (stride, seed) = (rng.pick(&[1, 1, 2]), rng.next_u64());
     ops.push(GraphOp::Depthwise { x: from, kernel, stride, multiplier: 1, activation, seed });
     let seed = rng.next_u64();
-    ops.push(GraphOp::Conv { x: last, kernel: [1, 1], stride: 1, outputs: c, activation: Activation::Linear, seed });
+    ops.push(GraphOp::Conv {
+        x: last,
+        kernel: [1, 1],
+        stride: 1,
+        outputs: c,
+        activation: Activation::Linear.into(),
+        seed,
+    });
     if stride == 1 {
-        ops.push(GraphOp::Add { x: last + 1, y: x, activation: Activation::Linear });
+        ops.push(GraphOp::Add { x: last + 1, y: x, activation: Activation::Linear.into(), seed: 0 });
     }
     ops
 }
@@ -344,6 +442,11 @@ fn draw_op(rng: &mut Rng, shapes: &[Shape]) -> GraphOp {
         Activation::Tanh,
         Activation::Gelu,
     ]);
+    let activation = match rng.below(6) {
+        0 => GraphActivation::ByChannel(ByChannel::PRelu),
+        1 => GraphActivation::ByChannel(ByChannel::Clamp),
+        _ => activation.into(),
+    };
     let (kernel, stride, seed) = (rng.pick(&[1, 3, 3, 5]), rng.pick(&[1, 1, 1, 2, 3]), rng.next_u64());
     // over a signal, a window of one column, or of one row
     let kernel = match shapes[x] {
@@ -356,10 +459,17 @@ fn draw_op(rng: &mut Rng, shapes: &[Shape]) -> GraphOp {
             GraphOp::Conv { x, kernel: [1, 1], stride: 1, outputs: rng.pick(&[1, 5, 16, 24, 48]), activation, seed }
         }
         // the number of channels of another value, for a sum
-        2 => GraphOp::Conv { x, kernel: [1, 1], stride: 1, outputs: shapes[y].c, activation: Activation::Linear, seed },
+        2 => GraphOp::Conv {
+            x,
+            kernel: [1, 1],
+            stride: 1,
+            outputs: shapes[y].c,
+            activation: Activation::Linear.into(),
+            seed,
+        },
         3 => GraphOp::Conv { x, kernel, stride, outputs: rng.pick(&[3, 16, 17]), activation, seed },
         4 | 5 => GraphOp::Depthwise { x, kernel, stride, multiplier: rng.pick(&[1, 1, 1, 2]), activation, seed },
-        6 | 7 => GraphOp::Add { x, y: rng.pick(&alike(x, true)), activation },
+        6 | 7 => GraphOp::Add { x, y: rng.pick(&alike(x, true)), activation, seed },
         8 => GraphOp::Scale { x, y: rng.pick(&alike(x, true)) },
         9 => {
             let Shape { n, h, w, .. } = shapes[x];

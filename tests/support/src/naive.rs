@@ -3,7 +3,7 @@
 use sepconv::{Activation, Arithmetic, Shape};
 pub use sepconv_kernels::reference::Window;
 use sepconv_kernels::reference::{self, Conv, Tensor, TensorMut};
-use sepconv_kernels::{Epilogue, Join, PoolOf};
+use sepconv_kernels::{Epilogue, Join, Nonlinearity, PoolOf};
 
 use crate::DenseTensor;
 
@@ -13,18 +13,38 @@ pub struct NaiveConv<'a> {
     window: Window,
     filter: &'a [f32],
     bias: &'a [f32],
-    activation: Activation,
+    end: NaiveEnd<'a>,
+}
+
+/// What becomes of a sum: an activation, with its parameters for each channel where it has some.
+#[derive(Clone, Copy, Debug)]
+pub struct NaiveEnd<'a> {
+    epilogue: Epilogue,
+    params: &'a [[f32; 2]],
+}
+
+impl From<Activation> for NaiveEnd<'_> {
+    fn from(activation: Activation) -> Self {
+        NaiveEnd { epilogue: Epilogue::of(activation.into()), params: &[] }
+    }
+}
+
+impl<'a> NaiveEnd<'a> {
+    /// An activation whose parameters are these.
+    pub fn by_channel(kind: Nonlinearity, params: &'a [[f32; 2]]) -> Self {
+        NaiveEnd { epilogue: Epilogue::of(kind), params }
+    }
 }
 
 impl<'a> NaiveConv<'a> {
     /// The filter is HWIO, HWCM of a depthwise convolution, HWOI of a transposed one.
-    pub fn new(window: Window, filter: &'a [f32], bias: &'a [f32], activation: Activation) -> Self {
-        NaiveConv { window, filter, bias, activation }
+    pub fn new(window: Window, filter: &'a [f32], bias: &'a [f32], end: impl Into<NaiveEnd<'a>>) -> Self {
+        NaiveConv { window, filter, bias, end: end.into() }
     }
 
     fn reference(&self) -> Conv<'a, f32> {
-        let NaiveConv { window, filter, bias, activation } = *self;
-        Conv { window, filter, bias, epilogue: epilogue(activation) }
+        let NaiveConv { window, filter, bias, end: NaiveEnd { epilogue, params } } = *self;
+        Conv { window, filter, bias, epilogue, params }
     }
 }
 
@@ -37,10 +57,6 @@ pub enum PooledAs {
     Mean,
     /// The mean of all pixels.
     MeanOfAll,
-}
-
-fn epilogue(activation: Activation) -> Epilogue {
-    Epilogue::of(activation.into())
 }
 
 fn sides(shape: Shape) -> [usize; 4] {
@@ -85,7 +101,9 @@ pub fn grouped(
             let data = channels(&x.data, x.shape.c, group * inputs, inputs);
             let part = DenseTensor { shape: Shape { c: inputs, ..x.shape }, data };
             let filter = channels(of.filter, shape.c, group * outputs, outputs);
-            let of_group = NaiveConv { filter: &filter, bias: &of.bias[group * outputs..][..outputs], ..*of };
+            let params = if of.end.params.is_empty() { &[] } else { &of.end.params[group * outputs..][..outputs] };
+            let end = NaiveEnd { params, ..of.end };
+            let of_group = NaiveConv { filter: &filter, bias: &of.bias[group * outputs..][..outputs], end, ..*of };
             let made = conv(&of_group, &part, Shape { c: outputs, ..shape }, arithmetic);
             for (pixel, made) in to.data.chunks_mut(shape.c).zip(made.data.chunks(outputs)) {
                 pixel[group * outputs..][..outputs].copy_from_slice(made);
@@ -112,18 +130,19 @@ pub fn transposed(of: &NaiveConv<'_>, x: &DenseTensor, shape: Shape, arithmetic:
     })
 }
 
-fn join(how: (Join, Epilogue), x: &DenseTensor, y: &DenseTensor, arithmetic: Arithmetic) -> DenseTensor {
+fn join(how: Join, x: &DenseTensor, y: &DenseTensor, end: NaiveEnd<'_>, arithmetic: Arithmetic) -> DenseTensor {
+    let how = (how, end.epilogue, end.params);
     made(x.shape, |to| reference::join(how, tensor(x), tensor(y), to, arithmetic))
 }
 
 /// The sum, then an activation.
-pub fn add(x: &DenseTensor, y: &DenseTensor, activation: Activation, arithmetic: Arithmetic) -> DenseTensor {
-    join((Join::Sum, epilogue(activation)), x, y, arithmetic)
+pub fn add<'a>(x: &DenseTensor, y: &DenseTensor, end: impl Into<NaiveEnd<'a>>, arithmetic: Arithmetic) -> DenseTensor {
+    join(Join::Sum, x, y, end.into(), arithmetic)
 }
 
 /// The product.
 pub fn scale(x: &DenseTensor, y: &DenseTensor, arithmetic: Arithmetic) -> DenseTensor {
-    join((Join::Product, Epilogue::NONE), x, y, arithmetic)
+    join(Join::Product, x, y, Activation::Linear.into(), arithmetic)
 }
 
 /// The channels of all these tensors, one after the other.
