@@ -131,7 +131,7 @@ fn features(case: &ChainCase) -> Vec<String> {
         if let Op::InvertedResidual { expand, shortcut, .. } = op {
             let of = expand.map_or("none", |e| if e.kernel == [1, 1] { "pointwise" } else { "of a window" });
             features.push(format!("expand {of}"));
-            let taken = *shortcut && op.output(case.input).unwrap() == case.input;
+            let taken = *shortcut && op.output(&[case.input]).unwrap() == case.input;
             features.push(format!("shortcut {}", if taken { "taken" } else { "not taken" }));
         }
         let mut channels = case.input.c;

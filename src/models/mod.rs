@@ -36,19 +36,7 @@
 //! # }
 //! ```
 //!
-//! [`Config::activation`] makes networks with ReLU in place of ReLU6, which V1's paper has, and weights that follow it:
-//!
-//! ```
-//! use sepconv::Activation;
-//! use sepconv::models::{Config, MobileNetV1, StridePadding};
-//! # fn main() -> sepconv::Result<()> {
-//! // as a port to PyTorch may have it: its padding, its epsilon
-//! let config = Config::new().activation(Activation::Relu).padding(StridePadding::Symmetric).epsilon(1e-5);
-//! let v1 = MobileNetV1::architecture(&config)?;
-//! assert_eq!(v1.convolutions().next().map(|stem| stem.activation), Some(Activation::Relu));
-//! # Ok(())
-//! # }
-//! ```
+//! [`Config::activation`] makes networks with ReLU in place of ReLU6, which V1's paper has, and weights that follow it.
 //!
 //! # Names of tensors
 //!
