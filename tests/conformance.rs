@@ -950,7 +950,7 @@ fn patterns(case: &Case) -> Vec<&'static str> {
                 }
             }
             Op::Concat if convs.len() == 2 && node.reads[0] != node.reads[1] => {
-                found.push("concat of two convolutions")
+                found.push("concat of two convolutions");
             }
             Op::WindowPool(pool) if !convs.is_empty() => {
                 found.push(if pool.maximum { "conv, maximum" } else { "conv, mean of a window" });
