@@ -127,11 +127,11 @@ fn features(case: &ChainCase) -> Vec<String> {
         features.push(format!("{tensor} {order} {apart}"));
     }
     features.push(format!("threads {}", runs.threads));
-    for op in &case.ops {
+    for op in case.ops() {
         if let Op::InvertedResidual { expand, shortcut, .. } = op {
             let of = expand.map_or("none", |e| if e.kernel == [1, 1] { "pointwise" } else { "of a window" });
             features.push(format!("expand {of}"));
-            let taken = *shortcut && op.output(case.input).unwrap() == case.input;
+            let taken = *shortcut && op.output(&[case.input]).unwrap() == case.input;
             features.push(format!("shortcut {}", if taken { "taken" } else { "not taken" }));
         }
         let mut channels = case.input.c;

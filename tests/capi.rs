@@ -1437,7 +1437,7 @@ fn operators(problem: &Problem) -> Result<Vec<Operator>, Failed> {
         let (desc, _filter) = next();
         operator(new, &desc)
     };
-    let ops = problem.case().ops.iter().map(|op| match op {
+    let ops = problem.case().ops().map(|op| match op {
         Op::Conv2d(_) => of_one(sepconv_conv2d_new),
         Op::Depthwise(_) => of_one(sepconv_depthwise_conv2d_new),
         Op::Pointwise(_) => of_one(sepconv_pointwise_conv2d_new),
@@ -1462,7 +1462,7 @@ fn operators(problem: &Problem) -> Result<Vec<Operator>, Failed> {
             // SAFETY: a number.
             make(sepconv_operator_free, |op| unsafe { sepconv_global_average_pool_new(channels, op) })
         }
-        other => panic!("an operator that the library does not have: {other}"),
+        other => panic!("an operator that the library does not have: {other:?}"),
     });
     ops.collect()
 }

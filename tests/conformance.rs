@@ -2,8 +2,14 @@
 //!
 //! [`NaiveEngine`] is a copy of the reference in loops of its own, with a switch for each fault.
 
+use std::collections::BTreeMap;
+
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
 use sepconv::testing::reference::Number as _;
 use sepconv::testing::*;
+use sepconv::{Plan, View, ViewMut};
+use sepconv_test_support::{LEVELS, SCHEDULES, network, threads};
 
 /// What can be wrong with a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,6 +54,29 @@ enum Planted {
     LastPixelUnwritten,
     /// A mean multiplies by a reciprocal.
     Reciprocal,
+    /// Of a sum, the activation is applied to the first operand alone.
+    SumBehindActivation,
+    SumActivationForgotten,
+    /// A sum adds the products of a convolution to the other operand. It is right, but for its bits.
+    SumsFused,
+    /// A sum with an activation is written over its first operand, which others read later.
+    SumInPlace,
+    /// The same of an activation by itself.
+    ActivationInPlace,
+    /// A sum reads another tensor of the same shape.
+    ResidualOfAnother,
+    ConcatSwapped,
+    /// Scales are those of the first image.
+    ScaleOfFirstImage,
+    /// The first value of a scale is taken for all channels.
+    ScaleOfFirstChannel,
+    /// The second output is what it was at the first run.
+    SecondOutputStale,
+    OutputsSwapped,
+    /// Padding of a maximum is zero.
+    MaximumOfPadding,
+    /// A mean over a window always counts padding.
+    MeanCountsPadding,
 }
 
 /// The naive kernel, and the scratch that it keeps.
@@ -55,6 +84,9 @@ enum Planted {
 struct NaiveEngine {
     planted: Option<Planted>,
     scratch: Vec<f32>,
+    /// What sums of the next convolution begin with.
+    start: Option<Vec<f32>>,
+    second: Option<(Case, Vec<f32>)>,
 }
 
 /// Where a value of a pixel lies; pixels are counted over all images.
@@ -78,15 +110,142 @@ impl NaiveEngine {
 
     fn run(&mut self, problem: &Problem, output: &mut [f32]) {
         let mut tensors = vec![self.gather(problem)];
-        for (at, stage) in problem.stages().iter().enumerate() {
-            let shortcut = stage.shortcut_from().map(|from| tensors[from].clone());
+        let mut shapes = vec![problem.input_shape()];
+        for stage in problem.stages() {
+            let mut reads = stage.inputs().to_vec();
+            if self.has(Planted::ResidualOfAnother) && stage.kind() == StageKind::Add {
+                let alike = |&tensor: &usize| !reads.contains(&tensor) && shapes[tensor] == stage.output_shape();
+                reads[1] = (0..tensors.len()).find(alike).unwrap_or(reads[1]);
+            }
+            if self.has(Planted::ConcatSwapped) && stage.kind() == StageKind::Concat {
+                reads.reverse();
+            }
             let result = match stage.kind() {
-                StageKind::AveragePool => self.average(stage, &tensors[at]),
-                _ => self.convolve(stage, &tensors[at], shortcut.as_deref()),
+                StageKind::AveragePool => self.average(stage, &tensors[reads[0]]),
+                StageKind::Standard | StageKind::Depthwise => {
+                    let (x, shortcut) = (tensors[reads[0]].clone(), reads.get(1).map(|&tensor| &tensors[tensor][..]));
+                    self.convolve(stage, &x, shortcut)
+                }
+                StageKind::MaxPool | StageKind::MeanPool => self.pool(stage, &tensors[reads[0]]),
+                StageKind::Concat => {
+                    let parts = reads.iter().map(|&tensor| (&tensors[tensor][..], shapes[tensor].c));
+                    concat(stage.output_shape(), &parts.collect::<Vec<_>>())
+                }
+                StageKind::Add if self.has(Planted::SumsFused) => self.fused(problem, stage, &tensors),
+                _ => self.join(stage, &tensors[reads[0]], &tensors[*reads.last().unwrap()]),
             };
+            let in_place = match stage.kind() {
+                StageKind::Add => self.has(Planted::SumInPlace),
+                StageKind::Activate => self.has(Planted::ActivationInPlace),
+                _ => false,
+            };
+            if in_place && reads[0] > 0 {
+                tensors[reads[0]].clone_from(&result);
+            }
+            shapes.push(stage.output_shape());
             tensors.push(result);
         }
-        self.scatter(problem, &tensors[tensors.len() - 1], output);
+        let mut results: Vec<Vec<f32>> =
+            problem.outputs().iter().map(|output| tensors[output.tensor].clone()).collect();
+        self.spoil_outputs(problem, &mut results);
+        for ((of, result), part) in problem.outputs().iter().zip(&results).zip(problem.split(output)) {
+            self.scatter(problem.layout(), of, result, part);
+        }
+    }
+
+    fn spoil_outputs(&mut self, problem: &Problem, results: &mut [Vec<f32>]) {
+        if let (true, [first, second]) = (self.has(Planted::OutputsSwapped), &mut *results)
+            && first.len() == second.len()
+        {
+            std::mem::swap(first, second);
+        }
+        if let (true, [_, second]) = (self.has(Planted::SecondOutputStale), results) {
+            match &self.second {
+                Some((case, kept)) if case == problem.case() => second.clone_from(kept),
+                _ => self.second = Some((problem.case().clone(), second.clone())),
+            }
+        }
+    }
+
+    /// The activation of a stage.
+    fn activate(&self, v: f32, activation: Activation) -> f32 {
+        let Some([lo, hi]) = activation.bounds() else {
+            let twice = self.has(Planted::RoundedTwice);
+            let arithmetic = if twice { Arithmetic::Separate } else { Arithmetic::Fused };
+            return v.activate(activation.into(), arithmetic);
+        };
+        let hi = if self.has(Planted::UpperBoundForgotten) { f32::INFINITY } else { hi };
+        if self.has(Planted::ClampEatsNan) {
+            return v.max(lo).min(hi);
+        }
+        let v = if lo > v { lo } else { v };
+        if hi < v { hi } else { v }
+    }
+
+    /// A sum, of which one operand may be a convolution without an activation: its products are added to the other.
+    fn fused(&mut self, problem: &Problem, stage: &Stage, tensors: &[Vec<f32>]) -> Vec<f32> {
+        let &[x, y] = stage.inputs() else { unreachable!() };
+        for (conv, other) in [(x, y), (y, x)] {
+            let Some(from) = conv.checked_sub(1).map(|at| &problem.stages()[at]) else { continue };
+            if from.is_convolution() && from.activation() == Activation::Linear && from.shortcut_from().is_none() {
+                self.start = Some(tensors[other].clone());
+                let sums = self.convolve(from, &tensors[from.inputs()[0]], None);
+                self.start = None;
+                return sums.into_iter().map(|v| self.activate(v, stage.activation())).collect();
+            }
+        }
+        self.join(stage, &tensors[x], &tensors[y])
+    }
+
+    /// A sum or a product, or an activation by itself.
+    fn join(&self, stage: &Stage, x: &[f32], y: &[f32]) -> Vec<f32> {
+        let Shape { h, w, c, .. } = stage.output_shape();
+        let one = stage.input_shapes().last().is_some_and(|y| y.h * y.w == 1);
+        let value = |(at, &x): (usize, &f32)| {
+            let (mut image, mut channel) = (at / (h * w * c), at % c);
+            if one && self.has(Planted::ScaleOfFirstImage) {
+                image = 0;
+            }
+            if one && self.has(Planted::ScaleOfFirstChannel) {
+                channel = 0;
+            }
+            let y = y[if one { image * c + channel } else { at }];
+            match stage.kind() {
+                StageKind::Scale => x * y,
+                StageKind::Activate => self.activate(x, stage.activation()),
+                _ if self.has(Planted::SumBehindActivation) => self.activate(x, stage.activation()) + y,
+                _ if self.has(Planted::SumActivationForgotten) => x + y,
+                _ => self.activate(x + y, stage.activation()),
+            }
+        };
+        x.iter().enumerate().map(value).collect()
+    }
+
+    fn pool(&self, stage: &Stage, x: &[f32]) -> Vec<f32> {
+        let (input, output, pads) = (stage.input_shape(), stage.output_shape(), stage.pads());
+        let ([kh, kw], [sh, sw]) = (stage.kernel(), stage.strides());
+        let maximum = stage.kind() == StageKind::MaxPool;
+        let value = |at: usize| {
+            let (c, pixel) = (at % output.c, at / output.c);
+            let (n, oy, ox) = (pixel / (output.h * output.w), pixel / output.w % output.h, pixel % output.w);
+            let mut met = Vec::new();
+            for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
+                let (y, x_at) = ((oy * sh + ky).wrapping_sub(pads.top), (ox * sw + kx).wrapping_sub(pads.left));
+                if y < input.h && x_at < input.w {
+                    met.push(x[((n * input.h + y) * input.w + x_at) * input.c + c]);
+                } else if maximum && self.has(Planted::MaximumOfPadding) {
+                    met.push(0.0);
+                }
+            }
+            let larger = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
+            if maximum {
+                return met.into_iter().reduce(larger).unwrap();
+            }
+            let all = stage.counts_padding() || self.has(Planted::MeanCountsPadding);
+            let count = if all { kh * kw } else { met.len() };
+            met.into_iter().reduce(|a, b| a + b).unwrap() / count as f32
+        };
+        (0..output.n * output.h * output.w * output.c).map(value).collect()
     }
 
     /// The input as dense NHWC.
@@ -104,21 +263,20 @@ impl NaiveEngine {
         dense
     }
 
-    fn scatter(&self, problem: &Problem, result: &[f32], output: &mut [f32]) {
-        let Shape { n, h, w, c } = problem.output_shape();
+    fn scatter(&self, layout: Layout, of: &ProblemOutput, result: &[f32], output: &mut [f32]) {
+        let (Shape { n, h, w, c }, strides) = (of.shape, of.strides);
         for pixel in 0..n * h * w {
             if self.has(Planted::LastPixelUnwritten) && pixel > 0 && pixel == n * h * w - 1 {
                 continue;
             }
-            let strides = problem.output_strides();
             for channel in 0..c {
-                output[place(strides, problem.output_shape(), pixel, channel)] = result[pixel * c + channel];
+                output[place(strides, of.shape, pixel, channel)] = result[pixel * c + channel];
             }
             // the value behind a pixel, or behind a row of a plane, where a gap is
-            let dense = Strides::dense(problem.layout(), problem.output_shape());
+            let dense = Strides::dense(layout, of.shape);
             if self.has(Planted::OutputGapWritten) && (strides.pixel, strides.row) != (dense.pixel, dense.row) {
-                let last = place(strides, problem.output_shape(), pixel, c - 1);
-                let ends = problem.layout() == Layout::Nhwc || (pixel + 1).is_multiple_of(w);
+                let last = place(strides, of.shape, pixel, c - 1);
+                let ends = layout == Layout::Nhwc || (pixel + 1).is_multiple_of(w);
                 output.get_mut(last + 1).into_iter().filter(|_| ends).for_each(|v| *v = 0.0);
             }
         }
@@ -194,6 +352,9 @@ impl NaiveEngine {
             let (n, oy, ox) = (pixel / (output.h * output.w), pixel / output.w % output.h, pixel % output.w);
             let image = if self.has(Planted::BatchOffset) { 0 } else { n };
             let mut acc = if self.has(Planted::StaleScratch) && !fresh { self.scratch[at] } else { bias[oc] };
+            if let Some(start) = &self.start {
+                acc += start[at];
+            }
             for &[ky, kx] in &taps {
                 for i in 0..inputs {
                     let ic = match (depthwise, self.has(Planted::MultiplierTransposed)) {
@@ -216,21 +377,7 @@ impl NaiveEngine {
                     acc = if self.has(Planted::RoundedTwice) { acc + v * w } else { v.mul_add(w, acc) };
                 }
             }
-            let bounds = stage.activation_of(oc).bounds();
-            let [lo, hi] = bounds.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]);
-            let hi = if self.has(Planted::UpperBoundForgotten) { f32::INFINITY } else { hi };
-            let clamp = |v: f32| {
-                if bounds.is_none() {
-                    let twice = self.has(Planted::RoundedTwice);
-                    let arithmetic = if twice { Arithmetic::Separate } else { Arithmetic::Fused };
-                    return v.activate(stage.activation_of(oc).into(), arithmetic);
-                }
-                if self.has(Planted::ClampEatsNan) {
-                    return v.max(lo).min(hi);
-                }
-                let v = if lo > v { lo } else { v };
-                if hi < v { hi } else { v }
-            };
+            let clamp = |v: f32| self.activate(v, stage.activation_of(oc));
             let added = shortcut.filter(|_| !self.has(Planted::ShortcutForgotten)).map(|shortcut| shortcut[at]);
             let mut v = match added {
                 Some(added) if self.has(Planted::ShortcutAfterClamp) => clamp(acc) + added,
@@ -247,6 +394,12 @@ impl NaiveEngine {
         }
         self.scratch[..len].to_vec()
     }
+}
+
+/// The channels of some tensors, each with the number of its channels, one after the other.
+fn concat(shape: Shape, parts: &[(&[f32], usize)]) -> Vec<f32> {
+    let pixels = 0..shape.n * shape.h * shape.w;
+    pixels.flat_map(|pixel| parts.iter().flat_map(move |&(part, c)| part[pixel * c..][..c].iter().copied())).collect()
 }
 
 /// Small cases: the engine here is slow, and a fault that needs a large one needs no kit.
@@ -290,6 +443,20 @@ fn planted() -> Vec<(Planted, Check, Cases)> {
         (OutputGapWritten, bounded().layout(Layout::Nchw), Cases::depthwise()),
         (LastPixelUnwritten, bounded(), Cases::separable()),
         (Reciprocal, fused(), Cases::average_pool()),
+        (SumBehindActivation, bounded(), Cases::graphs()),
+        (SumActivationForgotten, bounded(), Cases::graphs()),
+        (SumInPlace, bounded(), Cases::graphs()),
+        (ActivationInPlace, bounded(), Cases::graphs()),
+        (ResidualOfAnother, bounded(), Cases::graphs()),
+        (ConcatSwapped, bounded(), Cases::graphs().max_nodes(3)),
+        (ScaleOfFirstImage, bounded(), Cases::graphs()),
+        (ScaleOfFirstChannel, bounded().layout(Layout::Nchw), Cases::graphs()),
+        (SecondOutputStale, bounded(), Cases::graphs()),
+        (OutputsSwapped, bounded(), Cases::graphs().max_nodes(2)),
+        (MaximumOfPadding, bounded(), Cases::graphs()),
+        (MeanCountsPadding, bounded(), Cases::graphs()),
+        (LastPixelUnwritten, bounded(), Cases::graphs()),
+        (Reciprocal, fused(), Cases::graphs()),
     ]
 }
 
@@ -357,6 +524,7 @@ fn a_sound_kernel_passes() {
         Cases::average_pool(),
         Cases::dense(),
         Cases::chain(),
+        Cases::graphs(),
     ];
     let (mut values, mut unchecked) = (0, 0);
     for cases in kinds {
@@ -378,9 +546,11 @@ fn a_sound_kernel_passes() {
 
 #[test]
 fn what_rounds_twice_is_its_own_arithmetic() {
-    let mut engine = NaiveEngine::with(Planted::RoundedTwice);
-    let kernel = |problem: &Problem, output: &mut [f32]| engine.run(problem, output);
-    Check::bits(Arithmetic::Separate).run(small(Cases::chain()), kernel);
+    for cases in [Cases::chain(), Cases::graphs()] {
+        let mut engine = NaiveEngine::with(Planted::RoundedTwice);
+        let kernel = |problem: &Problem, output: &mut [f32]| engine.run(problem, output);
+        Check::bits(Arithmetic::Separate).run(small(cases), kernel);
+    }
 }
 
 #[test]
@@ -390,6 +560,57 @@ fn what_is_right_but_for_its_bits_is_within_the_bound() {
         let kernel = |problem: &Problem, output: &mut [f32]| engine.run(problem, output);
         let summary = Check::bounded().run(small(Cases::chain()), kernel);
         assert!(summary.worst <= 1.0, "{planted:?}: {summary}");
+        let kernel = |problem: &Problem, output: &mut [f32]| engine.run(problem, output);
+        let summary = Check::bounded().run(small(Cases::graphs()), kernel);
+        assert!(summary.worst <= 1.0, "{planted:?}: {summary}");
+    }
+}
+
+/// A kernel that computes sums and products as fusion may: the sum begins with the second operand of what comes behind it.
+#[test]
+fn what_is_fused_is_within_the_bound() {
+    let mut engine = NaiveEngine::with(Planted::SumsFused);
+    let kernel = |problem: &Problem, output: &mut [f32]| engine.run(problem, output);
+    let summary = Check::bounded().run(small(Cases::graphs()), kernel);
+    assert!(summary.worst > 0.0, "{summary}");
+    let failure = find(Planted::SumsFused, &fused(), &Cases::graphs(), 1);
+    assert!(matches!(failure.fault(), Fault::Differs(_)), "{failure}");
+}
+
+#[test]
+fn our_own_engine_passes_on_graphs() {
+    let cases = Cases::graphs().max_nodes(5).max_outputs(3).without(&[StageKind::Activate]).gaps();
+    let mut turn = 0;
+    for level in LEVELS.iter().filter(|level| !level.is_emulated()) {
+        for layout in [Layout::Nhwc, Layout::Nchw] {
+            for check in [Check::bits(level.arithmetic), Check::bounded()] {
+                let mut last: Option<(Case, Plan)> = None;
+                let kernel = |problem: &Problem, output: &mut [f32]| -> sepconv::Result<()> {
+                    if last.as_ref().is_none_or(|(case, _)| case != problem.case()) {
+                        turn += 1;
+                        let options = level.options().fusion(SCHEDULES[turn % SCHEDULES.len()]);
+                        let options = options.threads(threads(1 + turn % 3)).input_layout(layout).output_layout(layout);
+                        let plan = network(problem)?.plan_all(&[problem.input_shape()], &options);
+                        // no layer of this graph has stages to fuse
+                        let plan = match plan {
+                            Err(sepconv::Error::Fusion(_)) => network(problem)?
+                                .plan_all(&[problem.input_shape()], &options.fusion(sepconv::Fusion::Auto))?,
+                            plan => plan?,
+                        };
+                        last = Some((problem.case().clone(), plan));
+                    }
+                    let Some((_, plan)) = &last else { unreachable!() };
+                    let input = View::with_strides(problem.input(), problem.input_shape(), problem.input_strides())?;
+                    let outputs = problem.outputs().iter().zip(problem.split(output));
+                    let mut outputs = outputs
+                        .map(|(of, part)| ViewMut::with_strides(part, of.shape, of.strides))
+                        .collect::<sepconv::Result<Vec<_>>>()?;
+                    plan.run_all(&[input], &mut outputs, &mut plan.scratch()?)
+                };
+                let summary = check.layout(layout).run(cases.clone(), kernel);
+                assert_eq!(summary.declined, 0, "{summary}");
+            }
+        }
     }
 }
 
@@ -504,6 +725,26 @@ fn what_is_no_kernel_or_no_case_is_said() {
         let failure = Check::bounded().try_case(&case, nothing).unwrap_err();
         assert!(failure.to_string().contains(error), "{failure}");
     }
+    let point = || Case::new(Shape::new(1, 2, 2, 1)).pointwise(ConvCase::pointwise(3));
+    for (case, error) in [
+        (point().add(&[1, 0], Activation::Linear), "1×2×2×3"),
+        (point().add(&[1, 1], Activation::Clamp { min: 1.0, max: 0.0 }), "the lower not above the upper"),
+        (point().scale(&[1, 0]), "1×2×2×3"),
+        (point().average_pool().concat(&[1, 2]), "1×1×1×3"),
+        (point().concat(&[1]), "expected two or more, got 1"),
+        (point().node(Op::AveragePool, &[0, 1]), "expected one, got 2"),
+        (point().average_pool().reading(3), "tensor 3 is not there yet"),
+        (point().average_pool().reading(0), "tensor 1: nothing reads it"),
+        (point().outputs(&[0]), "output 0: expected another tensor that a node makes, got 0"),
+        (point().outputs(&[1, 1]), "output 1: expected another tensor"),
+        (
+            point().window_pool(WindowPoolCase::max([1, 2]).padding(Padding::all(1))),
+            "fewer pixels than the window has taps",
+        ),
+    ] {
+        let failure = Check::bounded().try_case(&case, nothing).unwrap_err();
+        assert!(failure.to_string().contains(error), "{failure}");
+    }
     let case = Case::new(Shape::new(1, 2, 2, 1)).average_pool();
     let failure = Check::bounded().try_case(&case, nothing).unwrap_err();
     assert!(matches!(failure.fault(), Fault::NotWritten { at: [0, 0, 0, 0], .. }), "{failure}");
@@ -578,6 +819,189 @@ fn filters_come_in_the_order_that_is_asked_for() {
     for (y, c) in (0..2).flat_map(|y| (0..4).map(move |c| (y, c))) {
         for order in [FilterOrder::Oihw, FilterOrder::Ohwi] {
             assert_eq!(conv.filter(order)[c * 2 + y], hwcm[y * 4 + c]);
+        }
+    }
+}
+
+#[test]
+fn outputs_are_told_apart() {
+    let conv = ConvCase::pointwise(2);
+    let case = Case::new(Shape::new(1, 1, 2, 2)).pointwise(conv).pointwise(conv.seed(1)).outputs(&[2, 1]).gaps(0, 1);
+    let problem = Problem::new(&case, Layout::Nhwc).unwrap();
+    let ranges: Vec<_> = problem.outputs().iter().map(|output| output.range.clone()).collect();
+    assert_eq!(ranges, [0..5, 69..74]);
+    assert_eq!(problem.outputs().iter().map(|output| output.tensor).collect::<Vec<_>>(), [2, 1]);
+    let mut engine = NaiveEngine::sound();
+    let mut with = |index: usize, value: f32| {
+        Check::bounded().try_case(&case, |problem: &Problem, output: &mut [f32]| {
+            engine.run(problem, output);
+            output[index] = value;
+        })
+    };
+    let failure = with(70, 9.0).unwrap_err();
+    assert!(matches!(failure.fault(), Fault::Differs(Difference { output: 1, at: [0, 0, 0, 1], count: 1, .. })));
+    assert!(failure.to_string().contains("(n, y, x, c) = (0, 0, 0, 1) of output 1, the first of 1"), "{failure}");
+    for (index, is_behind) in [(5, true), (68, true), (2, false), (71, false)] {
+        let failure = with(index, 9.0).unwrap_err();
+        assert!(matches!(failure.fault(), Fault::WroteOutside { behind, .. } if *behind == is_behind), "{failure}");
+    }
+    let half = |problem: &Problem, output: &mut [f32]| {
+        NaiveEngine::sound().run(problem, output);
+        problem.split(output)[1].copy_from_slice(&[f32::from_bits(0x7fc0_cafe); 5]);
+    };
+    let failure = Check::bounded().try_case(&case, half).unwrap_err();
+    assert!(matches!(failure.fault(), Fault::NotWritten { output: 1, at: [0, 0, 0, 0], .. }), "{failure}");
+}
+
+/// Cases of a strategy, always the same.
+fn drawn(cases: &Cases, count: usize) -> Vec<Case> {
+    let mut runner = TestRunner::deterministic();
+    (0..count).map(|_| cases.new_tree(&mut runner).unwrap().current()).collect()
+}
+
+/// The name of an activation without its parameters.
+fn activation_name(activation: Activation) -> String {
+    format!("{activation:?}").split(' ').next().unwrap().into()
+}
+
+#[test]
+fn every_operator_has_every_activation() {
+    let all = [
+        "Clamp",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Linear",
+        "Relu",
+        "Relu6",
+        "Sigmoid",
+        "Silu",
+        "Tanh",
+    ];
+    for cases in [
+        Cases::conv2d(),
+        Cases::depthwise(),
+        Cases::pointwise(),
+        Cases::separable(),
+        Cases::inverted_residual(),
+        Cases::dense(),
+        Cases::chain(),
+        Cases::graphs(),
+    ] {
+        // of each operator and each of its convolutions, how often an activation was drawn
+        let mut places: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
+        for case in drawn(&cases, 3000) {
+            for op in case.ops() {
+                let convs = op.convs();
+                let mut note = |place: usize, activation: Activation| {
+                    let place = format!("{} {place} of {}", op.name(), convs.len());
+                    *places.entry(place).or_default().entry(activation_name(activation)).or_default() += 1;
+                };
+                convs.iter().enumerate().for_each(|(place, conv)| note(place, conv.activation));
+                if let Op::Add(activation) | Op::Activate(activation) = op {
+                    note(0, *activation);
+                }
+            }
+        }
+        for (place, activations) in places {
+            assert_eq!(activations.keys().map(String::as_str).collect::<Vec<_>>(), all, "{place}");
+        }
+    }
+}
+
+/// What a graph has in it that fusion may get wrong.
+fn patterns(case: &Case) -> Vec<&'static str> {
+    let made = |tensor: &usize| tensor.checked_sub(1).map(|at| &case.nodes[at]);
+    let conv = |tensor: &usize| made(tensor).and_then(|node| node.op.convs().first().map(|conv| (node, **conv)));
+    let mut found = vec![];
+    for (at, node) in case.nodes.iter().enumerate() {
+        let convs: Vec<_> = node.reads.iter().filter_map(conv).collect();
+        match &node.op {
+            Op::Add(activation) => {
+                let linear = *activation == Activation::Linear;
+                let distinct = node.reads[0] != node.reads[1];
+                for (from, conv) in convs.iter().filter(|_| distinct) {
+                    let block = node.reads.contains(&from.reads[0]);
+                    match (linear, conv.activation == Activation::Linear) {
+                        (false, true) if block => found.push("conv, shortcut, activation behind the sum"),
+                        (true, false) if block => found.push("conv, activation before the sum, shortcut"),
+                        _ => {}
+                    }
+                    if conv_is_second(case, from) && node.reads.contains(&made(&from.reads[0]).unwrap().reads[0]) {
+                        found.push("two convolutions and a shortcut around them");
+                    }
+                }
+                if convs.len() == 2 && distinct {
+                    found.push("sum of two convolutions");
+                }
+            }
+            Op::Scale => {
+                if matches!(made(&node.reads[1]).map(|node| &node.op), Some(Op::AveragePool)) && !convs.is_empty() {
+                    found.push("conv, scale by its mean");
+                }
+                if let Some((from, _)) = conv(&node.reads[1])
+                    && matches!(made(&from.reads[0]).map(|node| &node.op), Some(Op::AveragePool))
+                {
+                    found.push("squeeze-and-excite");
+                }
+                if convs.len() == 2 && node.reads[0] != node.reads[1] {
+                    found.push("product of two convolutions");
+                }
+            }
+            Op::Concat if convs.len() == 2 && node.reads[0] != node.reads[1] => {
+                found.push("concat of two convolutions");
+            }
+            Op::WindowPool(pool) if !convs.is_empty() => {
+                found.push(if pool.maximum { "conv, maximum" } else { "conv, mean of a window" });
+            }
+            Op::AveragePool if !convs.is_empty() => found.push("conv, mean"),
+            Op::Activate(_) if !convs.is_empty() => found.push("conv, activation by itself"),
+            _ => {}
+        }
+        let readers = case.nodes.iter().filter(|node| node.reads.contains(&(at + 1))).count();
+        if readers > 1 {
+            found.push("two readers");
+        }
+        if readers > 0 && case.outputs.contains(&(at + 1)) {
+            found.push("an output that is read");
+        }
+    }
+    if case.outputs.len() > 1 {
+        found.push("two outputs");
+    }
+    found
+}
+
+/// Whether a convolution reads what another one makes.
+fn conv_is_second(case: &Case, node: &CaseNode) -> bool {
+    node.reads[0].checked_sub(1).is_some_and(|at| !case.nodes[at].op.convs().is_empty())
+}
+
+#[test]
+fn graphs_have_what_fusion_may_get_wrong() {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let cases = drawn(&Cases::graphs(), 2560);
+    for case in &cases {
+        let mut found = patterns(case);
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().for_each(|pattern| *counts.entry(pattern).or_default() += 1);
+        assert!(case.output_shapes().is_ok() && case.macs() <= 1_000_000 && case.nodes.len() <= 4, "{case}");
+    }
+    assert_eq!(counts.len(), 15, "{counts:?}");
+    // some of each in every run of 256
+    assert!(counts.values().all(|&count| count >= 40), "{counts:?}");
+
+    let without = [StageKind::Concat, StageKind::MaxPool, StageKind::MeanPool, StageKind::Activate];
+    let cases = Cases::graphs().max_nodes(2).max_outputs(1).without(&without).max_kernel(3).uniform();
+    for case in drawn(&cases.paddings(&[PaddingKind::Half]).bias(false), 1000) {
+        assert!(case.nodes.len() <= 2 && case.outputs.is_empty(), "{case}");
+        let problem = Problem::new(&case, Layout::Nhwc).unwrap();
+        for stage in problem.stages() {
+            assert!(!without.contains(&stage.kind()) && stage.bias().is_none() && stage.kernel()[0] <= 40, "{case}");
+            let pads = stage.pads();
+            assert_eq!([pads.bottom, pads.left, pads.right], [pads.top; 3], "{case}");
         }
     }
 }

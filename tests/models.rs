@@ -411,6 +411,21 @@ fn another_activation_is_the_reference_bit_for_bit() {
     }
 }
 
+/// V1 and V2 as ports to PyTorch have them, whose weights were trained with ReLU. Every layer has it but projections and the dense layer.
+#[test]
+fn relu_networks_are_the_reference_bit_for_bit() {
+    for (net, alpha) in [(MobileNet::V1, 0.5), (MobileNet::V2, 0.5)] {
+        let padding = StridePadding::Symmetric;
+        let config = Config::new().alpha(alpha).classes(11).padding(padding).epsilon(1e-5).activation(Activation::Relu);
+        assert_config_is_the_reference(net, &config, padding, Activation::Relu, [2, 40, 33]);
+        for layer in net.architecture(&config).unwrap().convolutions() {
+            let is_linear = layer.name == "head" || layer.name.ends_with("project");
+            let expected = if is_linear { Activation::Linear } else { Activation::Relu };
+            assert_eq!(layer.activation, expected, "{net:?} {}", layer.name);
+        }
+    }
+}
+
 /// Weights that make sums above 6: ReLU and ReLU6 give different logits, and ReLU6 is the default.
 #[test]
 fn the_activation_decides_on_the_result() {

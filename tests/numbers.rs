@@ -225,7 +225,7 @@ fn a_special_value_in_any_place_and_tail_takes_the_way_of_the_contract() {
             for case in operators(shape, (c * specials.len() + i) as u64) {
                 let problem = Problem::new(&case, Layout::Nhwc).unwrap();
                 let network = Network::new(layers(&problem)).unwrap();
-                let blocks = matches!(case.ops[0], Op::Separable { .. } | Op::InvertedResidual { .. });
+                let blocks = matches!(case.nodes[0].op, Op::Separable { .. } | Op::InvertedResidual { .. });
                 let fusions = if blocks { &SCHEDULES[..] } else { &SCHEDULES[..1] };
                 let runs = Runs::on(2);
                 let expected = |arithmetic| reference_of(&problem, &input, arithmetic);

@@ -343,7 +343,7 @@ fn ways(case: &ChainCase, explained: &Explain) -> Vec<String> {
         ways.push("rows and columns swapped".to_owned());
     }
     let described = |stage: &StageReport| {
-        case.case.ops.iter().any(|op| match op {
+        case.case.ops().any(|op| match op {
             Op::Separable { .. } => stage.name == "depthwise → pointwise",
             Op::InvertedResidual { expand, .. } => match expand {
                 None => stage.name == "depthwise → pointwise",

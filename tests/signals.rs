@@ -23,14 +23,14 @@ fn convs(op: &mut Op) -> Vec<&mut ConvCase> {
             expand.iter_mut().chain([depthwise, project]).collect()
         }
         Op::AveragePool => vec![],
-        other => panic!("an operator that this test does not know: {other}"),
+        other => panic!("an operator that this test does not know: {other:?}"),
     }
 }
 
 /// The case with all pixels of its plane in one column, and windows of one column.
 fn along_h(mut case: Case) -> Case {
     case.input = Shape { h: case.input.h * case.input.w, w: 1, ..case.input };
-    for conv in case.ops.iter_mut().flat_map(convs) {
+    for conv in case.nodes.iter_mut().flat_map(|node| convs(&mut node.op)) {
         conv.kernel[1] = 1;
         if let Padding::Explicit { left, right, .. } = &mut conv.padding {
             (*left, *right) = (0, 0);
@@ -42,7 +42,7 @@ fn along_h(mut case: Case) -> Case {
 /// The case with rows and columns swapped.
 fn with_axes_swapped(mut case: Case) -> Case {
     case.input = turned(case.input);
-    for conv in case.ops.iter_mut().flat_map(convs) {
+    for conv in case.nodes.iter_mut().flat_map(|node| convs(&mut node.op)) {
         for axes in [&mut conv.kernel, &mut conv.strides, &mut conv.dilations] {
             axes.swap(0, 1);
         }

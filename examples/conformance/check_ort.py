@@ -2,7 +2,7 @@
 
 Needs `pip install onnxruntime`. Numbers are little-endian. Each request is three parts, each with its length in bytes as a
 u32 before it: a model, or nothing for the last one once more; four u32, the shape of its only input; and the input's f32.
-Each answer is a byte, 0 for a result and 1 for an error, a length as a u32, and the f32 of the only output, or a text. The
+Each answer is a byte, 0 for a result and 1 for an error, a length as a u32, and the f32 of all outputs, one after the other, or a text. The
 first answer comes unasked: the version of ONNX Runtime. The only argument is a level of optimisation: disable_all, basic,
 extended or all.
 """
@@ -50,8 +50,8 @@ def main():
         try:
             if model:
                 session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-            (output,) = session.run(None, {"x0": values})
-            answer(0, numpy.ascontiguousarray(output, dtype="<f4").tobytes())
+            outputs = session.run(None, {"x0": values})
+            answer(0, b"".join(numpy.ascontiguousarray(output, dtype="<f4").tobytes() for output in outputs))
         except Exception as error:  # whatever it is, the caller is told, and the next case comes
             answer(1, str(error).encode())
 

@@ -193,7 +193,7 @@ pub fn check(data: &[u8]) -> String {
     let ChainCase { case, runs } = chain;
     let network = Network::new(sepconv_test_support::layers(&problem)).expect("layers");
     let block = |op: &Op| matches!(op, Op::Separable { .. } | Op::InvertedResidual { .. });
-    let fusions = if case.ops.iter().any(block) { &SCHEDULES[..] } else { &[Fusion::Auto] };
+    let fusions = if case.ops().any(block) { &SCHEDULES[..] } else { &[Fusion::Auto] };
     let plan = |options: &sepconv::PlanOptions| network.plan(case.input, options);
     let expected = |arithmetic| sepconv_test_support::reference(&problem, arithmetic);
     if let Err(error) =
@@ -201,5 +201,5 @@ pub fn check(data: &[u8]) -> String {
     {
         panic!("{case}, {runs:?}\n{error}");
     }
-    case.ops.iter().map(Op::name).collect::<Vec<_>>().join(", ")
+    case.ops().map(Op::name).collect::<Vec<_>>().join(", ")
 }

@@ -10,7 +10,7 @@
 use crate::simd::{PixelOffsets, Vector, load, store};
 use crate::{Activate, ActivateArgs, BLOCK, Epilogue, Kernel, Level};
 
-/// How a [`JoinRow`] joins two values.
+/// How two values are joined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Join {
     /// By their sum.

@@ -13,7 +13,7 @@ use crate::join_row::RowPixels;
 use crate::simd::{Vector, load, store};
 use crate::{BLOCK, Kernel, Level};
 
-/// What a [`PoolRow`] takes of the taps of a window.
+/// What is taken of the taps of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolOf {
     /// The largest value.

@@ -36,6 +36,8 @@
 //! # }
 //! ```
 //!
+//! [`Config::activation`] makes networks with ReLU in place of ReLU6, which V1's paper has, and weights that follow it.
+//!
 //! # Names of tensors
 //!
 //! | network | layers |

@@ -20,7 +20,10 @@
 //! - behind the first convolution inputs come with errors of their own. An error `e` adds `Σ e × |w|`, and `Σ|x × w|` is taken
 //!   with `|x| + e`;
 //! - a clamp makes no error larger, and its bounds are bounds of the interval too. Another activation makes an error at most as many
-//!   times larger as its slope is steep, and adds 4 units in the last place of its own.
+//!   times larger as its slope is steep, and adds 4 units in the last place of its own;
+//! - of a graph, a sum of two tensors has one rounding, and so has a product, of which an operand's error `e` adds `e × |y|`. Where a tensor
+//!   that is added comes from a stage without an activation, its terms count as terms of the sum: an engine that fuses the two may
+//!   begin with the other operand and add products to it. A maximum has the largest of all lower ends and the largest of all upper ends.
 //!
 //! All of it is computed in f64 by the reference's own loops.
 //!
@@ -72,20 +75,24 @@ pub(super) struct Policies {
 struct Known {
     shape: Shape,
     values: Vec<Expected>,
+    /// The sums that they are, where no activation came behind them.
+    sums: Option<StageSums>,
 }
 
-/// What is taken for each value of the output: dense NHWC.
-pub(super) fn expected(problem: &Problem, policies: &Policies) -> Vec<Expected> {
+/// What is taken for each value of each output: dense NHWC.
+pub(super) fn expected(problem: &Problem, policies: &Policies) -> Vec<Vec<Expected>> {
     let exact = |&v: &f32| {
         let value = f64::from(v);
         settle(value, 0.0, Activation::Linear, policies)
     };
-    let mut known = vec![Known { shape: problem.input_shape(), values: problem.values().iter().map(exact).collect() }];
-    for (at, stage) in problem.stages().iter().enumerate() {
-        let shortcut = stage.shortcut_from().map(|from| &known[from]);
-        known.push(Known { shape: stage.output_shape(), values: through(stage, &known[at], shortcut, policies) });
+    let values = problem.values().iter().map(exact).collect();
+    let mut known = vec![Known { shape: problem.input_shape(), values, sums: None }];
+    for stage in problem.stages() {
+        let reads: Vec<&Known> = stage.inputs().iter().map(|&tensor| &known[tensor]).collect();
+        let made = through(stage, &reads, policies);
+        known.push(made);
     }
-    known.pop().map_or(vec![], |known| known.values)
+    problem.outputs().iter().map(|output| known[output.tensor].values.clone()).collect()
 }
 
 /// How much larger an activation makes an error at the most: its steepest slope.
@@ -153,9 +160,10 @@ impl Loops<'_> {
             reference::Conv { window: self.stage.window(), filter: w, bias, epilogue: Epilogue::NONE, params: &[] };
         let (from, to) = (tensor(x, self.input), tensor_mut(&mut sums, output));
         match self.stage.kind() {
-            StageKind::AveragePool => reference::average_pool(from, to),
             StageKind::Depthwise => reference::depthwise(&conv, from, to, Arithmetic::Separate),
             StageKind::Standard => reference::conv2d(&conv, from, None, to, Arithmetic::Separate),
+            // a mean over the plane or over a window
+            _ => return self.stage.reference((w, bias), &[x], Arithmetic::Separate),
         }
         sums
     }
@@ -194,6 +202,11 @@ impl Policies {
     /// Whether denormals may be flushed to zero.
     fn flush(&self) -> bool {
         self.denormals == Denormals::MayBeFlushed
+    }
+
+    /// What one step loses to underflow: a product and the sum that it comes to may both be flushed.
+    fn underflow(&self) -> f64 {
+        if self.flush() { 2.0 * SMALLEST_NORMAL } else { 2f64.powi(-150) }
     }
 
     /// What a value loses where denormals are flushed.
@@ -264,7 +277,10 @@ struct Operands<'a> {
 }
 
 /// The sums of a stage before the activation, and what their errors follow from.
+#[derive(Clone)]
 struct StageSums {
+    /// Roundings that a value takes part in.
+    terms: usize,
     values: Vec<f64>,
     /// Σ|x × w|.
     sizes: Vec<f64>,
@@ -272,6 +288,66 @@ struct StageSums {
     largest: Vec<f64>,
     /// Errors of operands that came into each sum.
     carried: Vec<f64>,
+    /// What underflow takes.
+    lost: Vec<f64>,
+}
+
+impl StageSums {
+    /// The sums that a tensor is; what is no sum counts as one of a single term that nothing rounded.
+    fn of(known: &Known, policies: &Policies) -> StageSums {
+        if let Some(sums) = &known.sums {
+            return sums.clone();
+        }
+        let values: Vec<f64> = known.values.iter().map(value_of).collect();
+        let carried: Vec<f64> = known.values.iter().map(|known| policies.error_of(known)).collect();
+        let sizes: Vec<f64> = values.iter().zip(&carried).map(|(&value, error)| finite(value).abs() + error).collect();
+        StageSums { terms: 0, lost: vec![0.0; values.len()], largest: sizes.clone(), values, sizes, carried }
+    }
+
+    /// Adds other sums, which costs one rounding more.
+    fn add(&mut self, other: &StageSums, policies: &Policies) {
+        self.terms += other.terms + 1;
+        for at in 0..self.values.len() {
+            self.values[at] += other.values[at];
+            self.sizes[at] += other.sizes[at];
+            self.largest[at] = self.sizes[at].max(self.largest[at]).max(other.largest[at]);
+            self.carried[at] += other.carried[at];
+            self.lost[at] += other.lost[at] + policies.underflow();
+        }
+    }
+
+    /// The products of two tensors, and which of them are not compared.
+    fn products(shape: Shape, [x, y]: [&Known; 2], policies: &Policies) -> (StageSums, Unknown) {
+        let len = values_of(shape);
+        let mut sums = StageSums {
+            terms: 1,
+            values: Vec::with_capacity(len),
+            sizes: Vec::with_capacity(len),
+            largest: vec![],
+            carried: Vec::with_capacity(len),
+            lost: vec![policies.underflow(); len],
+        };
+        let mut unknown = Unknown(vec![None; len]);
+        let doubtful = |known: &Expected, value: f64| {
+            let may_be_zero = matches!(*known, Expected::Within { lo, hi, .. } if lo < hi && lo <= 0.0 && hi >= 0.0);
+            may_be_zero || policies.flushed(value) > 0.0
+        };
+        for at in 0..len {
+            // one pixel for each image, or the same place
+            let other = if y.shape == shape { at } else { at / (shape.h * shape.w * shape.c) * shape.c + at % shape.c };
+            let (x, y) = (&x.values[at], &y.values[other]);
+            let ([a, b], [e, f]) = ([x, y].map(value_of), [x, y].map(|known| policies.error_of(known)));
+            sums.values.push(a * b);
+            sums.sizes.push((finite(a).abs() + e) * (finite(b).abs() + f));
+            sums.carried.push(e * (finite(b).abs() + f) + finite(a).abs() * f);
+            if (a.is_infinite() && doubtful(y, b)) || (b.is_infinite() && doubtful(x, a)) {
+                unknown.0[at] = Some(Why::Order);
+            }
+            unknown.carry(at, [x, y]);
+        }
+        sums.largest = sums.sizes.clone();
+        (sums, unknown)
+    }
 }
 
 impl<'a> Operands<'a> {
@@ -323,11 +399,16 @@ impl<'a> Operands<'a> {
                 carry(loops.sum(x_size, &lost, &nothing));
             }
         }
-        if loops.stage.kind() == StageKind::AveragePool {
-            let pixels = (loops.input.h * loops.input.w) as f64;
-            largest.iter_mut().for_each(|v| *v *= pixels);
+        if !loops.stage.is_convolution() {
+            let [kh, kw] = loops.stage.kernel();
+            largest.iter_mut().for_each(|v| *v *= (kh * kw) as f64);
         }
-        StageSums { values, sizes, largest, carried }
+        // an average adds its pixels, then multiplies by a reciprocal or divides
+        let terms = loops.stage.taps() + 1 + if loops.stage.batch_norm().is_some() { 8 } else { 0 };
+        let scales = &self.added.scales;
+        let lost = |at: usize| terms as f64 * policies.underflow() * scales[at % scales.len()].max(1.0);
+        let lost = (0..values.len()).map(lost).collect();
+        StageSums { terms, values, sizes, largest, carried, lost }
     }
 
     /// Which outputs an unknown or a doubtful operand comes into, and why they are not compared.
@@ -417,43 +498,100 @@ impl Unknown {
             *unknown = Some(why);
         }
     }
-}
 
-/// One stage: what is known of its output, given what is known of its input.
-fn through(stage: &Stage, input: &Known, shortcut: Option<&Known>, policies: &Policies) -> Vec<Expected> {
-    let operands = Operands::new(stage, input, policies);
-    let (mut sums, mut unknown) = (operands.sums(), operands.unknown());
-    if let Some(shortcut) = shortcut {
-        for (at, known) in shortcut.values.iter().enumerate() {
-            let (value, error) = (value_of(known), policies.error_of(known));
-            sums.values[at] += value;
-            sums.sizes[at] += finite(value).abs() + error;
-            sums.largest[at] = sums.sizes[at].max(sums.largest[at]);
-            sums.carried[at] += error;
-            if let Expected::Unchecked(why) = *known {
-                unknown.0[at] = Some(why);
+    /// What is not compared of operands, of their result.
+    fn carry<'k>(&mut self, at: usize, operands: impl IntoIterator<Item = &'k Expected>) {
+        for operand in operands {
+            if let Expected::Unchecked(why) = *operand {
+                self.0[at] = Some(why);
             }
         }
     }
+}
 
-    let norm = stage.batch_norm().is_some();
-    // an average adds its pixels, then multiplies by a reciprocal or divides
-    let terms = stage.taps() + 1 + usize::from(shortcut.is_some()) + if norm { 8 } else { 0 };
-    let n = terms as f64 * UNIT_ROUNDOFF;
+/// One stage: what is known of its output, given what is known of its inputs.
+fn through(stage: &Stage, reads: &[&Known], policies: &Policies) -> Known {
+    let shape = stage.output_shape();
+    let of_values = |values| Known { shape, values, sums: None };
+    let (mut sums, mut unknown) = match stage.kind() {
+        StageKind::Concat => {
+            let reads: Vec<&[Expected]> = reads.iter().map(|known| &known.values[..]).collect();
+            return of_values(stage.concat(&reads));
+        }
+        StageKind::Activate => {
+            let active = |known: &Expected| match known {
+                Expected::Unchecked(_) => *known,
+                _ => settle(value_of(known), policies.error_of(known), stage.activation(), policies),
+            };
+            return of_values(reads[0].values.iter().map(active).collect());
+        }
+        StageKind::MaxPool => return of_values(maxima(stage, reads[0], policies)),
+        StageKind::Scale => StageSums::products(shape, [reads[0], reads[1]], policies),
+        StageKind::Add => {
+            let mut unknown = Unknown(vec![None; values_of(shape)]);
+            reads[0].values.iter().enumerate().for_each(|(at, known)| unknown.carry(at, [known]));
+            (StageSums::of(reads[0], policies), unknown)
+        }
+        StageKind::Standard | StageKind::Depthwise | StageKind::AveragePool | StageKind::MeanPool => {
+            let operands = Operands::new(stage, reads[0], policies);
+            (operands.sums(), operands.unknown())
+        }
+    };
+    // the second operand of a sum, or the shortcut of a convolution
+    if let (true, Some(added)) = (stage.kind() != StageKind::Scale, reads.get(1)) {
+        sums.add(&StageSums::of(added, policies), policies);
+        added.values.iter().enumerate().for_each(|(at, known)| unknown.carry(at, [known]));
+    }
+
+    let n = sums.terms as f64 * UNIT_ROUNDOFF;
     // f64 rounds as well, by 2⁻²⁹ of that
     let gamma = n / (1.0 - n) * (1.0 + 2f64.powi(-28));
-    // a product and the sum that it comes to may both be flushed
-    let underflow = if policies.flush() { 2.0 * SMALLEST_NORMAL } else { 2f64.powi(-150) };
-    let (channels, scales) = (stage.output_shape().c, &operands.added.scales);
-    (0..sums.values.len())
-        .map(|at| match unknown.0[at] {
-            Some(why) => Expected::Unchecked(why),
-            None if sums.largest[at] * (1.0 + gamma) >= f64::from(f32::MAX) => Expected::Unchecked(Why::Order),
-            None => {
-                let lost = terms as f64 * underflow * scales[at % scales.len()].max(1.0);
-                let error = policies.slack * (gamma * sums.sizes[at] + lost) + sums.carried[at];
-                settle(sums.values[at], error, stage.activation_of(at % channels), policies)
+    let known = |at: usize| match unknown.0[at] {
+        Some(why) => Expected::Unchecked(why),
+        None if sums.largest[at] * (1.0 + gamma) >= f64::from(f32::MAX) => Expected::Unchecked(Why::Order),
+        None => {
+            let error = policies.slack * (gamma * sums.sizes[at] + sums.lost[at]) + sums.carried[at];
+            settle(sums.values[at], error, stage.activation_of(at % shape.c), policies)
+        }
+    };
+    let values = (0..sums.values.len()).map(known).collect();
+    Known { shape, values, sums: stage.is_linear().then_some(sums) }
+}
+
+/// What is known of the largest values of windows.
+fn maxima(stage: &Stage, input: &Known, policies: &Policies) -> Vec<Expected> {
+    let (from, to) = (input.shape, stage.output_shape());
+    let ([kh, kw], [sh, sw], pads) = (stage.kernel(), stage.strides(), stage.pads());
+    let largest = |at: usize| {
+        let (c, pixel) = (at % to.c, at / to.c);
+        let (n, oy, ox) = (pixel / (to.h * to.w), pixel / to.w % to.h, pixel % to.w);
+        let within = |first: usize, taps: usize, before: usize, size: usize| {
+            first.saturating_sub(before)..(first + taps).saturating_sub(before).min(size)
+        };
+        let mut all: Option<Expected> = None;
+        for y in within(oy * sh, kh, pads.top, from.h) {
+            for x in within(ox * sw, kw, pads.left, from.w) {
+                let known = input.values[((n * from.h + y) * from.w + x) * from.c + c];
+                all = Some(all.map_or(known, |all| larger(all, known)));
             }
-        })
-        .collect()
+        }
+        match all {
+            Some(known @ Expected::Within { value, .. }) => {
+                settle(value, policies.error_of(&known), Activation::Linear, policies)
+            }
+            Some(known) => known,
+            None => Expected::Unchecked(Why::Policy),
+        }
+    };
+    (0..values_of(to)).map(largest).collect()
+}
+
+fn larger(a: Expected, b: Expected) -> Expected {
+    match (a, b) {
+        (unchecked @ Expected::Unchecked(_), _) | (_, unchecked @ Expected::Unchecked(_)) => unchecked,
+        (Expected::Nan, _) | (_, Expected::Nan) => Expected::Nan,
+        (Expected::Within { value, lo, hi }, Expected::Within { value: v, lo: l, hi: h }) => {
+            Expected::Within { value: value.max(v), lo: lo.max(l), hi: hi.max(h) }
+        }
+    }
 }

@@ -238,12 +238,82 @@ impl ConvCase {
         Ok(Shape::new(input.n, out[0], out[1], self.channels_out(input.c)))
     }
 
-    fn is_pointwise(&self) -> bool {
+    pub(super) fn is_pointwise(&self) -> bool {
         let padded = match self.padding {
             Padding::Explicit { top, bottom, left, right } => [top, bottom, left, right] != [0; 4],
             Padding::Valid | Padding::Same => false,
         };
         !self.depthwise && self.kernel == [1, 1] && self.strides == [1, 1] && !padded
+    }
+}
+
+/// A maximum or a mean over a window, of a graph.
+///
+/// ```
+/// use sepconv::testing::*;
+/// let pool = WindowPoolCase::mean([2, 2]).strides([2, 2]).padding(Padding::Valid);
+/// assert_eq!(pool.to_string(), "WindowPoolCase::mean([2, 2]).strides([2, 2]).padding(Padding::Valid)");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct WindowPoolCase {
+    /// Whether it takes the largest value of a window. It takes the mean otherwise.
+    pub maximum: bool,
+    /// Taps, `[rows, columns]`.
+    pub kernel: [usize; 2],
+    /// Pixels that the window moves at each step, `[rows, columns]`.
+    pub strides: [usize; 2],
+    /// How the plane is padded. Each side has fewer pixels than the window has taps, so that a window meets a pixel of the plane.
+    pub padding: Padding,
+    /// Whether a mean divides by all taps. It divides by the number of pixels of the plane otherwise.
+    pub count_padding: bool,
+}
+
+impl WindowPoolCase {
+    /// The largest value of each window: stride 1, [`Padding::Same`]. Padding takes no part, and NaN is larger than any number.
+    pub const fn max(kernel: [usize; 2]) -> Self {
+        WindowPoolCase { maximum: true, kernel, strides: [1, 1], padding: Padding::Same, count_padding: false }
+    }
+
+    /// The mean of each window: stride 1, [`Padding::Same`], over the pixels of the plane.
+    pub const fn mean(kernel: [usize; 2]) -> Self {
+        WindowPoolCase { maximum: false, ..Self::max(kernel) }
+    }
+
+    /// Pixels that the window moves at each step, `[rows, columns]`.
+    pub const fn strides(mut self, strides: [usize; 2]) -> Self {
+        self.strides = strides;
+        self
+    }
+
+    /// How the plane is padded.
+    pub const fn padding(mut self, padding: Padding) -> Self {
+        self.padding = padding;
+        self
+    }
+
+    /// Whether a mean divides by all taps: ONNX's `count_include_pad`.
+    pub const fn count_padding(mut self, count_padding: bool) -> Self {
+        self.count_padding = count_padding;
+        self
+    }
+
+    /// The depthwise convolution that has the same window.
+    pub(super) fn window(&self) -> ConvCase {
+        ConvCase::depthwise(self.kernel).strides(self.strides).padding(self.padding)
+    }
+
+    fn output(&self, input: Shape) -> Result<Shape> {
+        let window = self.window();
+        let output = window.output(input)?;
+        for (axis, size) in [input.h, input.w].into_iter().enumerate() {
+            let (pads, _) = window.lay(axis, size).unwrap_or_default();
+            if pads.iter().any(|&pad| pad >= self.kernel[axis]) {
+                let expected = "padding of fewer pixels than the window has taps";
+                return Err(Error::Value { what: "window pool".into(), expected, got: self.to_string() });
+            }
+        }
+        Ok(output)
     }
 }
 
@@ -281,6 +351,16 @@ pub enum Op {
     AveragePool,
     /// A dense layer, of each pixel.
     Dense(ConvCase),
+    /// The sum of two tensors of one shape, then an activation.
+    Add(Activation),
+    /// The product of two tensors. The second one has the shape of the first, or one pixel for each image: a scale of each channel.
+    Scale,
+    /// The channels of two tensors or more, one tensor after the other.
+    Concat,
+    /// A maximum or a mean over a window.
+    WindowPool(WindowPoolCase),
+    /// An activation that is no part of another operator.
+    Activate(Activation),
 }
 
 impl Op {
@@ -292,7 +372,7 @@ impl Op {
             Op::InvertedResidual { expand, depthwise, project, .. } => {
                 expand.iter().chain([depthwise, project]).collect()
             }
-            Op::AveragePool => vec![],
+            _ => vec![],
         }
     }
 
@@ -303,7 +383,7 @@ impl Op {
             Op::InvertedResidual { expand, depthwise, project, .. } => {
                 expand.iter_mut().chain([depthwise, project]).collect()
             }
-            Op::AveragePool => vec![],
+            _ => vec![],
         }
     }
 
@@ -317,11 +397,50 @@ impl Op {
             Op::InvertedResidual { .. } => "inverted residual",
             Op::AveragePool => "average pool",
             Op::Dense(_) => "dense",
+            Op::Add(_) => "add",
+            Op::Scale => "scale",
+            Op::Concat => "concat",
+            Op::WindowPool(_) => "window pool",
+            Op::Activate(_) => "activation",
         }
     }
 
-    /// The shape of what comes out, or what is wrong with the operator or its input.
-    pub fn output(&self, input: Shape) -> Result<Shape> {
+    /// The shape of what comes out, or what is wrong with the operator or with the tensors that it reads.
+    pub fn output(&self, inputs: &[Shape]) -> Result<Shape> {
+        let (least, most) = match self {
+            Op::Add(_) | Op::Scale => (2, 2),
+            Op::Concat => (2, usize::MAX),
+            _ => (1, 1),
+        };
+        if inputs.len() < least || inputs.len() > most {
+            let what = format!("tensors that {} reads", self.name());
+            let expected = ["one", "two", "two or more"][least - 1 + usize::from(most > 2)];
+            return Err(Error::Value { what, expected, got: inputs.len().to_string() });
+        }
+        let input = inputs[0];
+        let alike = |expected: Shape, got: Shape| {
+            if got == expected { Ok(expected) } else { Err(Error::ShapeMismatch { what: self.name(), expected, got }) }
+        };
+        match self {
+            Op::AveragePool => Ok(Shape { h: 1, w: 1, ..input }),
+            Op::Add(activation) => {
+                activation.check(|| "activation".into())?;
+                alike(input, inputs[1])
+            }
+            Op::Scale if inputs[1] == (Shape { h: 1, w: 1, ..input }) => Ok(input),
+            Op::Scale => alike(input, inputs[1]),
+            Op::Concat => inputs[1..].iter().try_fold(input, |sum, &got| {
+                alike(Shape { c: got.c, ..input }, got)?;
+                Ok(Shape { c: sum.c + got.c, ..input })
+            }),
+            Op::WindowPool(pool) => pool.output(input),
+            Op::Activate(activation) => activation.check(|| "activation".into()).map(|()| input),
+            _ => self.convolved(input),
+        }
+    }
+
+    /// The shape of what its convolutions make.
+    fn convolved(&self, input: Shape) -> Result<Shape> {
         let convs = self.convs();
         for (at, conv) in convs.iter().enumerate() {
             let (expected, fits) = match self {
@@ -341,30 +460,40 @@ impl Op {
                 });
             }
         }
-        match self {
-            Op::AveragePool => Ok(Shape { h: 1, w: 1, ..input }),
-            _ => convs.iter().try_fold(input, |shape, conv| conv.output(shape)),
-        }
+        convs.iter().try_fold(input, |shape, conv| conv.output(shape))
     }
 
-    /// Multiply-adds, of an input that the operator takes; of an average its additions.
-    pub(super) fn macs(&self, input: Shape) -> u64 {
-        if *self == Op::AveragePool {
-            return (input.n * input.h * input.w * input.c) as u64;
+    /// Multiply-adds, of tensors that the operator takes; of an operator that does not multiply, what it adds, compares or moves.
+    pub(super) fn macs(&self, inputs: &[Shape]) -> u64 {
+        let values = |Shape { n, h, w, c }: Shape| (n * h * w * c) as u64;
+        let convs = self.convs();
+        if convs.is_empty() {
+            let each = if let Op::WindowPool(pool) = self { pool.kernel[0] * pool.kernel[1] } else { 1 };
+            return inputs.iter().map(|&input| values(input) * each as u64).sum();
         }
-        let (mut shape, mut macs) = (input, 0);
-        for conv in self.convs() {
+        let (mut shape, mut macs) = (inputs[0], 0);
+        for conv in convs {
             let (Some((_, h)), Some((_, w))) = (conv.lay(0, shape.h), conv.lay(1, shape.w)) else { return 0 };
             let out = Shape::new(shape.n, h, w, conv.channels_out(shape.c));
             let taps = conv.kernel[0] * conv.kernel[1] * if conv.depthwise { 1 } else { shape.c };
-            macs += (out.n * out.h * out.w * out.c) as u64 * taps as u64;
+            macs += values(out) * taps as u64;
             shape = out;
         }
         macs
     }
 }
 
-/// An input, and the operators that it goes through: most often one.
+/// An operator of a [`Case`], and the tensors that it reads by their numbers: 0 is the input, `i + 1` what node `i` makes.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct CaseNode {
+    /// The operator.
+    pub op: Op,
+    /// The tensors that it reads. Each is the input, or what an earlier node makes.
+    pub reads: Vec<usize>,
+}
+
+/// An input, and the operators that it goes through: one, a chain, or a graph.
 ///
 /// A case holds kinds of values and seeds in place of numbers. Printed with `{}` it is a line of Rust that makes it
 /// again, given `use sepconv::testing::*;`.
@@ -379,13 +508,28 @@ impl Op {
 /// assert_eq!(case.output()?, Shape::new(1, 3, 3, 8));
 /// # Ok::<(), sepconv::Error>(())
 /// ```
+///
+/// An operator reads what the one before it makes, unless it is told otherwise. Tensor 0 is the input, and tensor `i + 1` is what node `i`
+/// makes. So this is the block of ResNet, and its first convolution is an output as well:
+///
+/// ```
+/// use sepconv::testing::*;
+/// let conv = ConvCase::standard([3, 3], 8);
+/// let case = Case::new(Shape::new(1, 5, 5, 8)).conv2d(conv.activation(Activation::Relu)).conv2d(conv)
+///     .add(&[2, 0], Activation::Relu)
+///     .outputs(&[3, 1]);
+/// assert_eq!(case.output_shapes()?, [Shape::new(1, 5, 5, 8); 2]);
+/// # Ok::<(), sepconv::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Case {
     /// The shape of the input.
     pub input: Shape,
-    /// The operators, each on what the one before it gives.
-    pub ops: Vec<Op>,
+    /// The operators, each with the tensors that it reads.
+    pub nodes: Vec<CaseNode>,
+    /// The tensors that are outputs. None is what the last operator makes.
+    pub outputs: Vec<usize>,
     /// What the input is like.
     pub values: Values,
     /// From which the input is made.
@@ -399,12 +543,65 @@ pub struct Case {
 impl Case {
     /// A case without operators yet, of uniform values.
     pub const fn new(input: Shape) -> Self {
-        Case { input, ops: Vec::new(), values: Values::Uniform, seed: 0, input_gap: 0, output_gap: 0 }
+        Case {
+            input,
+            nodes: Vec::new(),
+            outputs: Vec::new(),
+            values: Values::Uniform,
+            seed: 0,
+            input_gap: 0,
+            output_gap: 0,
+        }
     }
 
-    /// Adds an operator.
-    pub fn op(mut self, op: Op) -> Self {
-        self.ops.push(op);
+    /// Adds an operator, which reads what the one before it makes.
+    pub fn op(self, op: Op) -> Self {
+        let last = self.nodes.len();
+        self.node(op, &[last])
+    }
+
+    /// Adds an operator over these tensors.
+    pub fn node(mut self, op: Op, reads: &[usize]) -> Self {
+        self.nodes.push(CaseNode { op, reads: reads.to_vec() });
+        self
+    }
+
+    /// Makes the operator that was added last read this tensor, and not what the one before it makes.
+    pub fn reading(mut self, tensor: usize) -> Self {
+        if let Some(node) = self.nodes.last_mut() {
+            node.reads = vec![tensor];
+        }
+        self
+    }
+
+    /// Adds the sum of two tensors, and an activation behind it.
+    pub fn add(self, tensors: &[usize; 2], activation: Activation) -> Self {
+        self.node(Op::Add(activation), tensors)
+    }
+
+    /// Adds the product of two tensors. The second has the shape of the first, or one pixel for each image.
+    pub fn scale(self, tensors: &[usize; 2]) -> Self {
+        self.node(Op::Scale, tensors)
+    }
+
+    /// Adds a concatenation of channels.
+    pub fn concat(self, tensors: &[usize]) -> Self {
+        self.node(Op::Concat, tensors)
+    }
+
+    /// Adds a maximum or a mean over a window.
+    pub fn window_pool(self, pool: WindowPoolCase) -> Self {
+        self.op(Op::WindowPool(pool))
+    }
+
+    /// Adds an activation by itself.
+    pub fn activate(self, activation: Activation) -> Self {
+        self.op(Op::Activate(activation))
+    }
+
+    /// Which tensors are outputs, in this order. The input is none, and no tensor comes twice.
+    pub fn outputs(mut self, tensors: &[usize]) -> Self {
+        self.outputs = tensors.to_vec();
         self
     }
 
@@ -467,22 +664,70 @@ impl Case {
         self
     }
 
-    /// The shape of what comes out of the last operator, or what is wrong with the case.
+    /// The shape of the output, of the first where there are several, or what is wrong with the case.
     pub fn output(&self) -> Result<Shape> {
-        self.input.len()?;
-        if self.ops.is_empty() {
-            return Err(Error::Network("a case needs an operator".into()));
-        }
-        self.ops.iter().try_fold(self.input, |shape, op| op.output(shape))
+        Ok(self.output_shapes()?[0])
     }
 
-    /// Multiply-adds of all its operators, and additions of its averages.
+    /// The shapes of all outputs, or what is wrong with the case.
+    pub fn output_shapes(&self) -> Result<Vec<Shape>> {
+        let shapes = self.shapes()?;
+        Ok(self.output_tensors().iter().map(|&tensor| shapes[tensor]).collect())
+    }
+
+    /// The operators.
+    pub fn ops(&self) -> impl Iterator<Item = &Op> {
+        self.nodes.iter().map(|node| &node.op)
+    }
+
+    /// The tensors that are outputs.
+    pub(super) fn output_tensors(&self) -> Vec<usize> {
+        if self.outputs.is_empty() { vec![self.nodes.len()] } else { self.outputs.clone() }
+    }
+
+    /// Tensors that nothing reads and that are no outputs.
+    pub(super) fn unused(&self) -> Vec<usize> {
+        let outputs = self.output_tensors();
+        let is_read = |tensor: &usize| self.nodes.iter().any(|node| node.reads.contains(tensor));
+        (0..=self.nodes.len()).filter(|tensor| !is_read(tensor) && !outputs.contains(tensor)).collect()
+    }
+
+    /// The shapes of all tensors, or what is wrong with the case.
+    pub(super) fn shapes(&self) -> Result<Vec<Shape>> {
+        self.input.len()?;
+        let refused = |why: String| Err(Error::Network(why));
+        if self.nodes.is_empty() {
+            return refused("a case needs an operator".into());
+        }
+        let mut shapes = vec![self.input];
+        for (at, CaseNode { op, reads }) in self.nodes.iter().enumerate() {
+            if let Some(late) = reads.iter().find(|&&tensor| tensor > at) {
+                return refused(format!("node {at} ({}): tensor {late} is not there yet", op.name()));
+            }
+            let inputs: Vec<Shape> = reads.iter().map(|&tensor| shapes[tensor]).collect();
+            shapes.push(op.output(&inputs)?);
+        }
+        let outputs = self.output_tensors();
+        for (at, tensor) in outputs.iter().enumerate() {
+            if *tensor == 0 || *tensor > self.nodes.len() || outputs[..at].contains(tensor) {
+                return refused(format!("output {at}: expected another tensor that a node makes, got {tensor}"));
+            }
+        }
+        if let Some(unused) = self.unused().first() {
+            return refused(format!("tensor {unused}: nothing reads it, and it is no output"));
+        }
+        Ok(shapes)
+    }
+
+    /// Multiply-adds of all its operators, and what the others add, compare or move.
     pub fn macs(&self) -> u64 {
-        let (mut shape, mut macs) = (self.input, 0);
-        for op in &self.ops {
-            macs += op.macs(shape);
-            let Ok(out) = op.output(shape) else { break };
-            shape = out;
+        let (mut shapes, mut macs) = (vec![self.input], 0);
+        for node in &self.nodes {
+            let inputs: Option<Vec<Shape>> = node.reads.iter().map(|&tensor| shapes.get(tensor).copied()).collect();
+            let Some(inputs) = inputs else { break };
+            let Ok(out) = node.op.output(&inputs) else { break };
+            macs += node.op.macs(&inputs);
+            shapes.push(out);
         }
         macs
     }
@@ -546,24 +791,11 @@ impl fmt::Display for ConvCase {
         if dilations != [1, 1] {
             write!(f, ".dilations({dilations:?})")?;
         }
-        match padding {
-            Padding::Same => {}
-            Padding::Explicit { top, bottom, left, right } if top == bottom && left == right && top == left => {
-                write!(f, ".padding(Padding::all({top}))")?;
-            }
-            _ => write!(f, ".padding(Padding::{padding:?})")?,
-        }
-        match activation {
-            _ if by_channel.is_some() => {}
-            Activation::Linear => {}
-            Activation::Clamp { min, max } => {
-                let (min, max) = (Literal(min), Literal(max));
-                write!(f, ".activation(Activation::Clamp {{ min: {min}, max: {max} }})")?;
-            }
-            Activation::LeakyRelu { slope } => {
-                write!(f, ".activation(Activation::LeakyRelu {{ slope: {} }})", Literal(slope))?;
-            }
-            _ => write!(f, ".activation(Activation::{activation:?})")?,
+        write_padding(f, padding)?;
+        if activation != Activation::Linear && by_channel.is_none() {
+            f.write_str(".activation(")?;
+            write_activation(f, activation)?;
+            f.write_str(")")?;
         }
         if let Some(activation) = by_channel {
             write!(f, ".by_channel(ByChannel::{activation:?})")?;
@@ -578,6 +810,41 @@ impl fmt::Display for ConvCase {
     }
 }
 
+impl fmt::Display for WindowPoolCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let WindowPoolCase { maximum, kernel, strides, padding, count_padding } = *self;
+        write!(f, "WindowPoolCase::{}({kernel:?})", if maximum { "max" } else { "mean" })?;
+        if strides != [1, 1] {
+            write!(f, ".strides({strides:?})")?;
+        }
+        write_padding(f, padding)?;
+        if count_padding {
+            f.write_str(".count_padding(true)")?;
+        }
+        Ok(())
+    }
+}
+
+fn write_padding(f: &mut fmt::Formatter<'_>, padding: Padding) -> fmt::Result {
+    match padding {
+        Padding::Same => Ok(()),
+        Padding::Explicit { top, bottom, left, right } if top == bottom && left == right && top == left => {
+            write!(f, ".padding(Padding::all({top}))")
+        }
+        _ => write!(f, ".padding(Padding::{padding:?})"),
+    }
+}
+
+fn write_activation(f: &mut fmt::Formatter<'_>, activation: Activation) -> fmt::Result {
+    match activation {
+        Activation::Clamp { min, max } => {
+            write!(f, "Activation::Clamp {{ min: {}, max: {} }}", Literal(min), Literal(max))
+        }
+        Activation::LeakyRelu { slope } => write!(f, "Activation::LeakyRelu {{ slope: {} }}", Literal(slope)),
+        _ => write!(f, "Activation::{activation:?}"),
+    }
+}
+
 fn write_values(f: &mut fmt::Formatter<'_>, values: Values, seed: u64) -> fmt::Result {
     if values != Values::Uniform {
         write!(f, ".values(Values::{values:?})")?;
@@ -588,10 +855,11 @@ fn write_values(f: &mut fmt::Formatter<'_>, values: Values, seed: u64) -> fmt::R
     Ok(())
 }
 
-impl fmt::Display for Op {
-    /// The call of [`Case`] that adds it, without the dot.
+impl fmt::Display for CaseNode {
+    /// The call of [`Case`] that adds it, without the dot. It may have [`Case::reading`] behind it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        let reads = &self.reads;
+        match &self.op {
             Op::Conv2d(conv) => write!(f, "conv2d({conv})"),
             Op::Depthwise(conv) => write!(f, "depthwise({conv})"),
             Op::Pointwise(conv) => write!(f, "pointwise({conv})"),
@@ -606,6 +874,19 @@ impl fmt::Display for Op {
             }
             Op::AveragePool => f.write_str("average_pool()"),
             Op::Dense(conv) => write!(f, "dense({conv})"),
+            Op::Add(activation) => {
+                write!(f, "add(&{reads:?}, ")?;
+                write_activation(f, *activation)?;
+                f.write_str(")")
+            }
+            Op::Scale => write!(f, "scale(&{reads:?})"),
+            Op::Concat => write!(f, "concat(&{reads:?})"),
+            Op::WindowPool(pool) => write!(f, "window_pool({pool})"),
+            Op::Activate(activation) => {
+                f.write_str("activate(")?;
+                write_activation(f, *activation)?;
+                f.write_str(")")
+            }
         }
     }
 }
@@ -614,8 +895,16 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Shape { n, h, w, c } = self.input;
         write!(f, "Case::new(Shape::new({n}, {h}, {w}, {c}))")?;
-        for op in &self.ops {
-            write!(f, ".{op}")?;
+        for (at, node) in self.nodes.iter().enumerate() {
+            write!(f, ".{node}")?;
+            if let [tensor] = node.reads[..]
+                && tensor != at
+            {
+                write!(f, ".reading({tensor})")?;
+            }
+        }
+        if !self.outputs.is_empty() {
+            write!(f, ".outputs(&{:?})", self.outputs)?;
         }
         if [self.input_gap, self.output_gap] != [0, 0] {
             write!(f, ".gaps({}, {})", self.input_gap, self.output_gap)?;

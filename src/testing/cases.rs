@@ -1,12 +1,14 @@
 //! Strategies: which cases are drawn, and how often.
 
+mod graphs;
+
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::{NewTree, ValueTree};
 use proptest::test_runner::TestRunner;
 
 use super::values::one_of;
-use super::{ByChannel, Case, ConvCase, NormCase, Op, Values};
+use super::{ByChannel, Case, CaseNode, ConvCase, NormCase, Op, StageKind, Values};
 use crate::{Activation, Padding, Shape};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,9 +21,10 @@ enum Kind {
     AveragePool,
     Dense,
     Chain,
+    Graph,
 }
 
-/// Cases of one operator, or of chains of them: a proptest strategy, with what a kernel cannot do taken out.
+/// Cases of one operator, of chains of them, or of graphs: a proptest strategy, with what a kernel cannot do taken out.
 ///
 /// Sizes are drawn most often at the edges where kernels go wrong: one pixel, one channel, the sizes of tiles, vectors
 /// and blocks and those one off, windows larger than the plane, padding that a window sees nothing else of. Then the
@@ -63,6 +66,9 @@ pub struct Cases {
     gaps: bool,
     values: Vec<Values>,
     weights: Vec<Values>,
+    nodes: usize,
+    outputs: usize,
+    without: Vec<StageKind>,
 }
 
 /// Kinds of padding that cases have.
@@ -108,6 +114,9 @@ impl Cases {
             gaps: false,
             values: Values::ALL.to_vec(),
             weights: Values::ALL.to_vec(),
+            nodes: 4,
+            outputs: 2,
+            without: vec![],
         }
     }
 
@@ -149,6 +158,42 @@ impl Cases {
     /// Chains: up to four of the others, then as often as not an average, and dense layers behind it.
     pub fn chain() -> Cases {
         Cases::new(Kind::Chain)
+    }
+
+    /// Graphs of a few nodes, after faults of fusion: sums with an activation before or behind them, shortcuts, scales of each channel
+    /// (squeeze-and-excite), concatenations, pools behind convolutions, tensors with several readers, several outputs.
+    ///
+    /// ```
+    /// use sepconv::testing::*;
+    /// // an engine that has no pools and one output
+    /// let cases = Cases::graphs().max_nodes(3).max_outputs(1).without(&[StageKind::MaxPool, StageKind::MeanPool]);
+    /// ```
+    pub fn graphs() -> Cases {
+        Cases::new(Kind::Graph)
+    }
+
+    /// The most nodes of a graph: 4 unless told. Other cases do not read it.
+    pub fn max_nodes(mut self, nodes: usize) -> Cases {
+        self.nodes = nodes.max(1);
+        self
+    }
+
+    /// The most outputs of a graph: 2 unless told. Other cases have one.
+    pub fn max_outputs(mut self, outputs: usize) -> Cases {
+        self.outputs = outputs.max(1);
+        self
+    }
+
+    /// Kinds of nodes that graphs are not to have. Other cases do not read it.
+    ///
+    /// # Panics
+    /// Where no kind is left that reads one tensor.
+    pub fn without(mut self, kinds: &[StageKind]) -> Cases {
+        self.without = kinds.to_vec();
+        let of_two = [StageKind::Add, StageKind::Scale, StageKind::Concat];
+        let left = |kind: &&(u32, StageKind)| !kinds.contains(&kind.1) && !of_two.contains(&kind.1);
+        assert!(graphs::KINDS.iter().any(|kind| left(&kind)), "a graph needs a kind of nodes that reads one tensor");
+        self
     }
 
     /// The longest side of a kernel: 7 unless told.
@@ -474,7 +519,8 @@ impl Cases {
                     })
                     .boxed()
             }
-            Kind::Chain => {
+            // a graph is drawn by its nodes
+            Kind::Chain | Kind::Graph => {
                 let kinds = [Kind::Conv2d, Kind::Depthwise, Kind::Pointwise, Kind::Separable, Kind::Separable];
                 let blocks = [Kind::InvertedResidual; 3];
                 proptest::strategy::Union::new(kinds.into_iter().chain(blocks).map(|kind| self.op(kind))).boxed()
@@ -515,15 +561,46 @@ impl Cases {
         let gap = || prop_oneof![Just(0usize), 1usize..=20];
         let gaps = if self.gaps { (gap(), gap()).boxed() } else { Just((0, 0)).boxed() };
         // most are small, some as large as they may be
-        let budget = prop_oneof![4 => Just(40), 3 => Just(7), 1 => Just(1)];
+        let small = if self.kind == Kind::Graph { 10 } else { 40 };
+        let budget = prop_oneof![4 => Just(small), 3 => Just(7), 1 => Just(1)];
         let keep = prop_oneof![Just(Keep::Both), Just(Keep::Channels), Just(Keep::Plane)];
         let macs = self.macs;
-        (self.ops(), plane, self.channels(), one_of(self.values.clone()), any::<u16>(), gaps, budget, keep)
-            .prop_map(move |(ops, [n, h, w], c, values, seed, gaps, budget, keep)| {
-                let case = Case { ops, ..Case::new(Shape::new(n, h, w, c)) };
-                fit(case.values(values).seed(seed.into()).gaps(gaps.0, gaps.1), (macs / budget).max(1000), keep)
-            })
+        let frame = (plane, self.channels(), one_of(self.values.clone()), any::<u16>(), gaps, budget, keep).prop_map(
+            move |([n, h, w], c, values, seed, gaps, budget, keep)| CaseFrame {
+                input: Shape::new(n, h, w, c),
+                values,
+                seed: seed.into(),
+                gaps,
+                budget: (macs / budget).max(1000),
+                keep,
+            },
+        );
+        if self.kind == Kind::Graph {
+            let cases = self.clone();
+            return (self.nodes(), frame).prop_map(move |(nodes, frame)| cases.graph(nodes, frame)).boxed();
+        }
+        (self.ops(), frame)
+            .prop_map(|(ops, frame)| fit(ops.into_iter().fold(frame.case(), Case::op), frame.budget, frame.keep))
             .boxed()
+    }
+}
+
+/// What a case is drawn with beside its operators.
+#[derive(Clone, Copy, Debug)]
+struct CaseFrame {
+    input: Shape,
+    values: Values,
+    seed: u64,
+    gaps: (usize, usize),
+    /// The most multiply-adds.
+    budget: u64,
+    keep: Keep,
+}
+
+impl CaseFrame {
+    /// A case without operators.
+    fn case(&self) -> Case {
+        Case::new(self.input).values(self.values).seed(self.seed).gaps(self.gaps.0, self.gaps.1)
     }
 }
 
@@ -551,9 +628,9 @@ enum Keep {
 /// Cuts sizes until the case fits its budget, and every kernel its plane. Where sizes alone do not do, the last
 /// operators go.
 fn fit(mut case: Case, budget: u64, keep: Keep) -> Case {
-    let entered: Vec<bool> = case.ops.iter().map(|op| op.convs().iter().any(|c| c.outputs == AS_ENTERED)).collect();
+    let entered: Vec<bool> = case.ops().map(|op| op.convs().iter().any(|c| c.outputs == AS_ENTERED)).collect();
     link(&mut case, &entered);
-    let least = [0, 1].map(|axis| (1..).find(|&size| fits(&case.ops, axis, size)).unwrap_or(1));
+    let least = [0, 1].map(|axis| (1..).find(|&size| fits(&case, axis, size)).unwrap_or(1));
     case.input.h = case.input.h.max(least[0]);
     case.input.w = case.input.w.max(least[1]);
     let mut turn = 0;
@@ -583,7 +660,8 @@ fn fit(mut case: Case, budget: u64, keep: Keep) -> Case {
                 }
             } else {
                 input.c = cut(input.c, 1);
-                for conv in case.ops.iter_mut().flat_map(Op::convs_mut).filter(|conv| !conv.depthwise) {
+                let convs = case.nodes.iter_mut().flat_map(|node| node.op.convs_mut());
+                for conv in convs.filter(|conv| !conv.depthwise) {
                     conv.outputs = cut(conv.outputs, 1);
                 }
                 link(&mut case, &entered);
@@ -593,12 +671,12 @@ fn fit(mut case: Case, budget: u64, keep: Keep) -> Case {
             }
         }
         if case == before {
-            if case.ops.len() == 1 {
+            if case.nodes.len() == 1 {
                 // a window over the smallest plane there is, of one channel: nothing makes it smaller
                 break;
             }
             // strides multiply from operator to operator, and so does the smallest plane that all of them fit
-            case.ops.pop();
+            case.nodes.pop();
             return fit(case, budget, keep);
         }
     }
@@ -608,7 +686,7 @@ fn fit(mut case: Case, budget: u64, keep: Keep) -> Case {
 /// Makes projections with a shortcut as wide as what entered their block.
 fn link(case: &mut Case, as_entered: &[bool]) {
     let mut channels = case.input.c;
-    for (op, &as_entered) in case.ops.iter_mut().zip(as_entered) {
+    for (CaseNode { op, .. }, &as_entered) in case.nodes.iter_mut().zip(as_entered) {
         let entered = channels;
         let mut convs = op.convs_mut();
         if let (true, Some(project)) = (as_entered, convs.last_mut()) {
@@ -621,9 +699,9 @@ fn link(case: &mut Case, as_entered: &[bool]) {
 }
 
 /// Whether every kernel fits the axis of the plane that reaches it.
-fn fits(ops: &[Op], axis: usize, size: usize) -> bool {
+fn fits(case: &Case, axis: usize, size: usize) -> bool {
     let mut size = Some(size);
-    for op in ops {
+    for op in case.ops() {
         if *op == Op::AveragePool {
             size = size.map(|_| 1);
         }

@@ -12,7 +12,7 @@ use super::Case;
 use super::bound::{self, Expected, Policies, Why};
 use super::problem::Problem;
 use crate::Error;
-use crate::Layout;
+use crate::{Layout, Shape};
 
 /// Where the reference gives NaN, or the kernel does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,7 +106,8 @@ impl<T: IntoReply, E: fmt::Display> IntoReply for Result<T, E> {
 /// How a kernel is checked.
 ///
 /// A kernel is a function of a [`Problem`] and of the memory of the output, which holds values that no sum gives; it
-/// writes every value of the output, and none between pixels. It may keep scratch from call to call: each case is run
+/// writes every value of the output, and none between pixels. Where there are several outputs, that memory has all of them
+/// ([`Problem::split`]). It may keep scratch from call to call: each case is run
 /// twice, the second time with another input ([`runs`](Self::runs)).
 ///
 /// ```
@@ -348,9 +349,8 @@ impl Check {
         Ok(Some(summary))
     }
 
-    /// The memory of an output against the reference.
+    /// The memory of all outputs against the reference.
     fn compare(&self, problem: &Problem, memory: &[f32]) -> Result<Summary, Fault> {
-        let shape = problem.output_shape();
         let strict = self.policies.nan == NanPolicy::Same
             && self.policies.inf == InfPolicy::Same
             && self.policies.padding == PaddingPolicy::Multiplied;
@@ -358,76 +358,86 @@ impl Check {
             Mode::Bits(arithmetic) => arithmetic,
             Mode::Bounded => Arithmetic::Fused,
         };
-        let single = problem.reference_f32(arithmetic);
+        let singles = problem.references_f32(arithmetic);
         let bounds = || bound::expected(problem, &self.policies);
         let expected = if strict && self.mode != Mode::Bounded { None } else { Some(bounds()) };
 
         let mut summary = Summary::default();
-        let mut first = None;
+        let mut first: Option<(usize, usize, usize)> = None;
         let mut written = vec![false; memory.len()];
-        for at in 0..single.len() {
-            let (c, pixel) = (at % shape.c, at / shape.c);
-            let place = [pixel / (shape.h * shape.w), pixel / shape.w % shape.h, pixel % shape.w, c];
-            let index = problem.output_at(place);
-            written[index] = true;
-            let theirs = memory[index];
-            if theirs.to_bits() == CANARY.to_bits() {
-                return Err(Fault::NotWritten { at: place });
-            }
-            summary.values += 1;
-            let known = expected.as_ref().map(|expected| expected[at]);
-            let same = match (self.mode, known) {
-                _ if theirs.is_nan() && self.policies.nan == NanPolicy::Unchecked => None,
-                // where a policy leaves values open, an overflow that depends on the order may come of it as well
-                (Mode::Bits(_), Some(Expected::Unchecked(_))) => None,
-                (Mode::Bits(_), _) if single[at].is_nan() && self.policies.nan != NanPolicy::Same => None,
-                (Mode::Bits(_), _) => {
-                    Some(theirs.to_bits() == single[at].to_bits() || (theirs.is_nan() && single[at].is_nan()))
+        for (number, (output, single)) in problem.outputs().iter().zip(&singles).enumerate() {
+            for (at, &single) in single.iter().enumerate() {
+                let place = place_of(output.shape, at);
+                let index = output.place(place);
+                written[index] = true;
+                if memory[index].to_bits() == CANARY.to_bits() {
+                    return Err(Fault::NotWritten { output: number, at: place });
                 }
-                (Mode::Bounded, None | Some(Expected::Unchecked(_))) => None,
-                (Mode::Bounded, Some(Expected::Nan)) => Some(theirs.is_nan()),
-                (Mode::Bounded, Some(Expected::Within { value, lo, hi })) => {
-                    let got = f64::from(theirs);
-                    let same = lo <= got && got <= hi;
-                    if same && lo < hi {
-                        let room = if got < value { value - lo } else { hi - value };
-                        summary.worst = summary.worst.max((got - value).abs() / room.max(f64::MIN_POSITIVE));
-                    }
-                    Some(same)
-                }
-            };
-            match same {
-                None => summary.unchecked += 1,
-                Some(true) => {}
-                Some(false) => {
-                    let (_, count) = first.get_or_insert((at, 0));
-                    *count += 1;
+                summary.values += 1;
+                let known = expected.as_ref().map(|expected| expected[number][at]);
+                match self.is_same(memory[index], single, known, &mut summary.worst) {
+                    None => summary.unchecked += 1,
+                    Some(true) => {}
+                    Some(false) => match &mut first {
+                        None => first = Some((number, at, 1)),
+                        Some((of, _, count)) => *count += usize::from(*of == number),
+                    },
                 }
             }
         }
         // what the kernel had no business to write
         for (index, &v) in memory.iter().enumerate() {
             if !written[index] && v.to_bits() != CANARY.to_bits() {
-                return Err(Fault::WroteOutside { index, value: v, behind: index >= problem.output_span() });
+                let behind = !problem.outputs().iter().any(|output| output.range.contains(&index));
+                return Err(Fault::WroteOutside { index, value: v, behind });
             }
         }
-        let Some((at, count)) = first else { return Ok(summary) };
-        let (c, pixel) = (at % shape.c, at / shape.c);
-        let place = [pixel / (shape.h * shape.w), pixel / shape.w % shape.h, pixel % shape.w, c];
-        let interval = match expected.unwrap_or_else(bounds)[at] {
+        let Some((number, at, count)) = first else { return Ok(summary) };
+        let output = &problem.outputs()[number];
+        let place = place_of(output.shape, at);
+        let interval = match expected.unwrap_or_else(bounds)[number][at] {
             Expected::Within { lo, hi, .. } => Some([lo, hi]),
             Expected::Nan | Expected::Unchecked(Why::Order | Why::Policy) => None,
         };
         Err(Fault::Differs(Difference {
+            output: number,
             at: place,
-            theirs: memory[problem.output_at(place)],
-            single: single[at],
-            double: problem.reference_f64()[at],
+            theirs: memory[output.place(place)],
+            single: singles[number][at],
+            double: problem.references_f64()[number][at],
             interval,
             count,
-            of: single.len(),
+            of: singles[number].len(),
         }))
     }
+
+    /// Whether a value is taken; `None` where it is not compared. `worst` becomes the largest part of a bound.
+    fn is_same(&self, theirs: f32, single: f32, known: Option<Expected>, worst: &mut f64) -> Option<bool> {
+        match (self.mode, known) {
+            _ if theirs.is_nan() && self.policies.nan == NanPolicy::Unchecked => None,
+            // where a policy leaves values open, an overflow that depends on the order may come of it as well
+            (Mode::Bits(_), Some(Expected::Unchecked(_))) => None,
+            (Mode::Bits(_), _) if single.is_nan() && self.policies.nan != NanPolicy::Same => None,
+            (Mode::Bits(_), _) => Some(theirs.to_bits() == single.to_bits() || (theirs.is_nan() && single.is_nan())),
+            (Mode::Bounded, None | Some(Expected::Unchecked(_))) => None,
+            (Mode::Bounded, Some(Expected::Nan)) => Some(theirs.is_nan()),
+            (Mode::Bounded, Some(Expected::Within { value, lo, hi })) => {
+                let got = f64::from(theirs);
+                let same = lo <= got && got <= hi;
+                if same && lo < hi {
+                    let room = if got < value { value - lo } else { hi - value };
+                    *worst = worst.max((got - value).abs() / room.max(f64::MIN_POSITIVE));
+                }
+                Some(same)
+            }
+        }
+    }
+}
+
+/// Batch, row, column and channel of a value of a dense NHWC tensor.
+fn place_of(shape: Shape, at: usize) -> [usize; 4] {
+    let (c, pixel) = (at % shape.c, at / shape.c);
+    [pixel / (shape.h * shape.w), pixel / shape.w % shape.h, pixel % shape.w, c]
 }
 
 impl fmt::Display for Check {
@@ -510,6 +520,8 @@ impl fmt::Display for Summary {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Difference {
+    /// Which output it is of, from 0.
+    pub output: usize,
     /// Batch, row, column and channel.
     pub at: [usize; 4],
     /// What the kernel gave.
@@ -535,17 +547,19 @@ pub enum Fault {
     /// A value of the output was left as it was.
     #[non_exhaustive]
     NotWritten {
+        /// Which output it is of, from 0.
+        output: usize,
         /// Batch, row, column and channel.
         at: [usize; 4],
     },
-    /// Memory between pixels, or behind the output, was written.
+    /// Memory between pixels, or behind an output, was written.
     #[non_exhaustive]
     WroteOutside {
-        /// Where, from the first value of the output.
+        /// Where, from the first value of the first output.
         index: usize,
         /// What it holds now.
         value: f32,
-        /// Whether it is behind the last value.
+        /// Whether it is behind the last value of an output.
         behind: bool,
     },
     /// The kernel returned an error, or panicked.
@@ -620,12 +634,17 @@ impl fmt::Display for Failure {
                 self.run
             )?;
         }
+        // which of several
+        let of_output = |output: &usize| match &self.case {
+            Some(case) if case.outputs.len() > 1 => format!(" of output {output}"),
+            _ => String::new(),
+        };
         match &self.fault {
-            Fault::Differs(Difference { at, theirs, single, double, interval, count, of }) => {
-                let [n, y, x, c] = at;
+            Fault::Differs(Difference { output, at, theirs, single, double, interval, count, of }) => {
+                let ([n, y, x, c], output) = (at, of_output(output));
                 write!(
                     f,
-                    "\n  where   (n, y, x, c) = ({n}, {y}, {x}, {c}), the first of {count} that differ, of {of}"
+                    "\n  where   (n, y, x, c) = ({n}, {y}, {x}, {c}){output}, the first of {count} that differ, of {of}"
                 )?;
                 write!(f, "\n  theirs  {}", bits(*theirs))?;
                 write!(f, "\n  f32     {}", bits(*single))?;
@@ -634,7 +653,9 @@ impl fmt::Display for Failure {
                     write!(f, "\n  bound   {lo:?} to {hi:?}")?;
                 }
             }
-            Fault::NotWritten { at: [n, y, x, c] } => write!(f, "\n  where   (n, y, x, c) = ({n}, {y}, {x}, {c})")?,
+            Fault::NotWritten { output, at: [n, y, x, c] } => {
+                write!(f, "\n  where   (n, y, x, c) = ({n}, {y}, {x}, {c}){}", of_output(output))?;
+            }
             Fault::WroteOutside { index, value, .. } => {
                 write!(f, "\n  where   value {index} of its memory\n  theirs  {}", bits(*value))?;
             }

@@ -1,7 +1,7 @@
 //! The conformance kit: for the test suite of any engine that has convolutions.
 //!
 //! It has the naive [`reference`](mod@reference) of every operator and block of this crate, in f32 and f64; [`Cases`],
-//! which are strategies of proptest, drawn at the edges where kernels go wrong; and a [`Check`], which runs *your*
+//! which are strategies of proptest over operators, blocks and graphs, drawn at the edges where kernels go wrong; and a [`Check`], which runs *your*
 //! kernel on them, NHWC or NCHW, and holds it to equal bits or to an error bound that is derived and not guessed.
 //! Nothing in it calls a kernel of this crate.
 //!
@@ -48,7 +48,7 @@
 //! ```
 //!
 //! What fails is shrunk, and printed as the Rust that repeats it. A [`Problem`] tells a kernel all of a case: the input, the shapes, and
-//! a [`Stage`] for each convolution. [`docs::conformance`](crate::docs::conformance) has both in full.
+//! a [`Stage`] for each convolution and each other node of a graph. [`docs::conformance`](crate::docs::conformance) has both in full.
 //!
 //! # Which check
 //!
@@ -68,12 +68,12 @@ pub mod reference;
 mod values;
 
 pub use crate::{Layout, Strides};
-pub use case::{ByChannel, Case, ConvCase, NormCase, Op};
+pub use case::{ByChannel, Case, CaseNode, ConvCase, NormCase, Op, WindowPoolCase};
 pub use cases::{Cases, PaddingKind};
 pub use check::{
     Check, Denormals, Difference, Failure, Fault, InfPolicy, IntoReply, NanPolicy, PaddingPolicy, Reply, Summary,
 };
-pub use problem::{FilterOrder, Pads, Problem, Stage, StageKind};
+pub use problem::{FilterOrder, Pads, Problem, ProblemOutput, Stage, StageKind};
 pub use values::Values;
 
 // what a printed case is made of, so that one `use` is enough

@@ -1,10 +1,12 @@
 //! A case with its numbers: what a kernel is given, and what the reference makes of it.
 
+use std::ops::Range;
+
 use sepconv_kernels::Arithmetic;
 
-use super::reference::{self, Epilogue, Number, Tensor, TensorMut, Window};
+use super::reference::{self, Epilogue, Join, Number, PoolOf, Tensor, TensorMut, Window};
 use super::values::CaseRng;
-use super::{ByChannel, Case, ConvCase, Op, Values};
+use super::{ByChannel, Case, CaseNode, ConvCase, Op, Values, WindowPoolCase};
 use crate::{Activation, BatchNorm, ChannelActivation, Layout, Result, Shape, Strides};
 
 /// The order of a filter's values.
@@ -44,25 +46,38 @@ pub enum StageKind {
     Standard,
     /// A depthwise convolution.
     Depthwise,
-    /// The mean of each channel over the plane. It has no filter.
+    /// The mean of each channel over the plane. It has no filter, and neither have the kinds after it.
     AveragePool,
+    /// The sum of two tensors of one shape, then an activation.
+    Add,
+    /// The product of two tensors. The second one has the shape of the first, or one pixel for each image: a scale of each channel.
+    Scale,
+    /// The channels of two tensors or more, one tensor after the other.
+    Concat,
+    /// The largest value of a window. Padding takes no part, and NaN is larger than any number.
+    MaxPool,
+    /// The mean of a window: of the pixels of the plane, or of all taps ([`Stage::counts_padding`]).
+    MeanPool,
+    /// An activation by itself.
+    Activate,
 }
 
-/// One convolution, or one average, of a [`Problem`], with its numbers.
+/// One convolution, or one other operator, of a [`Problem`], with its numbers.
 #[derive(Clone, Debug)]
 pub struct Stage {
     kind: StageKind,
     case: ConvCase,
-    input: Shape,
+    reads: Vec<usize>,
+    inputs: Vec<Shape>,
     output: Shape,
     pads: Pads,
+    counts_padding: bool,
     /// HWIO, or HWCM.
     filter: Vec<f32>,
     bias: Option<Vec<f32>>,
     norm: Option<StageNorm>,
     /// Slopes, or lower and upper bounds, of an activation with parameters for each channel.
     params: [Vec<f32>; 2],
-    shortcut_from: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,7 +90,8 @@ struct StageNorm {
 }
 
 impl Stage {
-    fn new(case: &ConvCase, input: Shape) -> Stage {
+    /// A convolution of tensor `read`.
+    fn new(case: &ConvCase, read: usize, input: Shape) -> Stage {
         let (Some(([top, bottom], h)), Some(([left, right], w))) = (case.lay(0, input.h), case.lay(1, input.w)) else {
             unreachable!("the case was checked");
         };
@@ -100,29 +116,37 @@ impl Stage {
         Stage {
             kind: if case.depthwise { StageKind::Depthwise } else { StageKind::Standard },
             case: *case,
-            input,
+            reads: vec![read],
+            inputs: vec![input],
             output: Shape::new(input.n, h, w, outputs),
             pads: Pads { top, bottom, left, right },
+            counts_padding: false,
             filter,
             bias,
             norm,
             params,
-            shortcut_from: None,
         }
     }
 
-    fn average_pool(input: Shape) -> Stage {
+    /// A stage without a filter, of which `case` has window and activation.
+    fn plain(kind: StageKind, case: ConvCase, reads: &[usize], inputs: Vec<Shape>, output: Shape) -> Stage {
+        let [[top, bottom], [left, right]] = match kind {
+            StageKind::MaxPool | StageKind::MeanPool => [(0, inputs[0].h), (1, inputs[0].w)]
+                .map(|(axis, size)| case.lay(axis, size).map_or([0, 0], |(pads, _)| pads)),
+            _ => [[0, 0]; 2],
+        };
         Stage {
-            kind: StageKind::AveragePool,
-            case: ConvCase::depthwise([input.h, input.w]),
-            input,
-            output: Shape { h: 1, w: 1, ..input },
-            pads: Pads { top: 0, bottom: 0, left: 0, right: 0 },
+            kind,
+            case,
+            reads: reads.to_vec(),
+            inputs,
+            output,
+            pads: Pads { top, bottom, left, right },
+            counts_padding: false,
             filter: vec![],
             bias: None,
             norm: None,
             params: [vec![], vec![]],
-            shortcut_from: None,
         }
     }
 
@@ -131,9 +155,21 @@ impl Stage {
         self.kind
     }
 
-    /// The shape that it reads.
+    /// The tensors that it reads, by their numbers: 0 is the input of the problem, and `i + 1` what stage `i` makes.
+    ///
+    /// A convolution reads one. One with a shortcut reads a second one, which is added to its sum before the activation.
+    pub fn inputs(&self) -> &[usize] {
+        &self.reads
+    }
+
+    /// The shapes of these tensors.
+    pub fn input_shapes(&self) -> &[Shape] {
+        &self.inputs
+    }
+
+    /// The shape of the first tensor that it reads.
     pub fn input_shape(&self) -> Shape {
-        self.input
+        self.inputs[0]
     }
 
     /// The shape that it writes.
@@ -141,7 +177,7 @@ impl Stage {
         self.output
     }
 
-    /// Taps, `[rows, columns]`; of an average the whole plane.
+    /// Taps, `[rows, columns]`; of an average over the plane all of it.
     pub fn kernel(&self) -> [usize; 2] {
         self.case.kernel
     }
@@ -163,12 +199,17 @@ impl Stage {
 
     /// Groups, as PyTorch and ONNX count them: as many as channels where it is depthwise.
     pub fn groups(&self) -> usize {
-        if self.kind == StageKind::Standard { 1 } else { self.input.c }
+        if self.kind == StageKind::Depthwise { self.inputs[0].c } else { 1 }
     }
 
     /// Output channels for each input channel, of a depthwise convolution; else 1.
     pub fn multiplier(&self) -> usize {
         if self.kind == StageKind::Depthwise { self.case.outputs } else { 1 }
+    }
+
+    /// Whether a mean over a window divides by all taps: ONNX's `count_include_pad`.
+    pub fn counts_padding(&self) -> bool {
+        self.counts_padding
     }
 
     /// What is applied to the sum, behind batch norm and shortcut, unless there is a [`channel_activation`](Self::channel_activation).
@@ -190,7 +231,12 @@ impl Stage {
         self.channel_activation().map_or(self.case.activation, |activation| activation.of_channel(channel))
     }
 
-    /// The same, as the reference takes it.
+    /// Whether sums are left as they are.
+    pub(super) fn is_linear(&self) -> bool {
+        self.case.by_channel.is_none() && self.case.activation == Activation::Linear
+    }
+
+    /// What is applied to the sums, as the reference takes it.
     pub(super) fn epilogue(&self) -> (Epilogue, Vec<[f32; 2]>) {
         match self.channel_activation() {
             Some(activation) => {
@@ -233,12 +279,18 @@ impl Stage {
         self.folded().1.into_iter().map(|b| b as f32).collect()
     }
 
-    /// The stage whose input is added to this one's sum, before the activation: the first of the same operator.
+    /// The tensor that is added to the sum of this convolution, before the activation: the input of its block. It is the second one of
+    /// [`Stage::inputs`].
     pub fn shortcut_from(&self) -> Option<usize> {
-        self.shortcut_from
+        if self.is_convolution() { self.reads.get(1).copied() } else { None }
     }
 
-    /// The description of its convolution.
+    /// Whether it has a filter.
+    pub fn is_convolution(&self) -> bool {
+        matches!(self.kind, StageKind::Standard | StageKind::Depthwise)
+    }
+
+    /// The description of its convolution. Of a stage that is none, it has the window and the activation.
     pub fn case(&self) -> &ConvCase {
         &self.case
     }
@@ -265,7 +317,7 @@ impl Stage {
     /// Values that are multiplied for one value of the output.
     pub(super) fn taps(&self) -> usize {
         let [h, w] = self.case.kernel;
-        h * w * if self.kind == StageKind::Standard { self.input.c } else { 1 }
+        h * w * if self.kind == StageKind::Standard { self.inputs[0].c } else { 1 }
     }
 
     fn ordered(&self, canonical: &[f32], order: FilterOrder) -> Vec<f32> {
@@ -290,24 +342,53 @@ impl Stage {
         ordered
     }
 
-    /// The reference of this stage, of a dense NHWC input.
-    fn reference<T: Number + From<f32>>(
+    /// What a pool takes of a window.
+    fn pool_of(&self) -> PoolOf {
+        match (self.kind, self.counts_padding) {
+            (StageKind::MaxPool, _) => PoolOf::Maximum,
+            (_, false) => PoolOf::MeanInside,
+            (_, true) => PoolOf::MeanOfAll { taps: self.taps() },
+        }
+    }
+
+    /// The reference of this stage, of dense NHWC tensors.
+    pub(super) fn reference<T: Number>(
         &self,
         (filter, bias): (&[T], &[T]),
-        input: &[T],
-        shortcut: Option<&[T]>,
+        reads: &[&[T]],
         arithmetic: Arithmetic,
     ) -> Vec<T> {
         let mut output = vec![T::ZERO; values_of(self.output)];
-        let to = tensor_mut(&mut output, self.output);
-        let from = tensor(input, self.input);
+        let from = |at: usize| tensor(reads[at], self.inputs[at]);
         let (epilogue, params) = self.epilogue();
         let conv = reference::Conv { window: self.window(), filter, bias, epilogue, params: &params };
+        let to = tensor_mut(&mut output, self.output);
         match self.kind {
-            StageKind::AveragePool => reference::average_pool(from, to),
-            StageKind::Depthwise => reference::depthwise(&conv, from, to, arithmetic),
+            StageKind::AveragePool => reference::average_pool(from(0), to),
+            StageKind::Depthwise => reference::depthwise(&conv, from(0), to, arithmetic),
             StageKind::Standard => {
-                reference::conv2d(&conv, from, shortcut.map(|s| tensor(s, self.output)), to, arithmetic);
+                let shortcut = reads.get(1).map(|shortcut| tensor(shortcut, self.output));
+                reference::conv2d(&conv, from(0), shortcut, to, arithmetic);
+            }
+            StageKind::Add => reference::join((Join::Sum, epilogue, &params), from(0), from(1), to, arithmetic),
+            StageKind::Scale => reference::join((Join::Product, Epilogue::NONE, &[]), from(0), from(1), to, arithmetic),
+            StageKind::MaxPool | StageKind::MeanPool => {
+                reference::pool(self.pool_of(), &self.window(), from(0), to);
+            }
+            StageKind::Concat => return self.concat(reads),
+            StageKind::Activate => {
+                return reads[0].iter().map(|v| v.activate(self.case.activation.into(), arithmetic)).collect();
+            }
+        }
+        output
+    }
+
+    /// The values of all tensors of a concatenation in the order of its output.
+    pub(super) fn concat<T: Copy>(&self, reads: &[&[T]]) -> Vec<T> {
+        let mut output = Vec::with_capacity(values_of(self.output));
+        for pixel in 0..self.output.n * self.output.h * self.output.w {
+            for (values, shape) in reads.iter().zip(&self.inputs) {
+                output.extend_from_slice(&values[pixel * shape.c..][..shape.c]);
             }
         }
         output
@@ -368,6 +449,27 @@ fn place(strides: Strides, [n, y, x, c]: [usize; 4]) -> usize {
     n * strides.image + y * strides.row + x * strides.pixel + c * strides.channel
 }
 
+/// An output of a [`Problem`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ProblemOutput {
+    /// The number of its tensor: `i + 1` is what stage `i` makes.
+    pub tensor: usize,
+    /// Its shape.
+    pub shape: Shape,
+    /// The distances between its values. Values between them are not to be written.
+    pub strides: Strides,
+    /// Where it lies in the memory that a kernel gets. Values between two outputs are not to be written.
+    pub range: Range<usize>,
+}
+
+impl ProblemOutput {
+    /// Where the value at an image, row, column and channel is in that memory.
+    pub(super) fn place(&self, at: [usize; 4]) -> usize {
+        self.range.start + place(self.strides, at)
+    }
+}
+
 /// A [`Case`] with its numbers, in the [`Layout`] that was asked for: what a kernel is given.
 ///
 /// [`Case::input_gap`] and [`Case::output_gap`] values lie between pixels in NHWC, and between the rows of a plane in NCHW.
@@ -376,10 +478,30 @@ pub struct Problem {
     case: Case,
     layout: Layout,
     stages: Vec<Stage>,
+    outputs: Vec<ProblemOutput>,
     /// Dense NHWC.
     values: Vec<f32>,
     /// As the kernel's layout has it.
     input: Vec<f32>,
+}
+
+/// Values between two outputs, which a kernel that writes behind the first one reaches.
+const BETWEEN_OUTPUTS: usize = 64;
+
+/// The stage of an operator without a convolution.
+fn plain_stage(op: &Op, reads: &[usize], inputs: Vec<Shape>, output: Shape) -> Stage {
+    let point = |activation| ConvCase::depthwise([1, 1]).activation(activation);
+    let (kind, case) = match op {
+        Op::Add(activation) => (StageKind::Add, point(*activation)),
+        Op::Activate(activation) => (StageKind::Activate, point(*activation)),
+        Op::Scale => (StageKind::Scale, point(Activation::Linear)),
+        Op::Concat => (StageKind::Concat, point(Activation::Linear)),
+        Op::WindowPool(pool) if pool.maximum => (StageKind::MaxPool, pool.window()),
+        Op::WindowPool(pool) => (StageKind::MeanPool, pool.window()),
+        _ => (StageKind::AveragePool, ConvCase::depthwise([inputs[0].h, inputs[0].w])),
+    };
+    let counts_padding = matches!(op, Op::WindowPool(WindowPoolCase { count_padding: true, .. }));
+    Stage { counts_padding, ..Stage::plain(kind, case, reads, inputs, output) }
 }
 
 /// What the input holds in its gaps: a kernel that takes it into a sum is found out.
@@ -388,28 +510,43 @@ const GAP: f32 = f32::from_bits(0x7fc0_beef);
 impl Problem {
     /// Makes up the numbers of a case, or says what is wrong with it.
     pub fn new(case: &Case, layout: Layout) -> Result<Problem> {
-        case.output()?;
+        let shapes = case.shapes()?;
         let mut stages: Vec<Stage> = Vec::new();
-        let mut shape = case.input;
-        for op in &case.ops {
-            let entered = shape;
-            let first = stages.len();
-            if let Op::AveragePool = op {
-                stages.push(Stage::average_pool(shape));
-                shape = Shape { h: 1, w: 1, ..shape };
+        // the number that each tensor of the case has here, where a block has several stages
+        let mut numbers = vec![0];
+        for (at, CaseNode { op, reads }) in case.nodes.iter().enumerate() {
+            let inputs: Vec<Shape> = reads.iter().map(|&tensor| shapes[tensor]).collect();
+            let reads: Vec<usize> = reads.iter().map(|&tensor| numbers[tensor]).collect();
+            let output = shapes[at + 1];
+            if op.convs().is_empty() {
+                stages.push(plain_stage(op, &reads, inputs, output));
+            } else {
+                let (mut read, mut shape) = (reads[0], inputs[0]);
+                for conv in op.convs() {
+                    let stage = Stage::new(conv, read, shape);
+                    shape = stage.output;
+                    stages.push(stage);
+                    read = stages.len();
+                }
+                if let (Op::InvertedResidual { shortcut: true, .. }, Some(last)) = (op, stages.last_mut())
+                    && shape == inputs[0]
+                {
+                    last.reads.push(reads[0]);
+                    last.inputs.push(shape);
+                }
             }
-            for conv in op.convs() {
-                let stage = Stage::new(conv, shape);
-                shape = stage.output;
-                stages.push(stage);
-            }
-            if let (Op::InvertedResidual { shortcut: true, .. }, Some(last)) = (op, stages.last_mut())
-                && shape == entered
-            {
-                last.shortcut_from = Some(first);
-            }
+            numbers.push(stages.len());
         }
-        let mut problem = Problem { case: case.clone(), layout, stages, values: vec![], input: vec![] };
+        let mut outputs = Vec::new();
+        let mut start = 0;
+        for tensor in case.output_tensors() {
+            let shape = shapes[tensor];
+            let strides = strides(layout, shape, case.output_gap);
+            let range = start..start + span(shape, strides);
+            start = range.end + BETWEEN_OUTPUTS;
+            outputs.push(ProblemOutput { tensor: numbers[tensor], shape, strides, range });
+        }
+        let mut problem = Problem { case: case.clone(), layout, stages, outputs, values: vec![], input: vec![] };
         problem.renew(0);
         Ok(problem)
     }
@@ -447,9 +584,25 @@ impl Problem {
         self.case.input
     }
 
-    /// The shape of the output.
+    /// The outputs. A case that is no graph has one.
+    pub fn outputs(&self) -> &[ProblemOutput] {
+        &self.outputs
+    }
+
+    /// The memory of the outputs, parted into that of each.
+    pub fn split<'a>(&self, memory: &'a mut [f32]) -> Vec<&'a mut [f32]> {
+        let (mut parts, mut rest, mut start) = (Vec::new(), memory, 0);
+        for ProblemOutput { range, .. } in &self.outputs {
+            let (part, behind) = rest[range.start - start..].split_at_mut(range.len());
+            (rest, start) = (behind, range.end);
+            parts.push(part);
+        }
+        parts
+    }
+
+    /// The shape of the first output.
     pub fn output_shape(&self) -> Shape {
-        self.stages.last().map_or(self.case.input, |stage| stage.output)
+        self.outputs[0].shape
     }
 
     /// The distances between the values of the input.
@@ -457,22 +610,18 @@ impl Problem {
         strides(self.layout, self.case.input, self.case.input_gap)
     }
 
-    /// The distances between the values of the output. Values between them are not to be written.
+    /// The distances between the values of the first output. Values between them are not to be written.
     pub fn output_strides(&self) -> Strides {
-        strides(self.layout, self.output_shape(), self.case.output_gap)
+        self.outputs[0].strides
     }
 
-    /// Values that the output has in memory.
+    /// Values that all outputs have in memory.
     pub(super) fn output_span(&self) -> usize {
-        span(self.output_shape(), self.output_strides())
+        self.outputs.last().map_or(0, |last| last.range.end)
     }
 
-    /// Where the value at an image, row, column and channel of the output is in memory.
-    pub(super) fn output_at(&self, at: [usize; 4]) -> usize {
-        place(self.output_strides(), at)
-    }
-
-    /// Everything that is to be computed, in order: each convolution of each operator.
+    /// Everything that is to be computed, in order: each convolution of each operator, and each operator that has none. A stage tells which
+    /// tensors it reads ([`Stage::inputs`]); in a chain each reads what the one before it makes.
     pub fn stages(&self) -> &[Stage] {
         &self.stages
     }
@@ -487,25 +636,36 @@ impl Problem {
         &self.stages[0]
     }
 
-    /// What the reference gives, in f32 by the contract: dense NHWC.
+    /// What the reference gives of the first output, in f32 by the contract: dense NHWC.
     pub fn reference_f32(&self, arithmetic: Arithmetic) -> Vec<f32> {
+        self.references_f32(arithmetic).swap_remove(0)
+    }
+
+    /// What the reference gives of each output.
+    pub fn references_f32(&self, arithmetic: Arithmetic) -> Vec<Vec<f32>> {
         self.reference(self.values.clone(), arithmetic, |v| v as f32)
     }
 
-    /// What the reference gives in f64, with batch norms that nothing rounds: dense NHWC.
+    /// What the reference gives of the first output in f64, with batch norms that nothing rounds: dense NHWC.
     pub fn reference_f64(&self) -> Vec<f64> {
+        self.references_f64().swap_remove(0)
+    }
+
+    /// The same of each output.
+    pub fn references_f64(&self) -> Vec<Vec<f64>> {
         self.reference(self.values.iter().map(|&v| f64::from(v)).collect(), Arithmetic::Separate, |v| v)
     }
 
-    fn reference<T: Number + From<f32>>(&self, input: Vec<T>, arithmetic: Arithmetic, round: fn(f64) -> T) -> Vec<T> {
+    fn reference<T: Number>(&self, input: Vec<T>, arithmetic: Arithmetic, round: fn(f64) -> T) -> Vec<Vec<T>> {
         let mut tensors = vec![input];
-        for (at, stage) in self.stages.iter().enumerate() {
+        for stage in &self.stages {
             let (filter, bias) = stage.folded();
             let [filter, bias] = [filter, bias].map(|v| v.into_iter().map(round).collect::<Vec<T>>());
-            let shortcut = stage.shortcut_from.map(|from| &tensors[from][..]);
-            tensors.push(stage.reference((&filter, &bias), &tensors[at], shortcut, arithmetic));
+            let reads: Vec<&[T]> = stage.reads.iter().map(|&tensor| &tensors[tensor][..]).collect();
+            let made = stage.reference((&filter, &bias), &reads, arithmetic);
+            tensors.push(made);
         }
-        tensors.pop().unwrap_or_default()
+        self.outputs.iter().map(|output| tensors[output.tensor].clone()).collect()
     }
 
     /// The input, dense NHWC.

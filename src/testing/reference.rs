@@ -6,6 +6,8 @@
 //! | pointwise convolution, dense layer | [`conv2d`] with [`Window::POINT`] |
 //! | depthwise convolution, any multiplier | [`depthwise`] |
 //! | global average | [`average_pool`] |
+//! | maximum or mean over a window | [`pool`] |
+//! | sum or product of two tensors | [`join`] |
 //! | depthwise separable block | [`separable`] |
 //! | inverted residual block | [`inverted_residual`] |
 //! | batch norm | [`fold`], which puts it into filter and bias |
@@ -36,10 +38,10 @@
 use sepconv_kernels::Arithmetic;
 #[doc(inline)]
 pub use sepconv_kernels::reference::{
-    Conv, Number, Tensor, TensorMut, Window, average_pool, clamp, conv as conv2d, depthwise,
+    Conv, Number, Tensor, TensorMut, Window, average_pool, clamp, conv as conv2d, depthwise, join, pool,
 };
 #[doc(inline)]
-pub use sepconv_kernels::{Epilogue, Nonlinearity};
+pub use sepconv_kernels::{Epilogue, Join, Nonlinearity, PoolOf};
 
 use crate::BatchNorm;
 

@@ -27,4 +27,18 @@ lines! { kernel =>
     OutputGapWritten: Check::bounded().layout(Layout::Nchw).case(&Case::new(Shape::new(1, 8, 1, 1)).depthwise(ConvCase::depthwise([3, 3])).gaps(0, 1), kernel);
     LastPixelUnwritten: Check::bounded().case(&Case::new(Shape::new(1, 3, 4, 1)).separable(ConvCase::depthwise([3, 3]).padding(Padding::Valid), ConvCase::pointwise(1)), kernel);
     Reciprocal: Check::bits(Arithmetic::Fused).case(&Case::new(Shape::new(1, 1, 5, 1)).average_pool().values(Values::Huge).seed(24100), kernel);
+    SumBehindActivation: Check::bounded().case(&Case::new(Shape::new(1, 1, 1, 1)).pointwise(ConvCase::pointwise(1)).add(&[1, 0], Activation::Relu), kernel);
+    SumActivationForgotten: Check::bounded().case(&Case::new(Shape::new(1, 1, 1, 1)).pointwise(ConvCase::pointwise(1)).add(&[1, 0], Activation::Relu).seed(504), kernel);
+    SumInPlace: Check::bounded().case(&Case::new(Shape::new(1, 1, 1, 1)).pointwise(ConvCase::pointwise(1)).depthwise(ConvCase::depthwise([3, 3])).pointwise(ConvCase::pointwise(1)).add(&[3, 0], Activation::Linear).outputs(&[4, 3]), kernel);
+    ActivationInPlace: Check::bounded().case(&Case::new(Shape::new(1, 1, 1, 1)).conv2d(ConvCase::standard([3, 3], 1).activation(Activation::Clamp { min: -0.5, max: 0.5 })).activate(Activation::Relu).concat(&[2, 1]).seed(21814), kernel);
+    ResidualOfAnother: Check::bounded().case(&Case::new(Shape::new(1, 1, 1, 1)).pointwise(ConvCase::pointwise(1)).depthwise(ConvCase::depthwise([3, 3])).pointwise(ConvCase::pointwise(1)).add(&[3, 0], Activation::Linear), kernel);
+    ConcatSwapped: Check::bounded().case(&Case::new(Shape::new(1, 1, 1, 1)).pointwise(ConvCase::pointwise(1)).pointwise(ConvCase::pointwise(1).seed(1)).reading(0).concat(&[2, 1]), kernel);
+    ScaleOfFirstImage: Check::bounded().case(&Case::new(Shape::new(2, 1, 1, 1)).pointwise(ConvCase::pointwise(1)).average_pool().pointwise(ConvCase::pointwise(1)).scale(&[1, 3]), kernel);
+    ScaleOfFirstChannel: Check::bounded().layout(Layout::Nchw).case(&Case::new(Shape::new(1, 1, 1, 2)).depthwise(ConvCase::depthwise([3, 3])).average_pool().average_pool().reading(1).scale(&[1, 3]).outputs(&[4, 2]), kernel);
+    SecondOutputStale: Check::bounded().case(&Case::new(Shape::new(1, 1, 1, 1)).depthwise(ConvCase::depthwise([3, 3])).average_pool().average_pool().reading(1).scale(&[1, 3]).outputs(&[4, 2]), kernel);
+    OutputsSwapped: Check::bounded().case(&Case::new(Shape::new(1, 1, 1, 1)).depthwise(ConvCase::depthwise([3, 3])).window_pool(WindowPoolCase::max([3, 3])).reading(0).outputs(&[2, 1]), kernel);
+    MaximumOfPadding: Check::bounded().case(&Case::new(Shape::new(1, 1, 1, 1)).pointwise(ConvCase::pointwise(1)).window_pool(WindowPoolCase::max([3, 3])).seed(4286), kernel);
+    MeanCountsPadding: Check::bounded().case(&Case::new(Shape::new(1, 1, 1, 2)).pointwise(ConvCase::pointwise(2)).window_pool(WindowPoolCase::mean([3, 3])), kernel);
+    LastPixelUnwritten: Check::bounded().case(&Case::new(Shape::new(1, 1, 2, 1)).pointwise(ConvCase::pointwise(1)).pointwise(ConvCase::pointwise(1)), kernel);
+    Reciprocal: Check::bits(Arithmetic::Fused).case(&Case::new(Shape::new(1, 3, 11, 1)).pointwise(ConvCase::pointwise(1)).average_pool().pointwise(ConvCase::pointwise(1)).scale(&[1, 3]).seed(50889), kernel);
 }

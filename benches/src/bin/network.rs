@@ -14,8 +14,8 @@ use sepconv::models::{
     Architecture, Config, MobileNetV1, MobileNetV2, MobileNetV3, StridePadding, V3Size, WeightOrder, Weights,
 };
 use sepconv::{
-    Error, Fusion, Isa, Layout, MAX_THREADS, Network, Plan, PlanOptions, Schedule, Scratch, Shape, Strides, Threads,
-    View, ViewMut,
+    Activation, Error, Fusion, Isa, Layout, MAX_THREADS, Network, Plan, PlanOptions, Schedule, Scratch, Shape, Strides,
+    Threads, View, ViewMut,
 };
 use sepconv_bench::described::by_convolutions;
 use sepconv_bench::peak;
@@ -53,6 +53,9 @@ struct NetworkOptions {
     /// How planes are padded at stride 2.
     #[arg(long, value_enum, default_value_t = PaddingOption::Symmetric)]
     padding: PaddingOption,
+    /// ReLU in place of ReLU6, as in V1's paper. Of V1 and V2 alone.
+    #[arg(long)]
+    relu: bool,
     /// How long runs are timed; ten of them at the least.
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     seconds: f64,
@@ -182,13 +185,24 @@ impl NetworkOptions {
     }
 
     fn architecture(&self) -> Result<Architecture, Error> {
-        let config = Config::new().alpha(self.alpha).padding(self.padding());
+        let mut config = Config::new().alpha(self.alpha).padding(self.padding());
+        if self.relu {
+            if matches!(self.net, NetworkName::V3l | NetworkName::V3s) {
+                return Err(Error::Network("V3 has activations of its own: --relu is for V1 and V2".into()));
+            }
+            config = config.activation(Activation::Relu);
+        }
         match self.net {
             NetworkName::V1 => MobileNetV1::architecture(&config),
             NetworkName::V2 => MobileNetV2::architecture(&config),
             NetworkName::V3l => MobileNetV3::architecture(V3Size::Large, &config),
             NetworkName::V3s => MobileNetV3::architecture(V3Size::Small, &config),
         }
+    }
+
+    /// The name of the network in the output.
+    fn name(&self) -> String {
+        format!("{}{}", self.net, if self.relu { "-relu" } else { "" })
     }
 
     /// The network, described so.
@@ -321,7 +335,7 @@ fn compare(options: &NetworkOptions, plans: &[(Plan, DescriptionOption)]) -> Res
             milliseconds(timings[TURNS / 2].median)
         })
         .collect();
-    let (net, size, threads) = (options.net.to_string(), options.size, options.threads);
+    let (net, size, threads) = (options.name(), options.size, options.threads);
     if options.json {
         let isas = plans.iter().zip(&medians).map(|((plan, description), &median_ms)| {
             serde_json::json!({
@@ -368,7 +382,7 @@ fn measure(options: &NetworkOptions, plan: &Plan, description: DescriptionOption
     let (median_ms, best_ms) = (milliseconds(timing.median), milliseconds(timing.best));
     let macs = plan.macs();
     let gflops = 2.0 * macs as f64 / (median_ms * 1e6);
-    let net = options.net.to_string();
+    let net = options.name();
     if options.json {
         println!(
             "{}",

@@ -40,9 +40,11 @@ impl Engine for Tract {
         let Some((_, plan)) = &self.last else { unreachable!() };
         let shape = problem.input_shape();
         let input = Tensor::from_shape(&[shape.n, shape.c, shape.h, shape.w], problem.input())?;
-        let result = plan.run(tvec!(input.into()))?;
-        let result = result[0].to_plain_array_view::<f32>()?;
-        copy(result.iter().copied(), result.len(), output)?;
+        let results = plan.run(tvec!(input.into()))?;
+        for (result, part) in results.iter().zip(problem.split(output)) {
+            let result = result.to_plain_array_view::<f32>()?;
+            copy(result.iter().copied(), result.len(), part)?;
+        }
         Ok(Reply::Computed)
     }
 }
@@ -142,8 +144,13 @@ impl Engine for Ort {
         self.to.flush()?;
         let result = self.receive()?;
         self.last = Some(problem.case().clone());
-        let values = result.chunks_exact(4).map(|v| f32::from_le_bytes([v[0], v[1], v[2], v[3]]));
-        copy(values, result.len() / 4, output)?;
+        let mut values = result.chunks_exact(4).map(|v| f32::from_le_bytes([v[0], v[1], v[2], v[3]]));
+        let mut parts = problem.split(output);
+        let len = parts.iter().map(|part| part.len()).sum::<usize>();
+        if len != result.len() / 4 {
+            bail!("gave {} values, expected {len}", result.len() / 4);
+        }
+        parts.iter_mut().flat_map(|part| part.iter_mut()).zip(&mut values).for_each(|(to, v)| *to = v);
         Ok(Reply::Computed)
     }
 }

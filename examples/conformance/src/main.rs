@@ -152,6 +152,7 @@ fn main() -> Result<()> {
             ("separable", Cases::separable().activations(&clamps)),
             ("inverted residual", Cases::inverted_residual().activations(&clamps)),
             ("average pool", Cases::average_pool()),
+            ("graphs", Cases::graphs().activations(&clamps)),
         ]),
     }
     println!("{}", engine.name());

@@ -6,18 +6,21 @@ use tract_onnx::pb::{
     ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType, tensor_shape_proto, type_proto,
 };
 
-/// The model: input `x0`, output `y`, both NCHW. Each stage is `Conv`, then `BatchNormalization`, `Add` and `Clip` or
-/// `Relu` where it has them: nothing is folded, so that an engine may.
+/// The model: input `x0`, outputs `y0`, `y1` and so on, all NCHW. A convolution is `Conv`, then `BatchNormalization`, `Add` and `Clip` or
+/// `Relu` where it has them: nothing is folded, so that an engine may. Other stages are the operators that ONNX has for them.
 pub fn model(problem: &Problem) -> ModelProto {
     let mut graph = OnnxGraph::default();
-    // the tensor that each stage reads
+    // the input, and what each stage makes
     let mut tensors = vec![String::from("x0")];
     for (at, stage) in problem.stages().iter().enumerate() {
-        let shortcut = stage.shortcut_from().map(|from| tensors[from].clone());
-        let result = graph.stage(at, stage, &tensors[at], shortcut.as_deref());
-        tensors.push(result);
+        let reads: Vec<&str> = stage.inputs().iter().map(|&tensor| tensors[tensor].as_str()).collect();
+        let made = graph.stage(at, stage, &reads);
+        tensors.push(made);
     }
-    graph.node("Identity", &[&tensors[tensors.len() - 1]], "y", vec![]);
+    let outputs: Vec<String> = (0..problem.outputs().len()).map(|at| format!("y{at}")).collect();
+    for (output, name) in problem.outputs().iter().zip(&outputs) {
+        graph.node("Identity", &[&tensors[output.tensor]], name, vec![]);
+    }
     ModelProto {
         ir_version: 8,
         opset_import: vec![OperatorSetIdProto { version: 15, ..Default::default() }],
@@ -26,7 +29,7 @@ pub fn model(problem: &Problem) -> ModelProto {
             node: graph.nodes,
             initializer: graph.constants,
             input: vec![value("x0", problem.input_shape())],
-            output: vec![value("y", problem.output_shape())],
+            output: problem.outputs().iter().zip(&outputs).map(|(output, name)| value(name, output.shape)).collect(),
             ..Default::default()
         }),
         ..Default::default()
@@ -40,27 +43,45 @@ struct OnnxGraph {
 }
 
 impl OnnxGraph {
-    fn stage(&mut self, at: usize, stage: &Stage, input: &str, shortcut: Option<&str>) -> String {
+    /// Adds the nodes of a stage, and returns the name of what it makes.
+    fn stage(&mut self, at: usize, stage: &Stage, reads: &[&str]) -> String {
+        let last = format!("sum{at}");
+        let pads = stage.pads();
+        let window = || {
+            vec![
+                ints("kernel_shape", &stage.kernel()),
+                ints("strides", &stage.strides()),
+                ints("pads", &[pads.top, pads.left, pads.bottom, pads.right]),
+            ]
+        };
+        match stage.kind() {
+            StageKind::Standard | StageKind::Depthwise => return self.convolution(at, stage, reads, window()),
+            StageKind::AveragePool => self.node("GlobalAveragePool", reads, &last, vec![]),
+            StageKind::Add => self.node("Add", reads, &last, vec![]),
+            StageKind::Scale => self.node("Mul", reads, &last, vec![]),
+            StageKind::Concat => self.node("Concat", reads, &last, vec![int("axis", 1)]),
+            StageKind::MaxPool => self.node("MaxPool", reads, &last, window()),
+            StageKind::MeanPool => {
+                let counts = int("count_include_pad", usize::from(stage.counts_padding()));
+                self.node("AveragePool", reads, &last, window().into_iter().chain([counts]).collect());
+            }
+            StageKind::Activate => return self.activation(at, stage.activation(), reads[0].into()),
+            other => unreachable!("a stage that this program does not know: {other:?}"),
+        }
+        self.activation(at, stage.activation(), last)
+    }
+
+    fn convolution(&mut self, at: usize, stage: &Stage, reads: &[&str], window: Vec<AttributeProto>) -> String {
         let name = |part: &str| format!("{part}{at}");
         let outputs = stage.output_shape().c;
         let mut last = name("sum");
-        if stage.kind() == StageKind::AveragePool {
-            self.node("GlobalAveragePool", &[input], &last, vec![]);
-            return last;
-        }
         let [kh, kw] = stage.kernel();
         let dims = [outputs, stage.input_shape().c / stage.groups(), kh, kw];
         let filter = self.constant(name("filter"), &dims, stage.filter(FilterOrder::Oihw));
         let bias = stage.bias().map(|bias| self.constant(name("bias"), &[outputs], bias.to_vec()));
-        let pads = stage.pads();
-        let attributes = vec![
-            ints("kernel_shape", &[kh, kw]),
-            ints("strides", &stage.strides()),
-            ints("dilations", &stage.dilations()),
-            ints("pads", &[pads.top, pads.left, pads.bottom, pads.right]),
-            int("group", stage.groups()),
-        ];
-        let inputs: Vec<&str> = [input, &filter].into_iter().chain(bias.as_deref()).collect();
+        let more = [ints("dilations", &stage.dilations()), int("group", stage.groups())];
+        let attributes = window.into_iter().chain(more).collect();
+        let inputs: Vec<&str> = [reads[0], &filter].into_iter().chain(bias.as_deref()).collect();
         self.node("Conv", &inputs, &last, attributes);
         if let Some(norm) = stage.batch_norm() {
             let or = |values: Option<&[f32]>, default: f32| values.map_or(vec![default; outputs], <[f32]>::to_vec);
@@ -81,13 +102,19 @@ impl OnnxGraph {
             );
             last = output;
         }
-        if let Some(shortcut) = shortcut {
+        // the input of its block
+        if let [_, shortcut] = reads {
             let output = name("added");
             self.node("Add", &[&last, shortcut], &output, vec![]);
             last = output;
         }
-        let output = name("active");
-        match stage.activation() {
+        self.activation(at, stage.activation(), last)
+    }
+
+    /// Adds the nodes of an activation, if there are any, and returns the name of what they make.
+    fn activation(&mut self, at: usize, activation: Activation, last: String) -> String {
+        let output = format!("active{at}");
+        match activation {
             Activation::Linear => return last,
             Activation::Relu => self.node("Relu", &[&last], &output, vec![]),
             activation => {
@@ -95,7 +122,7 @@ impl OnnxGraph {
                 let bounds = activation.bounds().expect("a clamp");
                 // infinite bounds are given too: those that are left out are the largest numbers, not infinities
                 let bounds = [("min", bounds[0]), ("max", bounds[1])]
-                    .map(|(part, bound)| self.constant(name(part), &[], vec![bound]));
+                    .map(|(part, bound)| self.constant(format!("{part}{at}"), &[], vec![bound]));
                 self.node("Clip", &[&last, &bounds[0], &bounds[1]], &output, vec![]);
             }
         }

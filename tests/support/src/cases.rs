@@ -7,7 +7,8 @@ use sepconv::testing::reference::{self as naive, Conv, Epilogue, Nonlinearity, T
 use sepconv::testing::{Case, Cases, FilterOrder, Layout, Op, Problem, Stage, StageKind};
 use sepconv::{
     Activation, Arithmetic, ChannelActivation, Conv2d, ConvDesc, Dense, DepthwiseConv2d, Filter, GlobalAveragePool,
-    InvertedResidual, InvertedResidualDesc, Layer, PointwiseConv2d, SeparableConv2d, Shape, Shortcut,
+    InvertedResidual, InvertedResidualDesc, Layer, Network, PointwiseConv2d, Result, SeparableConv2d, Shape, Shortcut,
+    WindowPoolDesc,
 };
 
 use crate::{AXES, DenseTensor, Frame, MOST_THREADS, Runs, limits};
@@ -108,8 +109,7 @@ pub fn layers(problem: &Problem) -> Vec<Layer> {
     };
     problem
         .case()
-        .ops
-        .iter()
+        .ops()
         .map(|op| match op {
             Op::Conv2d(_) => Conv2d::new(next()).unwrap().into(),
             Op::Depthwise(_) => DepthwiseConv2d::new(next()).unwrap().into(),
@@ -126,9 +126,45 @@ pub fn layers(problem: &Problem) -> Vec<Layer> {
                 InvertedResidual::new(block).unwrap().into()
             }
             Op::AveragePool => GlobalAveragePool::new(stages[take()].input_shape().c).unwrap().into(),
-            other => panic!("an operator that the library does not have: {other}"),
+            other => panic!("an operator that the library does not have: {other:?}"),
         })
         .collect()
+}
+
+/// The stages of a problem as the layers of a graph. An activation by itself is an error, since the library has no such layer.
+pub fn network(problem: &Problem) -> Result<Network> {
+    let mut graph = Network::builder();
+    let mut values = vec![graph.input(problem.input_shape().c)];
+    for stage in problem.stages() {
+        let read: Vec<_> = stage.inputs().iter().map(|&tensor| values[tensor]).collect();
+        let filter = stage.filter(FilterOrder::Hwio);
+        let made = match stage.kind() {
+            StageKind::Standard | StageKind::Depthwise => match read[..] {
+                [x] => graph.conv(x, desc(stage, FilterOrder::Hwio, &filter))?,
+                _ => {
+                    let linear = desc(stage, FilterOrder::Hwio, &filter).activation(Activation::Linear);
+                    let sum = graph.conv(read[0], linear)?;
+                    graph.add(sum, read[1], stage.activation())?
+                }
+            },
+            StageKind::AveragePool => graph.global_average_pool(read[0])?,
+            StageKind::Add => graph.add(read[0], read[1], stage.activation())?,
+            StageKind::Scale => graph.scale(read[0], read[1])?,
+            StageKind::Concat => graph.concat(&read)?,
+            StageKind::MaxPool | StageKind::MeanPool => {
+                let pool = match stage.kind() {
+                    StageKind::MaxPool => WindowPoolDesc::max(stage.kernel()),
+                    _ if stage.counts_padding() => WindowPoolDesc::average(stage.kernel()).count_padding(),
+                    _ => WindowPoolDesc::average(stage.kernel()),
+                };
+                graph.window_pool(read[0], pool.strides(stage.strides()).padding(stage.case().padding))?
+            }
+            other => return Err(sepconv::Error::Network(format!("no layer for {other:?}"))),
+        };
+        values.push(made);
+    }
+    problem.outputs().iter().for_each(|output| graph.output(values[output.tensor]));
+    graph.build()
 }
 
 fn desc<'a>(stage: &'a Stage, order: FilterOrder, data: &'a [f32]) -> ConvDesc<'a> {

@@ -17,7 +17,7 @@ use sepconv::{
 };
 use sepconv_kernels::Kernels;
 
-pub use cases::{ChainCase, chain, input, layers, reference, reference_of, runs};
+pub use cases::{ChainCase, chain, input, layers, network, reference, reference_of, runs};
 pub use limits::{Limits, limits};
 // canaries, random numbers and the demand for an instruction set are those of the kernels' tests
 pub use sepconv_kernels_test_support::guard::{self, Guarded, Placement, note};
