@@ -187,7 +187,8 @@ impl NaiveEngine {
         let &[x, y] = stage.inputs() else { unreachable!() };
         for (conv, other) in [(x, y), (y, x)] {
             let Some(from) = conv.checked_sub(1).map(|at| &problem.stages()[at]) else { continue };
-            if from.is_convolution() && from.activation() == Activation::Linear && from.shortcut_from().is_none() {
+            let linear = from.activation() == Activation::Linear && from.channel_activation().is_none();
+            if from.is_convolution() && linear && from.shortcut_from().is_none() {
                 self.start = Some(tensors[other].clone());
                 let sums = self.convolve(from, &tensors[from.inputs()[0]], None);
                 self.start = None;

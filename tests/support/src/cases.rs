@@ -144,7 +144,10 @@ pub fn network(problem: &Problem) -> Result<Network> {
                 _ => {
                     let linear = desc(stage, FilterOrder::Hwio, &filter).activation(Activation::Linear);
                     let sum = graph.conv(read[0], linear)?;
-                    graph.add(sum, read[1], stage.activation())?
+                    match stage.channel_activation() {
+                        Some(activation) => graph.add_by_channel(sum, read[1], activation)?,
+                        None => graph.add(sum, read[1], stage.activation())?,
+                    }
                 }
             },
             StageKind::AveragePool => graph.global_average_pool(read[0])?,
