@@ -4,9 +4,8 @@ use crate::int8::{self, Int8, Int8Layout};
 use crate::simd::{self, MulAdd, Vector};
 use crate::{
     Activate, ActivateArgs, Arithmetic, AveragePool, BLOCK, BlockRow, BlockRowArgs, DepthwiseArgs, DwConv, DwConv3x3,
-    DwPlanes, DwPlanesArgs, FromPlanes, FromPlanesArgs, Int8DwConv, Int8DwConv3x3, Int8Mean, Int8MeanArgs,
-    Int8Pointwise, Int8Sum, Int8SumArgs, Isa, JoinRow, JoinRowArgs, Pointwise, PointwiseArgs, PoolArgs, PoolRow,
-    PoolRowArgs, ToPlanes, ToPlanesArgs,
+    DwPlanes, DwPlanesArgs, FromPlanes, FromPlanesArgs, Isa, JoinRow, JoinRowArgs, Pointwise, PointwiseArgs, PoolArgs,
+    PoolRow, PoolRowArgs, ToPlanes, ToPlanesArgs,
 };
 
 /// An algorithm, written once over [`Vector`].
@@ -22,24 +21,24 @@ pub trait Kernel {
     unsafe fn run<L: Level>(simd: L::Token, args: &Self::Args);
 }
 
-/// Each line is a kernel: the field of [`Kernels`], the variant of [`KernelKind`], the type, its arguments and its
+/// Each line is a kernel: where it is compiled, unless it always is, the field of [`Kernels`], the variant of [`KernelKind`], the type, its arguments and its
 /// name.
 macro_rules! kernels {
-    ($($field:ident $kind:ident: $kernel:ty, $args:ty, $name:literal;)*) => {
+    ($($(#[$cfg:meta])? $field:ident $kind:ident: $kernel:ty, $args:ty, $name:literal;)*) => {
         /// A kernel of the list.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum KernelKind {
-            $(#[doc = concat!("`", $name, "`")] $kind,)*
+            $(#[doc = concat!("`", $name, "`")] $(#[$cfg])? $kind,)*
         }
 
         impl KernelKind {
             /// The whole list.
-            pub const ALL: &'static [KernelKind] = &[$(KernelKind::$kind,)*];
+            pub const ALL: &'static [KernelKind] = &[$($(#[$cfg])? KernelKind::$kind,)*];
 
             /// The name that plans, benches and failures of tests print.
             pub const fn name(self) -> &'static str {
-                match self { $(KernelKind::$kind => $name,)* }
+                match self { $($(#[$cfg])? KernelKind::$kind => $name,)* }
             }
         }
 
@@ -52,7 +51,7 @@ macro_rules! kernels {
             lanes: usize,
             dwplanes3x3_copies: fn(usize, usize, usize, [usize; 2]) -> bool,
             int8_layout: fn() -> Int8Layout,
-            $(#[doc = concat!("Enters `", $name, "`. Unsafe as that kernel's `run` is.")] pub $field: unsafe fn(&$args),)*
+            $(#[doc = concat!("Enters `", $name, "`. Unsafe as that kernel's `run` is.")] $(#[$cfg])? pub $field: unsafe fn(&$args),)*
         }
 
         impl Kernels {
@@ -64,7 +63,7 @@ macro_rules! kernels {
                     dwconv3x3_by_strips: crate::depthwise::by_strips::<L::Token>(),
                     dwplanes3x3_copies: crate::depthwise::copies::<L::Token>,
                     int8_layout: <L::Int8 as Int8<L::Token>>::layout,
-                    $($field: L::enter::<$kernel>,)*
+                    $($(#[$cfg])? $field: L::enter::<$kernel>,)*
                 }
             }
         }
@@ -73,12 +72,18 @@ macro_rules! kernels {
 
 kernels! {
     pointwise Pointwise: Pointwise, PointwiseArgs, "f32_pointwise";
-    int8_pointwise Int8Pointwise: Int8Pointwise, PointwiseArgs<u8>, "int8_pointwise";
-    int8_dwconv3x3s1 Int8DwConv3x3S1: Int8DwConv3x3<1>, DepthwiseArgs<u8>, "int8_dwconv3x3s1";
-    int8_dwconv3x3s2 Int8DwConv3x3S2: Int8DwConv3x3<2>, DepthwiseArgs<u8>, "int8_dwconv3x3s2";
-    int8_dwconv Int8DwConv: Int8DwConv, DepthwiseArgs<u8>, "int8_dwconv";
-    int8_mean Int8Mean: Int8Mean, Int8MeanArgs, "int8_mean";
-    int8_sum Int8Sum: Int8Sum, Int8SumArgs, "int8_sum";
+    #[cfg(feature = "int8")]
+    int8_pointwise Int8Pointwise: crate::Int8Pointwise, PointwiseArgs<u8>, "int8_pointwise";
+    #[cfg(feature = "int8")]
+    int8_dwconv3x3s1 Int8DwConv3x3S1: crate::Int8DwConv3x3<1>, DepthwiseArgs<u8>, "int8_dwconv3x3s1";
+    #[cfg(feature = "int8")]
+    int8_dwconv3x3s2 Int8DwConv3x3S2: crate::Int8DwConv3x3<2>, DepthwiseArgs<u8>, "int8_dwconv3x3s2";
+    #[cfg(feature = "int8")]
+    int8_dwconv Int8DwConv: crate::Int8DwConv, DepthwiseArgs<u8>, "int8_dwconv";
+    #[cfg(feature = "int8")]
+    int8_mean Int8Mean: crate::Int8Mean, crate::Int8MeanArgs, "int8_mean";
+    #[cfg(feature = "int8")]
+    int8_sum Int8Sum: crate::Int8Sum, crate::Int8SumArgs, "int8_sum";
     dwconv3x3s1 DwConv3x3S1: DwConv3x3<1>, DepthwiseArgs, "f32_dwconv3x3s1";
     dwconv3x3s2 DwConv3x3S2: DwConv3x3<2>, DepthwiseArgs, "f32_dwconv3x3s2";
     dwconv3x3s3 DwConv3x3S3: DwConv3x3<3>, DepthwiseArgs, "f32_dwconv3x3s3";

@@ -9,6 +9,7 @@
 //! Miri (`.ci/miri.sh`) runs a few cases of every kernel, chosen to reach every way through it. It sees reads of memory that
 //! nothing was written to, which no page guards.
 
+#[cfg(feature = "int8")]
 #[path = "every_kernel/int8.rs"]
 mod int8;
 
@@ -102,11 +103,17 @@ fn every_kernel_equals_the_reference_in_every_table() {
             for &placement in few(&Placement::ALL, &[Placement::End]) {
                 placement.with(|| match kind {
                     KernelKind::Pointwise => pointwise(table),
+                    #[cfg(feature = "int8")]
                     KernelKind::Int8Pointwise => int8::pointwise(table),
+                    #[cfg(feature = "int8")]
                     KernelKind::Int8DwConv3x3S1 => int8::dwconv3x3(table, 1),
+                    #[cfg(feature = "int8")]
                     KernelKind::Int8DwConv3x3S2 => int8::dwconv3x3(table, 2),
+                    #[cfg(feature = "int8")]
                     KernelKind::Int8DwConv => int8::dwconv(table),
+                    #[cfg(feature = "int8")]
                     KernelKind::Int8Mean => int8::mean(table),
+                    #[cfg(feature = "int8")]
                     KernelKind::Int8Sum => int8::sum(table),
                     KernelKind::DwConv3x3S1 => dwconv3x3(table, 1),
                     KernelKind::DwConv3x3S2 => dwconv3x3(table, 2),

@@ -27,7 +27,7 @@ mod neon;
 mod pack;
 mod scalar;
 mod sum;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", any(feature = "avx512", feature = "avx2", feature = "sse42")))]
 mod x86;
 
 pub use depthwise::{Int8DwConv, Int8DwConv3x3};

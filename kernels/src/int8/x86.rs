@@ -1,13 +1,10 @@
 //! x86-64: pairs of `i16` on SSE4.2, AVX2 and AVX-512.
 
 use core::arch::x86_64::*;
-#[cfg(any(feature = "avx512", feature = "avx2", feature = "sse42"))]
 use core::mem::transmute;
 
-#[cfg(any(feature = "avx512", feature = "avx2", feature = "sse42"))]
 use pulp::Simd;
 
-#[cfg(any(feature = "avx512", feature = "avx2", feature = "sse42"))]
 use super::{Int8, Int8Layout};
 
 // SAFETY of all functions here: the token says that the CPU has the instructions, memory is the caller's, and all vectors of as many
