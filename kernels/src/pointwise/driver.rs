@@ -7,7 +7,7 @@ use pulp::Simd;
 use super::PointwiseArgs;
 use super::few_outputs::{FewOutputs, few_outputs};
 use super::pixel::few_pixels;
-use super::product::{Floats, Operands, Product};
+use super::product::{Floats, Multiplied, TileProduct};
 use super::tile::{Ahead, LINE, Reduction, Tile, Tiles, unrolls};
 use crate::simd::Vector;
 use crate::{BLOCK, Level, Residual, Store};
@@ -39,7 +39,7 @@ pub(super) unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs) {
 /// # Safety
 /// As [`super::Pointwise::run`].
 #[inline(always)]
-pub(super) unsafe fn all_panels<L: Level, O: Operands>(
+pub(super) unsafe fn all_panels<L: Level, O: Multiplied>(
     simd: L::Token,
     a: &PointwiseArgs<O::Pointee>,
     panels: usize,
@@ -70,8 +70,8 @@ pub(super) unsafe fn all_panels<L: Level, O: Operands>(
 
 /// Bytes of the weights of a panel.
 #[inline(always)]
-fn weights_len<L: Level, O: Operands>(k: usize) -> usize {
-    k * BLOCK * size_of::<<O::On<L> as Product<L::Token>>::Weight>()
+fn weights_len<L: Level, O: Multiplied>(k: usize) -> usize {
+    k * BLOCK * size_of::<<O::On<L> as TileProduct<L::Token>>::Weight>()
 }
 
 /// The part of a call that is for `panel`, its last one.
@@ -99,7 +99,7 @@ fn last_panel(a: &PointwiseArgs, panel: usize) -> PointwiseArgs {
 /// # Safety
 /// As [`run`].
 #[inline(always)]
-unsafe fn all_pixels<L: Level, O: Operands>(
+unsafe fn all_pixels<L: Level, O: Multiplied>(
     a: &PointwiseArgs<O::Pointee>,
     panels: Range<usize>,
     step: usize,
@@ -161,7 +161,7 @@ const fn panels_of_tile<S: Vector>() -> usize {
 
 /// Panels of `wide` ones that all tiles go over before the next: as many as stay in L1, evenly.
 #[inline(always)]
-fn panels_at_once<L: Level, O: Operands>(k: usize, wide: usize) -> usize {
+fn panels_at_once<L: Level, O: Multiplied>(k: usize, wide: usize) -> usize {
     let unit = panels_of_tile::<L::Token>();
     let most = (RESIDENT_WEIGHTS / weights_len::<L, O>(k) / unit * unit).max(unit);
     wide.div_ceil(wide.div_ceil(most)).next_multiple_of(unit)
@@ -195,14 +195,14 @@ fn split(m: usize, max: usize, unit: usize) -> [(usize, usize, usize); 2] {
 
 /// Whether two pixels share a vector, in tiles of half a panel.
 #[inline(always)]
-const fn shares_vectors<L: Level, O: Operands>(half: bool) -> bool {
-    <O::On<L> as Product<L::Token>>::SHARES_VECTORS && half
+const fn shares_vectors<L: Level, O: Multiplied>(half: bool) -> bool {
+    <O::On<L> as TileProduct<L::Token>>::SHARES_VECTORS && half
 }
 
 /// Pixels by which tiles are counted: there are tiles of even numbers alone where two pixels share a vector, and where they
 /// are rare. A tile of an odd number computes its last pixel twice then.
 #[inline(always)]
-const fn sharing<L: Level, O: Operands>(panels: usize, half: bool) -> usize {
+const fn sharing<L: Level, O: Multiplied>(panels: usize, half: bool) -> usize {
     if shares_vectors::<L, O>(half) || (L::Token::F32_LANES == BLOCK && panels % 2 == 1) { 2 } else { 1 }
 }
 
@@ -213,7 +213,7 @@ const fn sharing<L: Level, O: Operands>(panels: usize, half: bool) -> usize {
 /// # Safety
 /// As [`run`], for the pixels and panels of the group.
 #[inline(always)]
-unsafe fn enter_tiles<L: Level, O: Operands, const PLAIN: bool>(tiles: &Tiles<O::Pointee>, mr: usize) {
+unsafe fn enter_tiles<L: Level, O: Multiplied, const PLAIN: bool>(tiles: &Tiles<O::Pointee>, mr: usize) {
     macro_rules! enter {
         ($np:literal by $nv:literal: $($mr:literal)*) => { enter!(false, $np by $nv: $($mr)*) };
         ($half:literal, $np:literal by $nv:literal: $($mr:literal)*) => {
@@ -236,13 +236,13 @@ unsafe fn enter_tiles<L: Level, O: Operands, const PLAIN: bool>(tiles: &Tiles<O:
                 _ => enter!(2 by 1: 3 4 5 6 7 8 9 10),
             }
         } else if const { L::Token::F32_LANES == 8 } {
-            if tiles.half && const { <O::On<L> as Product<L::Token>>::HAS_HALVES } {
+            if tiles.half && const { <O::On<L> as TileProduct<L::Token>>::HAS_HALVES } {
                 enter!(1 by 1: 3 4 5 6 7 8 9 10 11 12);
             } else {
                 enter!(1 by 2: 3 4 5 6);
             }
         } else if const { L::Token::F32_LANES == 4 && L::Token::REGISTER_COUNT == 32 } {
-            if tiles.half && const { <O::On<L> as Product<L::Token>>::HAS_HALVES } {
+            if tiles.half && const { <O::On<L> as TileProduct<L::Token>>::HAS_HALVES } {
                 enter!(1 by 2: 3 4 5 6 7 8 9 10 11 12);
             } else {
                 enter!(1 by 4: 3 4 5 6);

@@ -1,7 +1,7 @@
 //! One pixel alone, which is what a dense layer is, or two: they have too few sums for a tile, so they take several panels at once.
 
 use super::PointwiseArgs;
-use super::product::Product;
+use super::product::TileProduct;
 use super::tile::LINE;
 use crate::BLOCK;
 use crate::simd::{Vector, prefetch};
@@ -14,7 +14,7 @@ const AHEAD: usize = 32;
 /// # Safety
 /// As [`super::Pointwise::run`], for all pixels, of which there are at most two.
 #[inline(always)]
-pub(super) unsafe fn few_pixels<S: Vector, P: Product<S>>(simd: S, a: &PointwiseArgs<P::Pointee>, panels: usize) {
+pub(super) unsafe fn few_pixels<S: Vector, P: TileProduct<S>>(simd: S, a: &PointwiseArgs<P::Pointee>, panels: usize) {
     // SAFETY: the caller's.
     unsafe {
         if a.m == 0 {
@@ -51,7 +51,7 @@ pub(super) unsafe fn few_pixels<S: Vector, P: Product<S>>(simd: S, a: &Pointwise
 /// # Safety
 /// As [`super::Pointwise::run`], for these pixels.
 #[inline(always)]
-unsafe fn pixels<S: Vector, P: Product<S>, const M: usize, const NP: usize, const NV: usize>(
+unsafe fn pixels<S: Vector, P: TileProduct<S>, const M: usize, const NP: usize, const NV: usize>(
     simd: S,
     a: &PointwiseArgs<P::Pointee>,
     i: usize,

@@ -9,17 +9,17 @@ use crate::simd::{MulAdd, Vector, load};
 use crate::{BLOCK, Level, Pointee};
 
 /// What a kernel multiplies, on every level.
-pub(super) trait Operands: 'static {
+pub(super) trait Multiplied: 'static {
     /// What the pointers of its arguments point to.
     type Pointee: Pointee;
     /// The same on one level.
-    type On<L: Level>: Product<L::Token, Pointee = Self::Pointee>;
+    type On<L: Level>: TileProduct<L::Token, Pointee = Self::Pointee>;
 }
 
 /// Floats.
 pub(super) enum Floats {}
 
-impl Operands for Floats {
+impl Multiplied for Floats {
     type Pointee = f32;
     type On<L: Level> = FloatProduct<L::MulAdd>;
 }
@@ -27,13 +27,13 @@ impl Operands for Floats {
 /// Quantized values.
 pub(super) enum Quantized {}
 
-impl Operands for Quantized {
+impl Multiplied for Quantized {
     type Pointee = u8;
     type On<L: Level> = Int8Product<L::Int8>;
 }
 
 /// What a tile multiplies on vectors of `S`.
-pub(super) trait Product<S: Vector>: 'static {
+pub(super) trait TileProduct<S: Vector>: 'static {
     /// What the pointers of its arguments point to.
     type Pointee: Pointee;
     /// An input.
@@ -124,7 +124,7 @@ pub(super) trait Product<S: Vector>: 'static {
 /// Floats, with a step rounded as `A` says.
 pub(super) struct FloatProduct<A>(PhantomData<A>);
 
-impl<S: Vector, A: MulAdd> Product<S> for FloatProduct<A> {
+impl<S: Vector, A: MulAdd> TileProduct<S> for FloatProduct<A> {
     type Pointee = f32;
     type Input = f32;
     type Weight = f32;
@@ -212,7 +212,7 @@ impl<S: Vector, A: MulAdd> Product<S> for FloatProduct<A> {
 /// Quantized values, by the 8-bit arithmetic `I`.
 pub(super) struct Int8Product<I>(PhantomData<I>);
 
-impl<S: Vector, I: Int8<S>> Product<S> for Int8Product<I> {
+impl<S: Vector, I: Int8<S>> TileProduct<S> for Int8Product<I> {
     type Pointee = u8;
     type Input = I::Stored;
     type Weight = I::Weight;

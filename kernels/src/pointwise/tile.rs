@@ -6,7 +6,7 @@ use core::ops::Range;
 use pulp::Simd;
 
 use super::PointwiseArgs;
-use super::product::{Operands, Product};
+use super::product::{Multiplied, TileProduct};
 use crate::simd::{Vector, opaque, opaque_ref, prefetch};
 use crate::{BLOCK, Kernel, Level, Pointee};
 
@@ -89,7 +89,7 @@ pub(super) struct Tile<O, const PLAIN: bool, const HALF: bool, const MR: usize, 
     PhantomData<O>,
 );
 
-impl<O: Operands, const PLAIN: bool, const HALF: bool, const MR: usize, const NP: usize, const NV: usize> Kernel
+impl<O: Multiplied, const PLAIN: bool, const HALF: bool, const MR: usize, const NP: usize, const NV: usize> Kernel
     for Tile<O, PLAIN, HALF, MR, NP, NV>
 {
     type Args = Tiles<O::Pointee>;
@@ -228,7 +228,7 @@ macro_rules! ask {
 #[inline(always)]
 unsafe fn over_panels<
     S: Vector,
-    P: Product<S>,
+    P: TileProduct<S>,
     const PLAIN: bool,
     const HALF: bool,
     const MR: usize,

@@ -14,15 +14,15 @@ use super::{describe, is_taken};
 const UNWRITTEN: u8 = 0xa5;
 
 /// Quantized values in memory as an instruction set stores them, of exactly the length that they need.
-pub(super) struct StoredTensor {
+pub(super) struct Int8Tensor {
     layout: Int8Layout,
     memory: Guarded<u8>,
 }
 
-impl StoredTensor {
-    fn new(table: &Kernels, len: usize) -> StoredTensor {
+impl Int8Tensor {
+    fn new(table: &Kernels, len: usize) -> Int8Tensor {
         let layout = table.int8_layout();
-        StoredTensor { memory: Guarded::filled(len * layout.stored.bytes(), UNWRITTEN), layout }
+        Int8Tensor { memory: Guarded::filled(len * layout.stored.bytes(), UNWRITTEN), layout }
     }
 
     fn set(&mut self, at: usize, value: u8) {
@@ -185,7 +185,7 @@ fn pointwise_case(table: &Kernels, case: Int8PointwiseCase) {
     let layout = table.int8_layout();
     let lay_out = |rng: &mut Rng, data: &[u8], c: usize| {
         let block = (m + rng.below(3)) * BLOCK;
-        let mut stored = StoredTensor::new(table, (c.div_ceil(BLOCK) - 1) * block + m * BLOCK);
+        let mut stored = Int8Tensor::new(table, (c.div_ceil(BLOCK) - 1) * block + m * BLOCK);
         for p in 0..m {
             for i in 0..c.next_multiple_of(BLOCK) {
                 let value = if i < c { data[p * c + i] } else { rng.next_u64() as u8 };
@@ -336,9 +336,9 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
     let layout = table.int8_layout();
     let blocks = channels.div_ceil(BLOCK);
     let (block, out_block) = ((columns_in + rng.below(3)) * BLOCK, (width + rng.below(3)) * BLOCK);
-    let rows: Vec<StoredTensor> = (0..rows_in)
+    let rows: Vec<Int8Tensor> = (0..rows_in)
         .map(|y| {
-            let mut row = StoredTensor::new(table, (blocks - 1) * block + columns_in * BLOCK);
+            let mut row = Int8Tensor::new(table, (blocks - 1) * block + columns_in * BLOCK);
             for p in 0..columns_in {
                 for c in 0..blocks * BLOCK {
                     let value =
@@ -349,8 +349,8 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
             row
         })
         .collect();
-    let mut outs: Vec<StoredTensor> =
-        (0..rows_out).map(|_| StoredTensor::new(table, (blocks - 1) * out_block + width * BLOCK)).collect();
+    let mut outs: Vec<Int8Tensor> =
+        (0..rows_out).map(|_| Int8Tensor::new(table, (blocks - 1) * out_block + width * BLOCK)).collect();
     let rows_read = if any { (0..kh).map(|ky| ky * dilation).collect() } else { (0..rows_in).collect::<Vec<_>>() };
     let row_pointers: Vec<*const u8> = rows_read.iter().map(|&y| rows[y].memory.as_ptr()).collect();
     let row_pointers = Guarded::from(&row_pointers);
@@ -428,14 +428,14 @@ fn mean_case(table: &Kernels, case: Int8MeanCase) {
     let block = (columns + rng.below(3)) * BLOCK;
     let row = blocks * block;
     let len = (rows - 1) * row + (blocks - 1) * block + columns * BLOCK;
-    let mut memory = StoredTensor::new(table, len);
+    let mut memory = Int8Tensor::new(table, len);
     for (y, p) in (0..rows).flat_map(|y| (0..columns).map(move |p| (y, p))) {
         for c in 0..blocks * BLOCK {
             let value = if c < channels { x[(y * columns + p) * channels + c] } else { rng.next_u64() as u8 };
             memory.set(y * row + c / BLOCK * block + p * BLOCK + c % BLOCK, value);
         }
     }
-    let mut out = StoredTensor::new(table, blocks * BLOCK);
+    let mut out = Int8Tensor::new(table, blocks * BLOCK);
     // SAFETY: the plane and the output are those of the case.
     unsafe {
         (table.int8_mean)(&Int8MeanArgs {
@@ -497,7 +497,7 @@ fn sum_case(table: &Kernels, case: Int8SumCase) {
     let blocks = channels.div_ceil(BLOCK);
     let lay_out = |rng: &mut Rng, values: &[u8], width: usize| {
         let block = (width + rng.below(3)) * BLOCK;
-        let mut memory = StoredTensor::new(table, (blocks - 1) * block + width * BLOCK);
+        let mut memory = Int8Tensor::new(table, (blocks - 1) * block + width * BLOCK);
         for p in 0..width {
             for c in 0..blocks * BLOCK {
                 let value = if c < channels { values[p * channels + c] } else { rng.next_u64() as u8 };
