@@ -83,6 +83,10 @@ kernels! {
     #[cfg(feature = "int8")]
     int8_mean Int8Mean: crate::Int8Mean, crate::Int8MeanArgs, "int8_mean";
     #[cfg(feature = "int8")]
+    int8_from_caller FromCaller: crate::FromCaller, crate::ConvertArgs, "int8_from_caller";
+    #[cfg(feature = "int8")]
+    int8_to_caller ToCaller: crate::ToCaller, crate::ConvertArgs, "int8_to_caller";
+    #[cfg(feature = "int8")]
     int8_sum Int8Sum: crate::Int8Sum, crate::Int8SumArgs, "int8_sum";
     dwconv3x3s1 DwConv3x3S1: DwConv3x3<1>, DepthwiseArgs, "f32_dwconv3x3s1";
     dwconv3x3s2 DwConv3x3S2: DwConv3x3<2>, DepthwiseArgs, "f32_dwconv3x3s2";

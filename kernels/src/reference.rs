@@ -21,7 +21,7 @@ use core::cmp::Ordering;
 use core::ops::{Add, Div, Mul};
 
 use crate::{Arithmetic, Epilogue, Join, Nonlinearity, PoolOf};
-pub use int8::{Int8Conv, added, int8_conv, int8_depthwise, requantized};
+pub use int8::{Int8Conv, added, dequantized, int8_conv, int8_depthwise, quantized, requantized};
 
 /// What the reference computes in: f32 or f64.
 pub trait Number:

@@ -114,6 +114,10 @@ fn every_kernel_equals_the_reference_in_every_table() {
                     #[cfg(feature = "int8")]
                     KernelKind::Int8Mean => int8::mean(table),
                     #[cfg(feature = "int8")]
+                    KernelKind::FromCaller => int8::convert(table, false),
+                    #[cfg(feature = "int8")]
+                    KernelKind::ToCaller => int8::convert(table, true),
+                    #[cfg(feature = "int8")]
                     KernelKind::Int8Sum => int8::sum(table),
                     KernelKind::DwConv3x3S1 => dwconv3x3(table, 1),
                     KernelKind::DwConv3x3S2 => dwconv3x3(table, 2),

@@ -19,6 +19,7 @@
 //!
 //! `docs/kernels/int8.md` has the ways that lost.
 
+mod convert;
 mod depthwise;
 mod end;
 mod mean;
@@ -30,6 +31,7 @@ mod sum;
 #[cfg(all(target_arch = "x86_64", any(feature = "avx512", feature = "avx2", feature = "sse42")))]
 mod x86;
 
+pub use convert::{CallerValue, ConvertArgs, FromCaller, ToCaller, ValuePlaces};
 pub use depthwise::{Int8DwConv, Int8DwConv3x3};
 pub(crate) use end::End;
 pub use end::{QuantizedSum, Requantize};

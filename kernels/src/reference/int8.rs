@@ -46,6 +46,17 @@ pub fn added(sum: &QuantizedSum, values: [i32; 2]) -> u8 {
     value.clamp(i64::from(sum.bounds[0]), i64::from(sum.bounds[1])) as u8
 }
 
+/// The quantized value of a real number; of NaN the least one.
+pub fn quantized(v: f32, scale: f32, zero: i32) -> u8 {
+    let value = libm::rintf(v * (1.0 / scale)) + zero as f32;
+    if value.is_nan() { 0 } else { value.clamp(0.0, 255.0) as u8 }
+}
+
+/// The real number that a quantized value stands for.
+pub fn dequantized(q: u8, scale: f32, zero: i32) -> f32 {
+    (i32::from(q) - zero) as f32 * scale
+}
+
 /// A standard convolution, with an optional tensor of the output's shape that is added.
 pub fn int8_conv(
     conv: &Int8Conv<'_>,

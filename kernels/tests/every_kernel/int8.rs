@@ -3,8 +3,8 @@
 use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::reference::{self, Int8Conv, Tensor, TensorMut, Window};
 use sepconv_kernels::{
-    BLOCK, DepthwiseArgs, Int8Layout, Int8MeanArgs, Int8SumArgs, KernelKind, Kernels, PointwiseArgs, QuantizedSum,
-    Requantize, Residual, RowPixels, Store, StoredType,
+    BLOCK, CallerValue, ConvertArgs, DepthwiseArgs, Int8Layout, Int8MeanArgs, Int8SumArgs, KernelKind, Kernels,
+    PointwiseArgs, QuantizedSum, Requantize, Residual, RowPixels, Store, StoredType, ValuePlaces,
 };
 use sepconv_kernels_test_support::{Guarded, Rng, guard};
 
@@ -534,5 +534,117 @@ fn sum_case(table: &Kernels, case: Int8SumCase) {
         let values = [i32::from(x[at(p)]) - zero, i32::from(y[at(if one { 0 } else { p })]) - sum.zeros[0]];
         let got = out.get(c / BLOCK * to_block + p * BLOCK + c % BLOCK);
         assert_eq!(got, i32::from(reference::added(&sum, values)), "pixel {p}, channel {c}: {}", what());
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ConvertCase {
+    channels: usize,
+    width: usize,
+    value: CallerValue,
+    /// Of the caller's values: planes, or pixels with gaps.
+    planes: bool,
+    /// Of the stored values: channel blocks, or dense pixels.
+    blocks: bool,
+    seed: u64,
+}
+
+/// Both directions: `to_caller` says which.
+pub(super) fn convert(table: &Kernels, to_caller: bool) {
+    let mut rng = Rng(5);
+    for &width in super::few(&super::WIDTHS, &super::FEW_WIDTHS) {
+        for &channels in super::few(&[1, 3, 15, 16, 17, 40], &[17]) {
+            let scale = rng.pick(&[1.0, 0.02, 3e-3, 1e30]);
+            let zero = rng.pick(&[0, 128, 255, 7]);
+            let value = rng.pick(&[CallerValue::U8, CallerValue::I8, CallerValue::F32 { scale, zero }]);
+            let [planes, blocks] = [rng.chance(2), rng.chance(2)];
+            let case = ConvertCase { channels, width, value, planes, blocks, seed: rng.next_u64() };
+            convert_case(table, case, to_caller);
+        }
+    }
+}
+
+fn convert_case(table: &Kernels, case: ConvertCase, to_caller: bool) {
+    if !is_taken(case.seed) {
+        return;
+    }
+    let ConvertCase { channels, width, value, .. } = case;
+    let kind = if to_caller { KernelKind::ToCaller } else { KernelKind::FromCaller };
+    let what = || describe(table, kind, &case);
+    guard::note(&what());
+    let rng = &mut Rng(case.seed);
+    let pixel = channels + rng.below(3);
+    let caller_places = if case.planes {
+        let plane = width + rng.below(3);
+        ValuePlaces { pixel: 1, block: BLOCK * plane, channel: plane }
+    } else {
+        ValuePlaces { pixel, block: BLOCK, channel: 1 }
+    };
+    let stored_places = if case.blocks {
+        ValuePlaces { pixel: BLOCK, block: (width + rng.below(3)) * BLOCK, channel: 1 }
+    } else {
+        ValuePlaces { pixel: channels, block: BLOCK, channel: 1 }
+    };
+    let at = |places: ValuePlaces, p: usize, c: usize| {
+        p * places.pixel + c / BLOCK * places.block + c % BLOCK * places.channel
+    };
+    let all = || (0..width).flat_map(|p| (0..channels).map(move |c| (p, c)));
+    let len = |places| all().map(|(p, c)| at(places, p, c) + 1).max().unwrap();
+    let size = if matches!(value, CallerValue::F32 { .. }) { 4 } else { 1 };
+    let mut caller = Guarded::filled(len(caller_places) * size, UNWRITTEN);
+    let mut stored = Int8Tensor::new(table, len(stored_places));
+    let quantized = quantized(rng, width * channels);
+    let mut real = vec![0.0; width * channels];
+    for (i, (p, c)) in all().enumerate() {
+        let q = quantized[i];
+        let to = &mut caller.slice_mut()[at(caller_places, p, c) * size..][..size];
+        if to_caller {
+            stored.set(at(stored_places, p, c), q);
+            continue;
+        }
+        match value {
+            CallerValue::U8 => to[0] = q,
+            CallerValue::I8 => to[0] = q.wrapping_sub(128),
+            CallerValue::F32 { scale, zero } => {
+                let between = reference::dequantized(q, scale, zero) + rng.float() * scale;
+                let special = rng.pick(&sepconv_kernels_test_support::SPECIAL);
+                real[i] = if rng.chance(9) { special } else { between };
+                to.copy_from_slice(&real[i].to_ne_bytes());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let args = ConvertArgs {
+        caller: caller.as_mut_ptr(),
+        caller_places,
+        value,
+        stored: stored.memory.as_mut_ptr(),
+        stored_places,
+        width,
+        channels,
+    };
+    // SAFETY: both sides have these places.
+    unsafe { if to_caller { (table.int8_to_caller)(&args) } else { (table.int8_from_caller)(&args) } };
+    for (i, (p, c)) in all().enumerate() {
+        let q = quantized[i];
+        if to_caller {
+            let got = &caller.slice()[at(caller_places, p, c) * size..][..size];
+            match value {
+                CallerValue::U8 => assert_eq!(got[0], q, "pixel {p}, channel {c}: {}", what()),
+                CallerValue::I8 => assert_eq!(got[0], q.wrapping_sub(128), "pixel {p}, channel {c}: {}", what()),
+                CallerValue::F32 { scale, zero } => {
+                    let expected = reference::dequantized(q, scale, zero).to_ne_bytes();
+                    assert_eq!(got, expected, "pixel {p}, channel {c}: {}", what());
+                }
+                other => panic!("{other:?}"),
+            }
+        } else {
+            let expected = match value {
+                CallerValue::F32 { scale, zero } => reference::quantized(real[i], scale, zero),
+                _ => q,
+            };
+            let got = stored.get(at(stored_places, p, c));
+            assert_eq!(got, i32::from(expected), "pixel {p}, channel {c}: {}", what());
+        }
     }
 }
