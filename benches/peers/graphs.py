@@ -496,6 +496,8 @@ def main():
     parser.add_argument("--json", type=Path, help="a file for the figures")
     parser.add_argument("--check", action="store_true", help="compare outputs, and time nothing")
     args = parser.parse_args()
+    if not args.peers:
+        parser.error("no peer is installed")
     if not args.check:
         return compare(args)
     with tempfile.TemporaryDirectory() as folder:

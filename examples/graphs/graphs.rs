@@ -117,7 +117,9 @@ fn check(
 ) -> Result<()> {
     let mut interpreter = Interpreter::new(vec![image], plan.arithmetic());
     args.net.describe(&mut interpreter, tensors)?;
-    for (i, (got, expected)) in got.values.iter().zip(interpreter.outputs()).enumerate() {
+    let expected = interpreter.outputs();
+    ensure!(got.values.len() == expected.len(), "expected {} outputs, got {}", expected.len(), got.values.len());
+    for (i, (got, expected)) in got.values.iter().zip(expected).enumerate() {
         ensure!(got.len() == expected.data.len(), "output {i}: expected {}", expected.shape);
         for (at, (&got, expected)) in got.iter().zip(expected.data).enumerate() {
             ensure!(same_bits(got, expected), "output {i}, value {at}: expected {expected:e}, got {got:e}");

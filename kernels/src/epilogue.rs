@@ -8,7 +8,7 @@
 //! | part | type | kernels that take it |
 //! |---|---|---|
 //! | residual | [`Residual`], or none | pointwise |
-//! | activation | [`Epilogue`] | all that multiply |
+//! | activation | [`Epilogue`] | all that multiply floats; of quantized values, [`Requantize`] |
 //! | store | [`Store`] | pointwise; a depthwise kernel stores rows, which its arguments list |
 //!
 //! A kernel reads the clamp to registers ([`EpilogueVectors`]) outside of the loops that multiply. These know nothing of it. Every other
@@ -24,17 +24,21 @@ use crate::simd::Vector;
 
 /// What the pointers of a kernel's arguments point to: floats, or bytes of quantized values.
 pub trait Pointee: Copy + core::fmt::Debug + 'static {
-    /// What becomes of a sum.
+    /// What becomes of a complete sum.
     type Epilogue: Copy + core::fmt::Debug;
+    /// What becomes of a sum of the pointwise kernel, which may be partial.
+    type PointwiseEpilogue: Copy + core::fmt::Debug;
 }
 
 impl Pointee for f32 {
     type Epilogue = Epilogue;
+    type PointwiseEpilogue = Epilogue;
 }
 
 impl Pointee for u8 {
+    type Epilogue = Requantize;
     /// None of a partial sum.
-    type Epilogue = Option<Requantize>;
+    type PointwiseEpilogue = Option<Requantize>;
 }
 
 /// What every kernel does with its sums before it stores them.

@@ -57,8 +57,8 @@ pub use block_row::{BlockRow, BlockRowArgs};
 pub use depthwise::{DepthwiseArgs, DwConv, DwConv3x3, DwPlanes, DwPlanesArgs, EDGE_TAPS};
 pub use epilogue::{CHANNEL_PARAMS, Epilogue, Nonlinearity, Pointee, Residual, Store};
 pub use int8::{
-    CallerValue, ConvertArgs, FromCaller, Int8DwConv, Int8DwConv3x3, Int8Layout, Int8Mean, Int8MeanArgs, Int8Sum,
-    Int8SumArgs, QuantizedSum, Requantize, StoredType, ToCaller, ValuePlaces,
+    CallerValue, ConvertArgs, DepthwisePacking, FromCaller, Int8DwConv, Int8DwConv3x3, Int8Layout, Int8Mean,
+    Int8MeanArgs, Int8Sum, Int8SumArgs, QuantizedSum, Requantize, StoredType, ToCaller, ValuePlaces,
 };
 pub use isa::{Arithmetic, Isa, UnknownIsa};
 pub use join_row::{Join, JoinRow, JoinRowArgs, RowPixels};

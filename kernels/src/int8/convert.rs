@@ -109,7 +109,7 @@ impl Kernel for ToCaller {
         unsafe {
             match a.value {
                 CallerValue::U8 => {
-                    each(a, from, a.stored_places, a.caller, a.caller_places, |q| (q.value() + offset) as u8)
+                    each(a, from, a.stored_places, a.caller, a.caller_places, |q| (q.value() + offset) as u8);
                 }
                 CallerValue::I8 => {
                     let to = a.caller.cast::<i8>();
@@ -171,7 +171,7 @@ unsafe fn each<F: Copy, T: Copy>(
                     to.cast::<[T; BLOCK]>().write_unaligned(from.cast::<[F; BLOCK]>().read_unaligned().map(convert));
                 } else {
                     for i in 0..count {
-                        to.add(i).write(convert(from.add(i).read()));
+                        to.add(i).write_unaligned(convert(from.add(i).read_unaligned()));
                     }
                 }
             }

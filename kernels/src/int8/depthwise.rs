@@ -23,8 +23,8 @@
 
 use pulp::Simd;
 
-use super::pack::HEADER;
-use super::{End, Int8, Requantize};
+use super::pack::{DepthwisePacking, HEADER};
+use super::{End, Int8};
 use crate::simd::{Vector, opaque_ptr};
 use crate::{BLOCK, DepthwiseArgs, Kernel, Level};
 
@@ -34,22 +34,14 @@ pub enum Int8DwConv3x3<const STRIDE: usize> {}
 /// `int8_dwconv`: any kernel, stride and dilation.
 pub enum Int8DwConv {}
 
-/// Taps that the weights of a block are packed for, with those that are zero.
-pub(crate) const fn packed_taps(kernel: [usize; 2], stride: usize) -> usize {
-    match (kernel, stride) {
-        ([3, 3], 1) => 24,
-        ([3, 3], 2) => 12,
-        ([kh, kw], _) => (kh * kw).next_multiple_of(4),
-    }
-}
-
 impl<const STRIDE: usize> Kernel for Int8DwConv3x3<STRIDE> {
     type Args = DepthwiseArgs<u8>;
 
     /// # Safety
-    /// As [`crate::DwConv3x3`]'s, of stored values in whole blocks, without edges.
+    /// As [`crate::DwConv3x3`]'s, of stored values in whole blocks, without edges, and of weights packed by [`DepthwisePacking`].
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &DepthwiseArgs<u8>) {
+        const { assert!(STRIDE == 1 || STRIDE == 2) };
         // SAFETY: the caller's.
         unsafe {
             if const { L::Token::F32_LANES == 16 } {
@@ -127,22 +119,16 @@ impl<S: Vector, I: Int8<S>> BlockTile<'_, S, I> {
     }
 }
 
-/// The end of sums that no other tensor is added to. A depthwise convolution has no partial sums.
-#[inline(always)]
-fn end<S: Vector, I: Int8<S>>(simd: S, epilogue: Option<Requantize>) -> End<S, I> {
-    let requantize = epilogue.unwrap_or(Requantize { zero: 0, bounds: [0, 255], sum: None });
-    End::new(simd, &requantize, false)
-}
-
 /// All rows: at stride 1 two at a time.
 ///
 /// # Safety
 /// As [`Int8DwConv3x3::run`].
 #[inline(always)]
 unsafe fn rows3x3<S: Vector, I: Int8<S>, const STRIDE: usize, const NV: usize>(simd: S, a: &DepthwiseArgs<u8>) {
-    let end = end::<S, I>(simd, a.epilogue);
+    let end = End::<S, I>::new(simd, &a.epilogue, false);
     let at_once = if STRIDE == 1 { 2 } else { 1 };
-    let block_len = HEADER + packed_taps([3, 3], STRIDE) * BLOCK * size_of::<I::Weight>();
+    let packing = if STRIDE == 1 { DepthwisePacking::TwoRows3x3 } else { DepthwisePacking::Columns3x3 };
+    let block_len = HEADER + packing.values() * BLOCK * size_of::<I::Weight>();
     for first in (0..a.rows_out).step_by(at_once) {
         let last = (a.rows_out - 1) * STRIDE + 2;
         for block in 0..a.channels.div_ceil(BLOCK) {
@@ -263,7 +249,7 @@ impl Kernel for Int8DwConv {
     type Args = DepthwiseArgs<u8>;
 
     /// # Safety
-    /// As [`crate::DwConv`]'s, of stored values in whole blocks, without edges.
+    /// As [`crate::DwConv`]'s, of stored values in whole blocks, without edges, and of weights packed by [`DepthwisePacking`].
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &DepthwiseArgs<u8>) {
         // SAFETY: the caller's.
@@ -285,10 +271,10 @@ impl Kernel for Int8DwConv {
 /// As [`Int8DwConv::run`].
 #[inline(always)]
 unsafe fn row<S: Vector, I: Int8<S>, const NV: usize>(simd: S, a: &DepthwiseArgs<u8>) {
-    let end = end::<S, I>(simd, a.epilogue);
+    let end = End::<S, I>::new(simd, &a.epilogue, false);
     let [kh, kw] = a.kernel;
     let step = a.stride * a.x.pixel;
-    let block_len = HEADER + packed_taps([kh, kw], 0) * BLOCK * size_of::<I::Weight>();
+    let block_len = HEADER + DepthwisePacking::AnyWindow([kh, kw]).values() * BLOCK * size_of::<I::Weight>();
     for block in 0..a.channels.div_ceil(BLOCK) {
         for part in 0..BLOCK / (S::F32_LANES * NV) {
             // SAFETY: the caller's.

@@ -6,20 +6,18 @@
 //!   q = ((ma × v + mb × (b − zero_b) + 2^(shift − 1)) >> shift) + zero     clamped, with one
 //! ```
 
-use crate::pointwise::{PointwiseArgs, place};
 use crate::simd::{Vector, load};
-use crate::{BLOCK, Residual};
 
 use super::Int8;
 
 /// What becomes of an exact sum, in quantized values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Requantize {
-    /// The zero point of the result.
+    /// The zero point of the result: 0 to 255, as all quantized values are.
     pub zero: i32,
     /// Its least and its largest value.
     pub bounds: [i32; 2],
-    /// How a residual is added, where there is one.
+    /// How a residual is added. Without it, none is.
     pub sum: Option<QuantizedSum>,
 }
 
@@ -28,7 +26,7 @@ pub struct Requantize {
 pub struct QuantizedSum {
     /// Of both tensors, each less than 2²¹ in absolute value.
     pub multipliers: [i32; 2],
-    /// At least 1.
+    /// 1 to 31.
     pub shift: u32,
     /// The zero points of the second tensor, and of the result.
     pub zeros: [i32; 2],
@@ -119,58 +117,6 @@ impl<S: Vector, I: Int8<S>> End<S, I> {
                 }
             }
             I::store_vectors(simd, out.add(first * S::F32_LANES), self.zero, self.least, values);
-        }
-    }
-
-    /// The end of a tile of the pointwise kernel: the pixels from `i` to `i + last`, in `NP` panels from `panel` on, of which vectors from
-    /// channel `lane` on. Sums that are partial are stored as they are.
-    ///
-    /// # Safety
-    /// As the kernel's.
-    #[inline(always)]
-    pub(crate) unsafe fn finish<const MR: usize, const NP: usize, const NV: usize>(
-        simd: S,
-        a: &PointwiseArgs<u8>,
-        acc: [[[I::Sums; NV]; NP]; MR],
-        i: usize,
-        last: usize,
-        panel: usize,
-        lane: usize,
-    ) {
-        let first = lane / S::F32_LANES;
-        // SAFETY: the caller's.
-        unsafe {
-            let Some(requantize) = &a.epilogue else {
-                let sums = a.store.ptr.cast::<i32>();
-                unrolled!(P in MR, of 0 1 2 3 4 5 6 7 8 9 10 11, {
-                    let pixel = *a.store.pixels.add(i + place::<MR>(P, last));
-                    unrolled!(Q in NP, of 0 1 2, {
-                        for v in 0..NV {
-                            let to = sums.add((panel + Q) * a.store.panel + pixel + lane + v * S::F32_LANES);
-                            I::store_sums(simd, to, acc[P][Q][v]);
-                        }
-                    });
-                });
-                return;
-            };
-            let end = Self::new(simd, requantize, a.residual.is_some());
-            let out = a.store.ptr.cast::<I::Stored>();
-            let residual = a.residual.unwrap_or(Residual {
-                ptr: core::ptr::null(),
-                pixels: a.store.pixels,
-                panel: 0,
-                whole: true,
-            });
-            unrolled!(P in MR, of 0 1 2 3 4 5 6 7 8 9 10 11, {
-                let at = i + place::<MR>(P, last);
-                unrolled!(Q in NP, of 0 1 2, {
-                    let m = a.bias.add((panel + Q) * a.w_panel).cast::<f32>().add(BLOCK);
-                    let added = residual.ptr.cast::<I::Stored>();
-                    let added = added.wrapping_add((panel + Q) * residual.panel + *residual.pixels.add(at));
-                    let to = out.add((panel + Q) * a.store.panel + *a.store.pixels.add(at));
-                    end.store(simd, acc[P][Q], first, m, added, to);
-                });
-            });
         }
     }
 }

@@ -38,6 +38,7 @@ pub use end::{QuantizedSum, Requantize};
 pub use mean::{Int8Mean, Int8MeanArgs};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::NeonPairs;
+pub use pack::DepthwisePacking;
 pub(crate) use scalar::ScalarPairs;
 pub use sum::{Int8Sum, Int8SumArgs};
 #[cfg(all(target_arch = "x86_64", feature = "avx2"))]
@@ -142,10 +143,6 @@ pub trait Int8<S: Vector>: 'static {
     const STEP: usize;
     /// What is taken off a quantized value to store it.
     const OFFSET: i32;
-    /// Whether the lanes of the vectors of a block are channels 0 to 3, 8 to 11, 4 to 7 and 12 to 15: the order in which instructions that
-    /// work on halves of 128 bits part and join them. Else they are in order.
-    const BY_HALVES: bool = false;
-
     /// Reads `STEP` values that lie together into every lane.
     ///
     /// # Safety
@@ -189,11 +186,11 @@ pub trait Int8<S: Vector>: 'static {
     /// 16 values are readable.
     unsafe fn load_stored(simd: S, p: *const Self::Stored, v: usize) -> Self::Sums;
 
-    /// `rne(min(f32(sum) × m, most))` of each lane. Where that is below every i32, it is the least i32.
+    /// `rne(min(f32(sum) × m, most))` of each lane. Where that is below −2¹⁷, it is any number at most that.
     fn scaled(simd: S, sums: Self::Sums, m: S::f32s, most: S::f32s) -> Self::Sums;
 
     /// Writes the values of some vectors of a block that follow each other: `max(value + zero, least)`, computed in 16 bits, with saturation.
-    /// The result fits the stored type. `NV` is even, unless one vector is a block or a value.
+    /// The result fits the stored type. Vectors come in pairs, unless one is a block or a value.
     ///
     /// # Safety
     /// The values are writable.
@@ -223,12 +220,9 @@ pub trait Int8<S: Vector>: 'static {
     /// Halved `count` times, rounded down.
     fn shift_right(simd: S, a: Self::Sums, count: u32) -> Self::Sums;
 
-    /// The floats of the lanes.
-    fn to_floats(simd: S, sums: Self::Sums) -> S::f32s;
-
     /// How its kernels want memory.
     fn layout() -> Int8Layout;
 }
 
-/// The order of [`Int8::BY_HALVES`].
+/// The channels of the lanes of a block's vectors, where instructions work on halves of 128 bits.
 pub(crate) const HALVES: [u8; BLOCK] = [0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15];

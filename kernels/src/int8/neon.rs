@@ -83,8 +83,9 @@ impl Int8<Neon> for NeonPairs {
     unsafe fn store_vectors<const NV: usize>(_: Neon, p: *mut i16, zero: i16, least: i16, values: [int32x4_t; NV]) {
         // SAFETY: as in `splat`.
         unsafe {
-            for v in (0..NV).step_by(2) {
-                let pair = vcombine_s16(vqmovn_s32(values[v]), vqmovn_s32(values[(v + 1) % NV]));
+            // as on SSE4.2
+            for v in (0..NV / 2 * 2).step_by(2) {
+                let pair = vcombine_s16(vqmovn_s32(values[v]), vqmovn_s32(values[v + 1]));
                 let pair = vmaxq_s16(vqaddq_s16(pair, vdupq_n_s16(zero)), vdupq_n_s16(least));
                 vst1q_s16(p.add(4 * v), pair);
             }
@@ -125,12 +126,6 @@ impl Int8<Neon> for NeonPairs {
     fn shift_right(_: Neon, a: int32x4_t, count: u32) -> int32x4_t {
         // SAFETY: as in `splat`.
         unsafe { vshlq_s32(a, vdupq_n_s32(-(count as i32))) }
-    }
-
-    #[inline(always)]
-    fn to_floats(_: Neon, sums: int32x4_t) -> <Neon as pulp::Simd>::f32s {
-        // SAFETY: as in `scaled`.
-        unsafe { transmute(vcvtq_f32_s32(sums)) }
     }
 
     fn layout() -> Int8Layout {

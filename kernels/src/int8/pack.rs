@@ -26,7 +26,7 @@ impl Int8Layout {
     /// `k` by. Biases are those of stored values ([`Int8Layout::offset`]).
     ///
     /// # Panics
-    /// Where `out` is not of the length of its panels.
+    /// Where `k` is no multiple of 4, or `out` is not of the length of its panels.
     pub fn pack(
         &self,
         k: usize,
@@ -35,6 +35,7 @@ impl Int8Layout {
         of_output: impl Fn(usize) -> (i32, f32),
         weight: impl Fn(usize, usize) -> i8,
     ) {
+        assert!(k.is_multiple_of(4), "values of k by fours");
         let panel_len = self.panel_len(k).expect("a length");
         assert_eq!(Some(out.len()), panel_len.checked_mul(n.div_ceil(BLOCK)), "length of packed weights");
         out.fill(0);
@@ -57,21 +58,36 @@ impl Int8Layout {
             }
         }
     }
+}
 
-    /// The value of `k`, among those that a depthwise convolution is packed for, of each tap: `taps[i]` is the tap that value `i` multiplies,
-    /// none where the weight is zero.
-    pub fn depthwise_tap(kernel: [usize; 2], stride: usize, i: usize) -> Option<usize> {
-        let (four, j) = (i / 4, i % 4);
-        match (kernel, stride) {
-            // for each column, the upper output row and the lower one
-            ([3, 3], 1) => j.checked_sub(four % 2).filter(|&ky| ky < 3).map(|ky| ky * 3 + four / 2),
-            ([3, 3], 2) => (j < 3).then_some(j * 3 + four),
-            ([kh, kw], _) => (i < kh * kw).then_some(i),
+/// The taps of a depthwise convolution in the order in which a kernel takes them, by fours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DepthwisePacking {
+    /// Of [`Int8DwConv3x3<1>`](crate::Int8DwConv3x3): for each column, the upper output row's and the lower one's.
+    TwoRows3x3,
+    /// Of [`Int8DwConv3x3<2>`](crate::Int8DwConv3x3): column by column.
+    Columns3x3,
+    /// Of [`Int8DwConv`](crate::Int8DwConv), for so many rows and columns: row by row.
+    AnyWindow([usize; 2]),
+}
+
+impl DepthwisePacking {
+    /// Values of `k` that weights are packed for, with those that are zero.
+    pub const fn values(self) -> usize {
+        match self {
+            DepthwisePacking::TwoRows3x3 => 24,
+            DepthwisePacking::Columns3x3 => 12,
+            DepthwisePacking::AnyWindow([kh, kw]) => (kh * kw).next_multiple_of(4),
         }
     }
 
-    /// Values of `k` that a depthwise convolution is packed for.
-    pub fn depthwise_k(kernel: [usize; 2], stride: usize) -> usize {
-        super::depthwise::packed_taps(kernel, stride)
+    /// The tap, counted row by row, that value `i` multiplies; none where the weight is zero.
+    pub fn tap(self, i: usize) -> Option<usize> {
+        let (four, ky) = (i / 4, i % 4);
+        match self {
+            DepthwisePacking::TwoRows3x3 => ky.checked_sub(four % 2).filter(|&ky| ky < 3).map(|ky| ky * 3 + four / 2),
+            DepthwisePacking::Columns3x3 => (ky < 3).then_some(ky * 3 + four),
+            DepthwisePacking::AnyWindow([kh, kw]) => (i < kh * kw).then_some(i),
+        }
     }
 }

@@ -45,7 +45,7 @@ impl Int8<Scalar> for ScalarPairs {
     #[inline(always)]
     unsafe fn taps(_: Scalar, places: [*const i16; 4], v: usize) -> [[i32; 2]; 2] {
         // SAFETY: the caller's, for channel `v` of 16.
-        let [a, b, c, d] = places.map(|place| i32::from(unsafe { *place.add(v) }));
+        let [a, b, c, d] = places.map(|place| i32::from(unsafe { place.add(v).read_unaligned() }));
         [[a, b], [c, d]]
     }
 
@@ -64,7 +64,7 @@ impl Int8<Scalar> for ScalarPairs {
     #[inline(always)]
     unsafe fn load_stored(_: Scalar, p: *const i16, v: usize) -> i32 {
         // SAFETY: the caller's, for value `v` of 16.
-        i32::from(unsafe { *p.add(v) })
+        i32::from(unsafe { p.add(v).read_unaligned() })
     }
 
     #[inline(always)]
@@ -81,7 +81,7 @@ impl Int8<Scalar> for ScalarPairs {
         for v in 0..NV {
             let value = values[v].clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
             // SAFETY: the caller's.
-            unsafe { p.add(v).write(value.saturating_add(zero).max(least)) };
+            unsafe { p.add(v).write_unaligned(value.saturating_add(zero).max(least)) };
         }
     }
 
@@ -115,18 +115,13 @@ impl Int8<Scalar> for ScalarPairs {
         a >> count
     }
 
-    #[inline(always)]
-    fn to_floats(_: Scalar, sums: i32) -> f32 {
-        sums as f32
-    }
-
     fn layout() -> Int8Layout {
         Int8Layout::pairs(false)
     }
 }
 
 impl Int8Layout {
-    /// Pairs of `i16`, in order or [by halves](Int8::BY_HALVES).
+    /// Pairs of `i16`, of channels in order or by halves of 128 bits.
     pub(super) fn pairs(by_halves: bool) -> Int8Layout {
         let lanes: [u8; BLOCK] = core::array::from_fn(|c| if by_halves { super::HALVES[c] } else { c as u8 });
         Int8Layout {

@@ -13,7 +13,7 @@ use super::{Int8, Int8Layout};
 /// What [`Int8`] asks of sums, by the instructions of one width.
 macro_rules! sums {
     ($simd:ty, $sums:ty: $load:ident $store:ident $as:ty, $set:ident $add:ident $mul:ident $max:ident $min:ident
-     $shift:ident, $float:ident) => {
+     $shift:ident) => {
         #[inline(always)]
         unsafe fn load_sums(_: $simd, p: *const i32) -> $sums {
             // SAFETY: see above.
@@ -61,16 +61,10 @@ macro_rules! sums {
             // SAFETY: see above.
             unsafe { $shift(a, _mm_cvtsi32_si128(count as i32)) }
         }
-
-        #[inline(always)]
-        fn to_floats(_: $simd, sums: $sums) -> <$simd as Simd>::f32s {
-            // SAFETY: see above.
-            unsafe { transmute($float(sums)) }
-        }
     };
 }
 
-/// Each is a sum that LLVM leaves where it stands. It would add up the products of several steps first, and spill the sums for that.
+/// Each is a sum that LLVM leaves where it stands. LLVM would add up the products of several steps first, and spill the sums for that.
 macro_rules! in_order {
     ($($feature:literal $name:ident: $v:ty, $class:ident, $add:ident, $target:literal, $text:literal;)*) => {$(
         #[cfg(feature = $feature)]
@@ -114,7 +108,7 @@ impl Int8<pulp::x86::V2> for Sse42Pairs {
     const OFFSET: i32 = 0;
 
     sums!(pulp::x86::V2, __m128i: _mm_loadu_si128 _mm_storeu_si128 __m128i, _mm_set1_epi32 _mm_add_epi32 _mm_mullo_epi32
-        _mm_max_epi32 _mm_min_epi32 _mm_sra_epi32, _mm_cvtepi32_ps);
+        _mm_max_epi32 _mm_min_epi32 _mm_sra_epi32);
 
     #[inline(always)]
     unsafe fn splat(_: pulp::x86::V2, x: *const i16) -> __m128i {
@@ -183,8 +177,9 @@ impl Int8<pulp::x86::V2> for Sse42Pairs {
     ) {
         // SAFETY: see above.
         unsafe {
-            for v in (0..NV).step_by(2) {
-                let pair = _mm_packs_epi32(values[v], values[(v + 1) % NV]);
+            // vectors come in pairs on this level; of one, another level's, nothing is written
+            for v in (0..NV / 2 * 2).step_by(2) {
+                let pair = _mm_packs_epi32(values[v], values[v + 1]);
                 let pair = _mm_max_epi16(_mm_adds_epi16(pair, _mm_set1_epi16(zero)), _mm_set1_epi16(least));
                 _mm_storeu_si128(p.add(4 * v).cast(), pair);
             }
@@ -209,10 +204,9 @@ impl Int8<pulp::x86::V3> for Avx2Pairs {
 
     const STEP: usize = 2;
     const OFFSET: i32 = 0;
-    const BY_HALVES: bool = true;
 
     sums!(pulp::x86::V3, __m256i: _mm256_loadu_si256 _mm256_storeu_si256 __m256i, _mm256_set1_epi32 _mm256_add_epi32
-        _mm256_mullo_epi32 _mm256_max_epi32 _mm256_min_epi32 _mm256_sra_epi32, _mm256_cvtepi32_ps);
+        _mm256_mullo_epi32 _mm256_max_epi32 _mm256_min_epi32 _mm256_sra_epi32);
 
     #[inline(always)]
     unsafe fn splat(_: pulp::x86::V3, x: *const i16) -> __m256i {
@@ -286,7 +280,7 @@ impl Int8<pulp::x86::V3> for Avx2Pairs {
     ) {
         // SAFETY: see above.
         unsafe {
-            let block = _mm256_packs_epi32(values[0], values[1 % NV]);
+            let block = _mm256_packs_epi32(values[0], values[NV - 1]);
             let block = _mm256_max_epi16(_mm256_adds_epi16(block, _mm256_set1_epi16(zero)), _mm256_set1_epi16(least));
             _mm256_storeu_si256(p.cast(), block);
         }
@@ -295,29 +289,6 @@ impl Int8<pulp::x86::V3> for Avx2Pairs {
     fn layout() -> Int8Layout {
         Int8Layout::pairs(true)
     }
-}
-
-/// What the two ways of AVX-512 share: a vector is a block.
-#[cfg(feature = "avx512")]
-macro_rules! avx512 {
-    () => {
-        sums!(pulp::x86::V4, __m512i: _mm512_loadu_si512 _mm512_storeu_si512 __m512i, _mm512_set1_epi32 _mm512_add_epi32
-            _mm512_mullo_epi32 _mm512_max_epi32 _mm512_min_epi32 _mm512_sra_epi32, _mm512_cvtepi32_ps);
-
-        #[inline(always)]
-        fn scaled(
-            _: pulp::x86::V4,
-            sums: __m512i,
-            m: <pulp::x86::V4 as Simd>::f32s,
-            most: <pulp::x86::V4 as Simd>::f32s,
-        ) -> __m512i {
-            // SAFETY: see above.
-            unsafe {
-                let [m, most] = transmute::<[<pulp::x86::V4 as Simd>::f32s; 2], [__m512; 2]>([m, most]);
-                _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), m), most))
-            }
-        }
-    };
 }
 
 /// Pairs of `i16`, by `vpmaddwd`.
@@ -334,7 +305,22 @@ impl Int8<pulp::x86::V4> for Avx512Pairs {
     const STEP: usize = 2;
     const OFFSET: i32 = 0;
 
-    avx512!();
+    sums!(pulp::x86::V4, __m512i: _mm512_loadu_si512 _mm512_storeu_si512 __m512i, _mm512_set1_epi32 _mm512_add_epi32
+        _mm512_mullo_epi32 _mm512_max_epi32 _mm512_min_epi32 _mm512_sra_epi32);
+
+    #[inline(always)]
+    fn scaled(
+        _: pulp::x86::V4,
+        sums: __m512i,
+        m: <pulp::x86::V4 as Simd>::f32s,
+        most: <pulp::x86::V4 as Simd>::f32s,
+    ) -> __m512i {
+        // SAFETY: see above.
+        unsafe {
+            let [m, most] = transmute::<[<pulp::x86::V4 as Simd>::f32s; 2], [__m512; 2]>([m, most]);
+            _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), m), most))
+        }
+    }
 
     #[inline(always)]
     unsafe fn splat(_: pulp::x86::V4, x: *const i16) -> __m512i {

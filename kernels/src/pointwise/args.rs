@@ -33,7 +33,7 @@ pub struct PointwiseArgs<T: Pointee = f32> {
     /// What is added to the sums, of `m` pixels.
     pub residual: Option<Residual<T>>,
     /// What becomes of a sum then.
-    pub epilogue: T::Epilogue,
+    pub epilogue: T::PointwiseEpilogue,
     /// Of an activation by channel, the parameters of the first panel: [`CHANNEL_PARAMS`](crate::CHANNEL_PARAMS) for each 16 channels. Of any other it
     /// is not read.
     pub params: *const f32,

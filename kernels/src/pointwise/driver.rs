@@ -10,7 +10,7 @@ use super::pixel::few_pixels;
 use super::product::{Floats, Multiplied, TileProduct};
 use super::tile::{Ahead, LINE, Reduction, Tile, Tiles, unrolls};
 use crate::simd::Vector;
-use crate::{BLOCK, Level, Residual, Store};
+use crate::{BLOCK, CHANNEL_PARAMS, Level, Residual, Store};
 
 /// Bytes of weights that may stay in L1 beside the pixels of a tile.
 const RESIDENT_WEIGHTS: usize = 20 << 10;
@@ -85,6 +85,7 @@ fn last_panel(a: &PointwiseArgs, panel: usize) -> PointwiseArgs {
         partial: if a.partial.is_null() { a.partial } else { a.partial.wrapping_add(panel * a.partial_panel) },
         residual: a.residual.map(|r| Residual { ptr: r.ptr.wrapping_add(panel * r.panel), ..r }),
         store: Store { ptr: a.store.ptr.wrapping_add(panel * a.store.panel), ..a.store },
+        params: a.params.wrapping_add(panel * CHANNEL_PARAMS),
         ..*a
     }
 }

@@ -4,8 +4,9 @@ use core::mem::MaybeUninit;
 
 use super::PointwiseArgs;
 use super::tile::{MAX_MR, place};
+use crate::int8::{End, Int8};
 use crate::simd::{PixelOffsets, Vector, copy_pixels, load, pixels_to_block, store};
-use crate::{BLOCK, Epilogue};
+use crate::{BLOCK, Epilogue, Residual};
 
 /// Where pixels begin in a block of memory of the tile's own.
 static DENSE: [usize; MAX_MR] = {
@@ -201,5 +202,53 @@ pub(super) unsafe fn finish_half<S: Vector, const MR: usize>(
                 (to, PixelOffsets::Table(a.store.pixels.add(i))),
             );
         }
+    }
+}
+
+/// The end of a tile of the pointwise kernel: the pixels from `i` to `i + last`, in `NP` panels from `panel` on, of which vectors from
+/// channel `lane` on. Sums that are partial are stored as they are.
+///
+/// # Safety
+/// As the kernel's.
+#[inline(always)]
+pub(super) unsafe fn finish_int8<S: Vector, I: Int8<S>, const MR: usize, const NP: usize, const NV: usize>(
+    simd: S,
+    a: &PointwiseArgs<u8>,
+    acc: [[[I::Sums; NV]; NP]; MR],
+    i: usize,
+    last: usize,
+    panel: usize,
+    lane: usize,
+) {
+    let first = lane / S::F32_LANES;
+    // SAFETY: the caller's.
+    unsafe {
+        let Some(requantize) = &a.epilogue else {
+            let sums = a.store.ptr.cast::<i32>();
+            unrolled!(P in MR, of 0 1 2 3 4 5 6 7 8 9 10 11, {
+                let pixel = *a.store.pixels.add(i + place::<MR>(P, last));
+                unrolled!(Q in NP, of 0 1 2, {
+                    for v in 0..NV {
+                        let to = sums.add((panel + Q) * a.store.panel + pixel + lane + v * S::F32_LANES);
+                        I::store_sums(simd, to, acc[P][Q][v]);
+                    }
+                });
+            });
+            return;
+        };
+        let end = End::<S, I>::new(simd, requantize, a.residual.is_some());
+        let out = a.store.ptr.cast::<I::Stored>();
+        let residual =
+            a.residual.unwrap_or(Residual { ptr: core::ptr::null(), pixels: a.store.pixels, panel: 0, whole: true });
+        unrolled!(P in MR, of 0 1 2 3 4 5 6 7 8 9 10 11, {
+            let at = i + place::<MR>(P, last);
+            unrolled!(Q in NP, of 0 1 2, {
+                let m = a.bias.add((panel + Q) * a.w_panel).cast::<f32>().add(BLOCK);
+                let added = residual.ptr.cast::<I::Stored>();
+                let added = added.wrapping_add((panel + Q) * residual.panel + *residual.pixels.add(at));
+                let to = out.add((panel + Q) * a.store.panel + *a.store.pixels.add(at));
+                end.store(simd, acc[P][Q], first, m, added, to);
+            });
+        });
     }
 }

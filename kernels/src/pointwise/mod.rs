@@ -54,7 +54,6 @@ mod product;
 mod tile;
 
 pub use args::PointwiseArgs;
-pub(crate) use tile::place;
 
 use crate::activation::by_parts;
 use crate::{BLOCK, Kernel, Level};
@@ -89,8 +88,9 @@ impl Kernel for Int8Pointwise {
     type Args = PointwiseArgs<u8>;
 
     /// # Safety
-    /// As [`Pointwise::run`], of stored values, with all 16 channels of each block of `store` and of `residual`. Segments, and what is left of
-    /// `k` for the last one, are multiples of the values of a step. Partial sums are i32.
+    /// As [`Pointwise::run`], of stored values, with all 16 channels of each block of `store` and of `residual`. `x` is readable for all of `k`,
+    /// which is a multiple of 4, as a segment is. `bias` has 16 i32, and 16 multipliers behind them, in the order of
+    /// [`Int8Layout::lanes`](crate::Int8Layout). Partial sums are i32 in that order, and distances between them count i32. `params` is not read.
     #[inline(always)]
     unsafe fn run<L: Level>(simd: L::Token, a: &PointwiseArgs<u8>) {
         // SAFETY: the caller's promise.

@@ -3,8 +3,8 @@
 use core::marker::PhantomData;
 
 use super::PointwiseArgs;
-use super::finish::{finish, finish_half};
-use crate::int8::{End, Int8};
+use super::finish::{finish, finish_half, finish_int8};
+use crate::int8::Int8;
 use crate::simd::{MulAdd, Vector, load};
 use crate::{BLOCK, Level, Pointee};
 
@@ -282,7 +282,7 @@ impl<S: Vector, I: Int8<S>> TileProduct<S> for Int8Product<I> {
         lane: usize,
     ) {
         // SAFETY: the caller's, for the pixels `i` to `i + last` and `NP` panels.
-        unsafe { End::<S, I>::finish(simd, a, acc, i, last, panel, lane) }
+        unsafe { finish_int8::<S, I, MR, NP, NV>(simd, a, acc, i, last, panel, lane) }
     }
 
     #[inline(always)]

@@ -317,6 +317,6 @@ unsafe fn over_panels<
 
 /// Of which pixel of a tile the `p`th sums are: its own, but for the last ones of a tile that has a pixel less.
 #[inline(always)]
-pub(crate) const fn place<const MR: usize>(p: usize, last: usize) -> usize {
+pub(super) const fn place<const MR: usize>(p: usize, last: usize) -> usize {
     if p + 1 == MR { last } else { p }
 }

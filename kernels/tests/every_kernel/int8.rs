@@ -3,8 +3,8 @@
 use sepconv_kernels::pack::RowLayout;
 use sepconv_kernels::reference::{self, Int8Conv, Tensor, TensorMut, Window};
 use sepconv_kernels::{
-    BLOCK, CallerValue, ConvertArgs, DepthwiseArgs, Int8Layout, Int8MeanArgs, Int8SumArgs, KernelKind, Kernels,
-    PointwiseArgs, QuantizedSum, Requantize, Residual, RowPixels, Store, StoredType, ValuePlaces,
+    BLOCK, CallerValue, ConvertArgs, DepthwiseArgs, DepthwisePacking, Int8Layout, Int8MeanArgs, Int8SumArgs,
+    KernelKind, Kernels, PointwiseArgs, QuantizedSum, Requantize, Residual, RowPixels, Store, StoredType, ValuePlaces,
 };
 use sepconv_kernels_test_support::{Guarded, Rng, guard};
 
@@ -67,7 +67,7 @@ fn bounds(rng: &mut Rng) -> [i32; 2] {
 fn requantize(rng: &mut Rng, residual: bool) -> Requantize {
     let zero = rng.below(256) as i32;
     let sum = residual.then(|| QuantizedSum {
-        multipliers: [1 << 20 | rng.below(1 << 20) as i32, rng.below(1 << 21) as i32],
+        multipliers: [1 << 20 | rng.below(1 << 20) as i32, rng.pick(&[1, 1, -1]) * rng.below(1 << 21) as i32],
         shift: 20 + rng.below(10) as u32 - 6,
         zeros: [rng.below(256) as i32, rng.below(256) as i32],
         bounds: bounds(rng),
@@ -357,9 +357,12 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
     let out_pointers: Vec<*mut u8> = outs.iter_mut().map(|out| out.memory.as_mut_ptr()).collect();
     let out_pointers = Guarded::from(&out_pointers);
     let taps = Guarded::from(&(0..kw).map(|kx| kx * dilation * BLOCK).collect::<Vec<usize>>());
-    let packed_for = if any { 0 } else { stride };
-    let k = Int8Layout::depthwise_k(case.kernel, packed_for);
-    let weights = numbers.packed(&layout, k, |i| Int8Layout::depthwise_tap(case.kernel, packed_for, i));
+    let packing = match kind {
+        KernelKind::Int8DwConv3x3S1 => DepthwisePacking::TwoRows3x3,
+        KernelKind::Int8DwConv3x3S2 => DepthwisePacking::Columns3x3,
+        _ => DepthwisePacking::AnyWindow(case.kernel),
+    };
+    let weights = numbers.packed(&layout, packing.values(), |i| packing.tap(i));
     // SAFETY: rows, outputs and weights are those of the case.
     unsafe {
         enter(&DepthwiseArgs {
@@ -379,7 +382,7 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
             stride,
             taps: taps.as_ptr(),
             dilation,
-            epilogue: Some(numbers.requantize),
+            epilogue: numbers.requantize,
             params: core::ptr::null(),
         });
     }

@@ -142,7 +142,8 @@ impl Cases {
                     && sum.kind == StageKind::Add
                     && place < 2
                 {
-                    [before, sum][place].conv.activation = Activation::Linear;
+                    let node = [before, sum];
+                    node[place].conv = node[place].conv.activation(Activation::Linear);
                 }
                 nodes
             })
