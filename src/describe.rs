@@ -496,6 +496,7 @@ impl<'a> ConvDesc<'a> {
     /// What is applied to the sum, with parameters for each output channel: those of all groups, of a depthwise convolution for each channel
     /// as often as the multiplier says. It takes the place of [`ConvDesc::activation`], and that of this one: the last call counts.
     pub const fn activation_by_channel(mut self, activation: ChannelActivation<'a>) -> Self {
+        self.activation = Activation::Linear;
         self.by_channel = Some(activation);
         self
     }

@@ -1006,3 +1006,37 @@ fn graphs_have_what_fusion_may_get_wrong() {
         }
     }
 }
+
+#[test]
+fn graphs_keep_their_budget() {
+    use sepconv::testing::StageKind::{Add, AveragePool, Depthwise, MaxPool, MeanPool, Scale, Standard};
+    let doubling = |nodes| {
+        let kinds = [Standard, Depthwise, AveragePool, Add, Scale, MaxPool, MeanPool];
+        Cases::graphs().max_nodes(nodes).max_macs(1000).without(&kinds)
+    };
+    let runner = &mut TestRunner::deterministic();
+    for cases in [doubling(64), doubling(300), Cases::graphs().max_nodes(300).max_macs(1000)] {
+        for _ in 0..64 {
+            let case = cases.new_tree(runner).unwrap().current();
+            assert!(case.macs() <= 1000, "{} of {case}", case.macs());
+        }
+    }
+}
+
+#[test]
+fn sizes_that_overflow_are_faults_of_the_case() {
+    let point = || Case::new(Shape::new(1, 2, 2, 2)).pointwise(ConvCase::pointwise(1));
+    let large = 1 << 40;
+    for case in [
+        Case::new(Shape::new(large, large, large, large)).pointwise(ConvCase::pointwise(1)),
+        Case::new(Shape::new(usize::MAX, usize::MAX, usize::MAX, usize::MAX)).average_pool(),
+        Case::new(Shape::new(1, 1, 1, usize::MAX / 2 + 1)).concat(&[0, 0]),
+        Case::new(Shape::new(1, usize::MAX, 1, 1)).scale(&[0, 0]),
+        point().gaps(0, usize::MAX / 4),
+        point().gaps(usize::MAX, usize::MAX),
+    ] {
+        let _ = case.macs();
+        let failure = Check::bounded().try_case(&case, |_: &Problem, out: &mut [f32]| out.fill(0.0)).unwrap_err();
+        assert!(matches!(failure.fault(), Fault::Case(_)), "{failure}");
+    }
+}

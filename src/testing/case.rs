@@ -219,12 +219,7 @@ impl ConvCase {
             Padding::Explicit { top, bottom, left, right } => [top, bottom, left, right],
             Padding::Valid | Padding::Same => [0; 4],
         };
-        // far above what a naive loop comes to the end of, and far below what overflows
-        const LIMIT: usize = 1 << 20;
-        let largest = sizes.iter().flatten().chain(&sides).chain(&[input.n, input.h, input.w, input.c]).copied().max();
-        if let Some(got) = largest.filter(|&size| size > LIMIT) {
-            return Err(Error::Window { stage: "case", what: "size", limit: LIMIT, got });
-        }
+        within_limit(sizes.iter().flatten().chain(&sides).chain(&[input.n, input.h, input.w, input.c]))?;
         self.activation.check(|| "activation".into())?;
         let mut out = [0; 2];
         for (axis, size) in [input.h, input.w].into_iter().enumerate() {
@@ -314,6 +309,17 @@ impl WindowPoolCase {
             }
         }
         Ok(output)
+    }
+}
+
+/// The most of any size of a case: far above what a naive loop comes to the end of, and far below what overflows.
+const LIMIT: usize = 1 << 20;
+
+/// An error where a size is larger than [`LIMIT`].
+fn within_limit<'a>(sizes: impl IntoIterator<Item = &'a usize>) -> Result<()> {
+    match sizes.into_iter().copied().max() {
+        Some(got) if got > LIMIT => Err(Error::Window { stage: "case", what: "size", limit: LIMIT, got }),
+        _ => Ok(()),
     }
 }
 
@@ -417,6 +423,9 @@ impl Op {
             let expected = ["one", "two", "two or more"][least - 1 + usize::from(most > 2)];
             return Err(Error::Value { what, expected, got: inputs.len().to_string() });
         }
+        for &Shape { n, h, w, c } in inputs {
+            within_limit(&[n, h, w, c])?;
+        }
         let input = inputs[0];
         let alike = |expected: Shape, got: Shape| {
             if got == expected { Ok(expected) } else { Err(Error::ShapeMismatch { what: self.name(), expected, got }) }
@@ -431,7 +440,9 @@ impl Op {
             Op::Scale => alike(input, inputs[1]),
             Op::Concat => inputs[1..].iter().try_fold(input, |sum, &got| {
                 alike(Shape { c: got.c, ..input }, got)?;
-                Ok(Shape { c: sum.c + got.c, ..input })
+                let c = sum.c + got.c;
+                within_limit(&[c])?;
+                Ok(Shape { c, ..input })
             }),
             Op::WindowPool(pool) => pool.output(input),
             Op::Activate(activation) => activation.check(|| "activation".into()).map(|()| input),
@@ -465,18 +476,21 @@ impl Op {
 
     /// Multiply-adds, of tensors that the operator takes; of an operator that does not multiply, what it adds, compares or moves.
     pub(super) fn macs(&self, inputs: &[Shape]) -> u64 {
-        let values = |Shape { n, h, w, c }: Shape| (n * h * w * c) as u64;
+        let values =
+            |Shape { n, h, w, c }: Shape| [h, w, c].iter().fold(n as u64, |all, &size| all.saturating_mul(size as u64));
         let convs = self.convs();
         if convs.is_empty() {
             let each = if let Op::WindowPool(pool) = self { pool.kernel[0] * pool.kernel[1] } else { 1 };
-            return inputs.iter().map(|&input| values(input) * each as u64).sum();
+            return inputs
+                .iter()
+                .fold(0, |all: u64, &input| all.saturating_add(values(input).saturating_mul(each as u64)));
         }
         let (mut shape, mut macs) = (inputs[0], 0);
         for conv in convs {
             let (Some((_, h)), Some((_, w))) = (conv.lay(0, shape.h), conv.lay(1, shape.w)) else { return 0 };
             let out = Shape::new(shape.n, h, w, conv.channels_out(shape.c));
-            let taps = conv.kernel[0] * conv.kernel[1] * if conv.depthwise { 1 } else { shape.c };
-            macs += values(out) * taps as u64;
+            let taps = Shape::new(1, conv.kernel[0], conv.kernel[1], if conv.depthwise { 1 } else { shape.c });
+            macs = values(out).saturating_mul(values(taps)).saturating_add(macs);
             shape = out;
         }
         macs
@@ -695,6 +709,7 @@ impl Case {
     /// The shapes of all tensors, or what is wrong with the case.
     pub(super) fn shapes(&self) -> Result<Vec<Shape>> {
         self.input.len()?;
+        within_limit(&[self.input_gap, self.output_gap])?;
         let refused = |why: String| Err(Error::Network(why));
         if self.nodes.is_empty() {
             return refused("a case needs an operator".into());
@@ -726,7 +741,7 @@ impl Case {
             let inputs: Option<Vec<Shape>> = node.reads.iter().map(|&tensor| shapes.get(tensor).copied()).collect();
             let Some(inputs) = inputs else { break };
             let Ok(out) = node.op.output(&inputs) else { break };
-            macs += node.op.macs(&inputs);
+            macs = node.op.macs(&inputs).saturating_add(macs);
             shapes.push(out);
         }
         macs
