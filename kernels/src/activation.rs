@@ -234,7 +234,7 @@ fn leaky<S: Vector>(simd: S, x: S::f32s, slope: S::f32s) -> S::f32s {
     simd.mul_f32s(x, simd.select_f32s(negative, slope, simd.splat_f32s(1.0)))
 }
 
-/// The parameters from `channel` on, of such that begin at a block.
+/// The parameters from `channel` on; `params` are those of the first channel of a block.
 #[inline(always)]
 fn params_from(params: *const f32, channel: usize) -> *const f32 {
     params.wrapping_add(channel / BLOCK * CHANNEL_PARAMS + channel % BLOCK)

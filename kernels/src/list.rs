@@ -21,8 +21,8 @@ pub trait Kernel {
     unsafe fn run<L: Level>(simd: L::Token, args: &Self::Args);
 }
 
-/// Each line is a kernel: where it is compiled, unless it always is, the field of [`Kernels`], the variant of [`KernelKind`], the type, its arguments and its
-/// name.
+/// Each line is a kernel: the field of [`Kernels`], the variant of [`KernelKind`], the type, its arguments and its name. Before it stands
+/// where it is compiled, if that is not everywhere.
 macro_rules! kernels {
     ($($(#[$cfg:meta])? $field:ident $kind:ident: $kernel:ty, $args:ty, $name:literal;)*) => {
         /// A kernel of the list.

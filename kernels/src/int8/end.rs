@@ -47,7 +47,7 @@ pub(crate) struct SumVectors<S: Vector, I: Int8<S>> {
     /// The least value of the first tensor, less its zero point.
     least: I::Sums,
     multipliers: [I::Sums; 2],
-    /// What is left of the zero point of the second tensor and of the rounding, when the products are added.
+    /// Half of a unit of the result, less the zero point of the second tensor times its multiplier.
     rest: I::Sums,
     shift: u32,
     /// The largest value of the result, less its zero point.

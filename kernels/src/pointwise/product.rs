@@ -12,7 +12,7 @@ use crate::{BLOCK, Level, Pointee};
 pub(super) trait Multiplied: 'static {
     /// What the pointers of its arguments point to.
     type Pointee: Pointee;
-    /// The same on one level.
+    /// What tiles of one level multiply.
     type On<L: Level>: TileProduct<L::Token, Pointee = Self::Pointee>;
 }
 
@@ -96,7 +96,7 @@ pub(super) trait TileProduct<S: Vector>: 'static {
     /// The end of a tile: see [`finish`].
     ///
     /// # Safety
-    /// As its.
+    /// As that function's.
     unsafe fn finish<const PLAIN: bool, const MR: usize, const NP: usize, const NV: usize>(
         simd: S,
         a: &PointwiseArgs<Self::Pointee>,
@@ -110,7 +110,7 @@ pub(super) trait TileProduct<S: Vector>: 'static {
     /// The end of a tile of half a panel: see [`finish_half`].
     ///
     /// # Safety
-    /// As its.
+    /// As that function's.
     unsafe fn finish_half<const MR: usize>(
         simd: S,
         a: &PointwiseArgs<Self::Pointee>,
