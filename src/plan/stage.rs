@@ -15,6 +15,7 @@
 //! disjoint parts of the arena. A step subtracts channels, rows and columns without a check of its own, because these two
 //! functions have compared them.
 
+use core::fmt;
 use core::ops::Range;
 
 use sepconv_kernels::{BLOCK, CHANNEL_PARAMS, Epilogue, pack};
@@ -155,7 +156,7 @@ pub(crate) struct PackedParams {
 }
 
 /// How the sums of a stage end.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct StageEnd {
     /// What the kernels do with a sum.
     pub(crate) epilogue: Epilogue,
@@ -187,6 +188,13 @@ impl StageEnd {
     /// Bytes of its parameters.
     pub(super) fn bytes(&self) -> usize {
         self.params.as_ref().map_or(0, |params| params.values.bytes())
+    }
+}
+
+/// In few words: the text of an operator has one for each stage.
+impl fmt::Debug for StageEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.epilogue.activation())
     }
 }
 
