@@ -286,7 +286,7 @@ pub(crate) enum Misfit {
 impl Misfit {
     /// The error, with these names for the head, the depthwise stage and the tail.
     pub(crate) fn named(self, names: [&'static str; 3]) -> Error {
-        let refused = |why: core::fmt::Arguments<'_>| text(why).map_or_else(|error| error, Error::Fusion);
+        let refused = |why: fmt::Arguments<'_>| text(why).map_or_else(|error| error, Error::Fusion);
         match self {
             Misfit::Channels { stage, expected, got } => Error::Channels { what: names[stage], expected, got },
             Misfit::Order => refused(format_args!("stages in an order that no step has")),
