@@ -604,7 +604,7 @@ fn a_struct_that_was_not_initialised_is_told() {
     // a description of a program that knows no groups
     let struct_size = offset_of!(sepconv_conv_desc, groups);
     assert!(operator_of(&sepconv_conv_desc { struct_size, groups: 7, ..pointwise(&MATRIX) }).is_ok());
-    // one of a program that knows no values for each channel
+    // a description of a program whose header has no values for each channel
     let struct_size = offset_of!(sepconv_conv_desc, channel_slopes);
     assert!(operator_of(&sepconv_conv_desc { struct_size, channel_len: 7, ..pointwise(&MATRIX) }).is_ok());
     // options of a program that knows no layouts

@@ -468,7 +468,7 @@ def compare(args):
 
 
 def main():
-    # what this program starts itself with
+    # arguments of the processes that this program starts
     if sys.argv[1:2] == ["--turn"]:
         return turn(*sys.argv[2:])
     if sys.argv[1:2] == ["--make"]:

@@ -1,4 +1,4 @@
-//! Pixels between a caller's tensor and stored values: the only kernel that knows what a caller's bytes mean.
+//! Pixels between a caller's tensor and stored values: no other kernel reads or writes a caller's bytes.
 //!
 //! ```text
 //!   from a caller     u8: q        i8: q = v + 128        f32: q = clamp(rne(v × 1/scale) + zero, 0, 255)     stored as q − OFFSET

@@ -2,7 +2,7 @@
 
 use crate::{Arithmetic, Nonlinearity};
 
-/// Of what the function is asked by channel first.
+/// The caller replaces an activation by channel by the activation of one channel (`Nonlinearity::of_channel`).
 const BY_CHANNEL: &str = "an activation by channel is that of a channel before it is of a value";
 
 /// An activation in f32.

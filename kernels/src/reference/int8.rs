@@ -62,39 +62,49 @@ pub fn int8_conv(
     conv: &Int8Conv<'_>,
     input: Tensor<'_, u8>,
     residual: Option<Tensor<'_, u8>>,
-    mut output: TensorMut<'_, u8>,
+    output: TensorMut<'_, u8>,
 ) {
-    let ([batch, h, w, outputs], inputs) = (output.shape, input.shape[3]);
+    let (inputs, outputs) = (input.shape[3], output.shape[3]);
+    each_sum(conv, input, residual, output, |pixel, tap, o| {
+        let product = |c: usize| conv.product(pixel[c], (tap * inputs + c) * outputs + o);
+        (0..inputs).map(product).sum()
+    });
+}
+
+/// A depthwise convolution: output channel `c × multiplier + m` comes from input channel `c`.
+pub fn int8_depthwise(conv: &Int8Conv<'_>, input: Tensor<'_, u8>, output: TensorMut<'_, u8>) {
+    let outputs = output.shape[3];
+    let multiplier = outputs / input.shape[3];
+    each_sum(conv, input, None, output, |pixel, tap, o| conv.product(pixel[o / multiplier], tap * outputs + o));
+}
+
+impl Int8Conv<'_> {
+    /// A value less the zero point, times the weight at a place of the filter.
+    fn product(&self, value: u8, at: usize) -> i64 {
+        i64::from(i32::from(value) - self.zero) * i64::from(self.filter[at])
+    }
+}
+
+/// Each output value: the bias, and `of_tap(pixel, tap, output)` of every tap that lies in the plane.
+fn each_sum(
+    conv: &Int8Conv<'_>,
+    input: Tensor<'_, u8>,
+    residual: Option<Tensor<'_, u8>>,
+    mut output: TensorMut<'_, u8>,
+    of_tap: impl Fn(&[u8], usize, usize) -> i64,
+) {
+    let [batch, h, w, outputs] = output.shape;
     let [kh, kw] = conv.window.kernel;
     for (n, oy, ox) in places(batch, h, w) {
         for o in 0..outputs {
             let mut sum = i64::from(conv.bias[o]);
-            for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
-                let Some(pixel) = conv.window.tap(&input, n, [oy, ox], [ky, kx]) else { continue };
-                for c in 0..inputs {
-                    let w = conv.filter[((ky * kw + kx) * inputs + c) * outputs + o];
-                    sum += i64::from(i32::from(pixel[c]) - conv.zero) * i64::from(w);
+            for tap in 0..kh * kw {
+                if let Some(pixel) = conv.window.tap(&input, n, [oy, ox], [tap / kw, tap % kw]) {
+                    sum += of_tap(pixel, tap, o);
                 }
             }
             let residual = residual.as_ref().map(|residual| residual.pixel(n, oy, ox)[o]);
             output.pixel(n, oy, ox)[o] = requantized(sum, conv.multipliers[o], &conv.requantize, residual);
-        }
-    }
-}
-
-/// A depthwise convolution: output channel `c × multiplier + m` comes from input channel `c`.
-pub fn int8_depthwise(conv: &Int8Conv<'_>, input: Tensor<'_, u8>, mut output: TensorMut<'_, u8>) {
-    let ([batch, h, w, outputs], multiplier) = (output.shape, output.shape[3] / input.shape[3]);
-    let [kh, kw] = conv.window.kernel;
-    for (n, oy, ox) in places(batch, h, w) {
-        for o in 0..outputs {
-            let mut sum = i64::from(conv.bias[o]);
-            for (ky, kx) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))) {
-                let Some(pixel) = conv.window.tap(&input, n, [oy, ox], [ky, kx]) else { continue };
-                let w = conv.filter[(ky * kw + kx) * outputs + o];
-                sum += i64::from(i32::from(pixel[o / multiplier]) - conv.zero) * i64::from(w);
-            }
-            output.pixel(n, oy, ox)[o] = requantized(sum, conv.multipliers[o], &conv.requantize, None);
         }
     }
 }

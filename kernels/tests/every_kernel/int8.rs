@@ -25,6 +25,25 @@ impl Int8Tensor {
         Int8Tensor { memory: Guarded::filled(len * layout.stored.bytes(), UNWRITTEN), layout }
     }
 
+    /// A row of pixels in channel blocks that lie so far apart. Lanes beyond the last channel are any values.
+    fn blocks(
+        table: &Kernels,
+        rng: &mut Rng,
+        values: &[u8],
+        [width, channels]: [usize; 2],
+        block: usize,
+    ) -> Int8Tensor {
+        let blocks = channels.div_ceil(BLOCK);
+        let mut row = Int8Tensor::new(table, (blocks - 1) * block + width * BLOCK);
+        for p in 0..width {
+            for c in 0..blocks * BLOCK {
+                let value = if c < channels { values[p * channels + c] } else { rng.next_u64() as u8 };
+                row.set(c / BLOCK * block + p * BLOCK + c % BLOCK, value);
+            }
+        }
+        row
+    }
+
     fn set(&mut self, at: usize, value: u8) {
         let stored = i32::from(value) - self.layout.offset;
         match self.layout.stored {
@@ -48,7 +67,7 @@ impl Int8Tensor {
     }
 }
 
-/// Values that saturate what multiplies with saturation, more often than not.
+/// Values: in a third of the cases extreme ones, with which a step that saturates would give other sums.
 fn quantized(rng: &mut Rng, len: usize) -> Vec<u8> {
     let extreme = rng.chance(3);
     (0..len).map(|_| if extreme || rng.chance(8) { rng.pick(&[0, 255]) } else { rng.below(256) as u8 }).collect()
@@ -181,18 +200,10 @@ fn pointwise_case(table: &Kernels, case: Int8PointwiseCase) {
         TensorMut { data: &mut expected, shape: [1, 1, m, n], pixel_stride: n },
     );
 
-    // in channel blocks, in which lanes beyond the last channel are any values
     let layout = table.int8_layout();
-    let lay_out = |rng: &mut Rng, data: &[u8], c: usize| {
+    let lay_out = |rng: &mut Rng, values: &[u8], channels: usize| {
         let block = (m + rng.below(3)) * BLOCK;
-        let mut stored = Int8Tensor::new(table, (c.div_ceil(BLOCK) - 1) * block + m * BLOCK);
-        for p in 0..m {
-            for i in 0..c.next_multiple_of(BLOCK) {
-                let value = if i < c { data[p * c + i] } else { rng.next_u64() as u8 };
-                stored.set(i / BLOCK * block + p * BLOCK + i % BLOCK, value);
-            }
-        }
-        (stored, block)
+        (Int8Tensor::blocks(table, rng, values, [m, channels], block), block)
     };
     let (x_memory, x_block) = lay_out(rng, &x, k);
     let (residual_memory, residual_block) = lay_out(rng, &residual, n);
@@ -336,18 +347,9 @@ fn depthwise_case(table: &Kernels, kind: KernelKind, enter: unsafe fn(&Depthwise
     let layout = table.int8_layout();
     let blocks = channels.div_ceil(BLOCK);
     let (block, out_block) = ((columns_in + rng.below(3)) * BLOCK, (width + rng.below(3)) * BLOCK);
-    let rows: Vec<Int8Tensor> = (0..rows_in)
-        .map(|y| {
-            let mut row = Int8Tensor::new(table, (blocks - 1) * block + columns_in * BLOCK);
-            for p in 0..columns_in {
-                for c in 0..blocks * BLOCK {
-                    let value =
-                        if c < channels { x[(y * columns_in + p) * channels + c] } else { rng.next_u64() as u8 };
-                    row.set(c / BLOCK * block + p * BLOCK + c % BLOCK, value);
-                }
-            }
-            row
-        })
+    let rows: Vec<Int8Tensor> = x
+        .chunks(columns_in * channels)
+        .map(|row| Int8Tensor::blocks(table, rng, row, [columns_in, channels], block))
         .collect();
     let mut outs: Vec<Int8Tensor> =
         (0..rows_out).map(|_| Int8Tensor::new(table, (blocks - 1) * out_block + width * BLOCK)).collect();
@@ -497,17 +499,9 @@ fn sum_case(table: &Kernels, case: Int8SumCase) {
     let (x, y) = (quantized(rng, width * channels), quantized(rng, y_width * channels));
     let zero = rng.below(256) as i32;
     let sum = requantize(rng, true).sum.unwrap();
-    let blocks = channels.div_ceil(BLOCK);
     let lay_out = |rng: &mut Rng, values: &[u8], width: usize| {
         let block = (width + rng.below(3)) * BLOCK;
-        let mut memory = Int8Tensor::new(table, (blocks - 1) * block + width * BLOCK);
-        for p in 0..width {
-            for c in 0..blocks * BLOCK {
-                let value = if c < channels { values[p * channels + c] } else { rng.next_u64() as u8 };
-                memory.set(c / BLOCK * block + p * BLOCK + c % BLOCK, value);
-            }
-        }
-        (memory, block)
+        (Int8Tensor::blocks(table, rng, values, [width, channels], block), block)
     };
     let (mut x_memory, x_block) = lay_out(rng, &x, width);
     let (y_memory, y_block) = lay_out(rng, &y, y_width);

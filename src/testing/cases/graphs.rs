@@ -175,7 +175,7 @@ impl Cases {
                 Keep::Plane => false,
                 Keep::Both => step % 2 == 0,
             };
-            // what is kept goes last, and only where the rest is as small as it can be; a plane of few pixels and a batch go last of all, since
+            // the size to keep is cut last, and only where the rest is as small as it can be; a plane of few pixels and a batch go last of all, since
             // many faults need them
             if (plane && h * w > 4) || channels == 1 {
                 if h * w == 1 {
